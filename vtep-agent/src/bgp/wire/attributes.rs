@@ -1,0 +1,133 @@
+//! Path attributes as values.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use bytes::Bytes;
+
+use super::{ExtCommunity, MacMobility};
+use crate::types::{Asn, RouteTarget};
+
+/// The path attributes of one UPDATE (RFC 4271 §5, RFC 4760), in the form in which they are compared
+/// and sent on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Attributes {
+    /// ORIGIN.
+    pub origin: Origin,
+    /// AS_PATH, four-octet.
+    pub as_path: AsPath,
+    /// Next hop of MP_REACH_NLRI: the remote VTEP.
+    pub next_hop: IpAddr,
+    /// MULTI_EXIT_DISC.
+    pub med: Option<u32>,
+    /// LOCAL_PREF.
+    pub local_pref: Option<u32>,
+    /// ORIGINATOR_ID (RFC 4456 §8).
+    pub originator_id: Option<Ipv4Addr>,
+    /// CLUSTER_LIST (RFC 4456 §8).
+    pub cluster_list: Vec<Ipv4Addr>,
+    /// COMMUNITIES (RFC 1997).
+    pub communities: Vec<u32>,
+    /// EXTENDED COMMUNITIES (RFC 4360), in order.
+    pub ext_communities: Vec<ExtCommunity>,
+    /// PMSI_TUNNEL (RFC 6514 §5).
+    pub pmsi: Option<PmsiTunnel>,
+    /// Optional transitive attributes that this codec does not interpret, in order.
+    pub other: Vec<RawAttribute>,
+}
+
+impl Attributes {
+    /// A route of our own: ORIGIN IGP, empty AS_PATH.
+    pub fn originated(next_hop: IpAddr) -> Self {
+        Self {
+            origin: Origin::Igp,
+            as_path: AsPath::default(),
+            next_hop,
+            med: None,
+            local_pref: None,
+            originator_id: None,
+            cluster_list: Vec::new(),
+            communities: Vec::new(),
+            ext_communities: Vec::new(),
+            pmsi: None,
+            other: Vec::new(),
+        }
+    }
+
+    /// Route targets, in order.
+    pub fn route_targets(&self) -> impl Iterator<Item = RouteTarget> {
+        self.ext_communities
+            .iter()
+            .filter_map(|community| community.route_target())
+    }
+
+    /// MAC mobility (RFC 7432 §7.7); `None` without the community, which means sequence 0.
+    pub fn mac_mobility(&self) -> Option<MacMobility> {
+        self.ext_communities
+            .iter()
+            .find_map(|community| community.mac_mobility())
+    }
+}
+
+/// ORIGIN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Origin {
+    /// 0
+    Igp = 0,
+    /// 1
+    Egp = 1,
+    /// 2
+    Incomplete = 2,
+}
+
+/// AS_PATH.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct AsPath(pub Vec<AsSegment>);
+
+/// A segment of an AS_PATH, never empty.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum AsSegment {
+    /// AS_SEQUENCE.
+    Sequence(Vec<Asn>),
+    /// AS_SET.
+    Set(Vec<Asn>),
+    /// AS_CONFED_SEQUENCE (RFC 5065).
+    ConfedSequence(Vec<Asn>),
+    /// AS_CONFED_SET.
+    ConfedSet(Vec<Asn>),
+}
+
+/// PMSI_TUNNEL.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PmsiTunnel {
+    /// Flags (RFC 7902, RFC 9574 §4).
+    pub flags: u8,
+    /// Tunnel type.
+    pub tunnel_type: TunnelType,
+    /// The 24-bit label: the VNI.
+    pub label: u32,
+    /// Tunnel identifier: for ingress replication the endpoint's 4 or 16 octets.
+    pub identifier: Bytes,
+}
+
+/// PMSI tunnel type by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TunnelType(pub u8);
+
+impl TunnelType {
+    /// Ingress replication (RFC 6514 §5).
+    pub const INGRESS_REPLICATION: Self = Self(6);
+    /// Assisted replication (RFC 9574 §4).
+    pub const ASSISTED_REPLICATION: Self = Self(0x0a);
+}
+
+/// An attribute that is carried as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RawAttribute {
+    /// Attribute flags.
+    pub flags: u8,
+    /// Attribute type code.
+    pub code: u8,
+    /// Value.
+    pub value: Bytes,
+}

@@ -1,0 +1,203 @@
+//! EVPN routes (RFC 7432 §7, RFC 9136 §3) and their keys.
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+
+use crate::types::{Esi, EthernetTag, Mac, RouteDistinguisher};
+
+/// An EVPN NLRI. Labels are the 24 bits of the field, which for VXLAN are the VNI, unshifted
+/// (RFC 8365 §5.1.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Type 1, Ethernet A-D: per ES with [`EthernetTag::MAX`], else per EVI.
+    EthernetAd(EthernetAd),
+    /// Type 2, MAC/IP advertisement.
+    MacIp(MacIp),
+    /// Type 3, inclusive multicast Ethernet tag.
+    Imet(Imet),
+    /// Type 4, Ethernet segment.
+    EthernetSegment(EthernetSegment),
+    /// Type 5, IP prefix.
+    IpPrefix(IpPrefix),
+    /// A type that this codec carries and does not interpret.
+    Opaque {
+        /// Route type.
+        route_type: u8,
+        /// Everything after the length octet.
+        value: Bytes,
+    },
+}
+
+/// Type 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EthernetAd {
+    /// RD.
+    pub rd: RouteDistinguisher,
+    /// Segment; neither 0 nor MAX-ESI.
+    pub esi: Esi,
+    /// Tag.
+    pub tag: EthernetTag,
+    /// Label; 0 per ES.
+    pub label: u32,
+}
+
+/// Type 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MacIp {
+    /// RD.
+    pub rd: RouteDistinguisher,
+    /// Segment.
+    pub esi: Esi,
+    /// Tag.
+    pub tag: EthernetTag,
+    /// A station's address, or all zero in an unknown MAC route (RFC 9014 §3.5.1).
+    pub mac: Mac,
+    /// Address, if the route binds one.
+    pub ip: Option<IpAddr>,
+    /// Label 1: the L2VNI.
+    pub label1: u32,
+    /// Label 2: the L3VNI (RFC 9135 §5.1).
+    pub label2: Option<u32>,
+}
+
+/// Type 3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Imet {
+    /// RD.
+    pub rd: RouteDistinguisher,
+    /// Tag.
+    pub tag: EthernetTag,
+    /// Originating router's address.
+    pub originator: IpAddr,
+}
+
+/// Type 4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EthernetSegment {
+    /// RD.
+    pub rd: RouteDistinguisher,
+    /// Segment.
+    pub esi: Esi,
+    /// Originating router's address.
+    pub originator: IpAddr,
+}
+
+/// Type 5.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IpPrefix {
+    /// RD.
+    pub rd: RouteDistinguisher,
+    /// Segment as an overlay index.
+    pub esi: Esi,
+    /// Tag.
+    pub tag: EthernetTag,
+    /// Prefix, host bits zero.
+    pub prefix: ipnet::IpNet,
+    /// Gateway as an overlay index; unspecified for none. Same family as the prefix.
+    pub gateway: IpAddr,
+    /// Label: the L3VNI.
+    pub label: u32,
+}
+
+/// What identifies a route in a table of one family: everything in the NLRI that its RFC calls part
+/// of the key. `Display` is the form that FRR prints, without the RD.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RouteKey {
+    /// Type 1 (RFC 7432 §7.1).
+    EthernetAd {
+        /// RD.
+        rd: RouteDistinguisher,
+        /// Segment.
+        esi: Esi,
+        /// Tag.
+        tag: EthernetTag,
+    },
+    /// Type 2 (RFC 7432 §7.2).
+    MacIp {
+        /// RD.
+        rd: RouteDistinguisher,
+        /// Tag.
+        tag: EthernetTag,
+        /// MAC.
+        mac: Mac,
+        /// Address.
+        ip: Option<IpAddr>,
+    },
+    /// Type 3 (RFC 7432 §7.3).
+    Imet {
+        /// RD.
+        rd: RouteDistinguisher,
+        /// Tag.
+        tag: EthernetTag,
+        /// Originating router's address.
+        originator: IpAddr,
+    },
+    /// Type 4 (RFC 7432 §7.4).
+    EthernetSegment {
+        /// RD.
+        rd: RouteDistinguisher,
+        /// Segment.
+        esi: Esi,
+        /// Originating router's address.
+        originator: IpAddr,
+    },
+    /// Type 5 (RFC 9136 §3.1).
+    IpPrefix {
+        /// RD.
+        rd: RouteDistinguisher,
+        /// Tag.
+        tag: EthernetTag,
+        /// Prefix.
+        prefix: ipnet::IpNet,
+    },
+    /// The whole value, since the codec doesn't know what of it is the key.
+    Opaque {
+        /// Route type.
+        route_type: u8,
+        /// Everything after the length octet.
+        value: Bytes,
+    },
+}
+
+impl Route {
+    /// What identifies the route.
+    pub fn key(&self) -> RouteKey {
+        match *self {
+            Self::EthernetAd(EthernetAd { rd, esi, tag, .. }) => {
+                RouteKey::EthernetAd { rd, esi, tag }
+            }
+            Self::MacIp(MacIp {
+                rd, tag, mac, ip, ..
+            }) => RouteKey::MacIp { rd, tag, mac, ip },
+            Self::Imet(Imet {
+                rd,
+                tag,
+                originator,
+            }) => RouteKey::Imet {
+                rd,
+                tag,
+                originator,
+            },
+            Self::EthernetSegment(EthernetSegment {
+                rd,
+                esi,
+                originator,
+            }) => RouteKey::EthernetSegment {
+                rd,
+                esi,
+                originator,
+            },
+            Self::IpPrefix(IpPrefix {
+                rd, tag, prefix, ..
+            }) => RouteKey::IpPrefix { rd, tag, prefix },
+            Self::Opaque {
+                route_type,
+                ref value,
+            } => RouteKey::Opaque {
+                route_type,
+                value: value.clone(),
+            },
+        }
+    }
+}

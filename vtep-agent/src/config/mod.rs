@@ -1,0 +1,197 @@
+//! The configuration, parsed and checked: whoever holds a [`Config`] need not validate it again.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use crate::types::{Asn, BdName, IfName, ImportTarget, RouteDistinguisher, RouteTarget, Vni};
+
+/// The whole file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// `[vtep]`
+    pub vtep: VtepConfig,
+    /// `[bgp]`
+    pub bgp: BgpConfig,
+    /// `[[bd]]`, names, VNIs and ports distinct.
+    pub bds: Vec<BdConfig>,
+}
+
+/// `[vtep]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VtepConfig {
+    /// Our VTEP addresses, at least one, at most [`vtep_common::abi::MAX_LOCAL_VTEPS`]. The first is
+    /// the source of what we send and the next hop of what we announce.
+    pub addresses: Vec<Ipv4Addr>,
+    /// BGP identifier and the first half of automatic RDs.
+    pub router_id: Ipv4Addr,
+    /// Uplinks attached at start, at most [`vtep_common::abi::MAX_UPLINKS`].
+    pub uplinks: Vec<IfName>,
+    /// How programs are attached to uplinks.
+    pub xdp: XdpMode,
+    /// UDP port of VXLAN.
+    pub port: u16,
+    /// Where maps and links are pinned.
+    pub pin_dir: PathBuf,
+    /// Objects made by CLI, RD indexes.
+    pub state_dir: PathBuf,
+    /// Control socket.
+    pub socket: PathBuf,
+    /// Where metrics are served; `None` when off.
+    pub metrics: Option<SocketAddr>,
+    /// What SIGTERM leaves behind.
+    pub on_stop: OnStop,
+    /// What becomes of frames for VNIs that we don't have.
+    pub unknown_vni: UnknownVni,
+    /// Which outer sources are accepted.
+    pub source_check: SourceCheck,
+    /// Size of the FDB and of each neighbour table.
+    pub max_macs: u32,
+}
+
+/// How programs are attached to an uplink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum XdpMode {
+    /// Native XDP where the driver has it, TC otherwise.
+    Auto,
+    /// Native XDP or an error.
+    Native,
+    /// Generic XDP.
+    Generic,
+    /// TC only.
+    Off,
+}
+
+/// What a clean stop leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnStop {
+    /// Withdraw, detach, unpin.
+    Clean,
+    /// Forwarding goes on.
+    Keep,
+}
+
+/// What becomes of a VXLAN frame with an unknown VNI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnknownVni {
+    /// Drop and count.
+    Drop,
+    /// Leave it to the host.
+    Pass,
+}
+
+/// Which outer sources are accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceCheck {
+    /// All.
+    Off,
+    /// Next hops of any imported route.
+    Loose,
+    /// Next hops of routes imported into the frame's bridge domain.
+    Strict,
+}
+
+/// `[bgp]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BgpConfig {
+    /// Our AS.
+    pub asn: Asn,
+    /// Accept connections on port 179.
+    pub listen: bool,
+    /// Form of automatic route targets.
+    pub auto_rt: AutoRt,
+    /// `[[bgp.peer]]`, groups resolved, addresses distinct.
+    pub peers: Vec<PeerConfig>,
+}
+
+/// Form of automatic route targets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AutoRt {
+    /// `AS:VNI`, import `*:VNI`.
+    As,
+    /// RFC 8365 §5.1.2.1; import stays `*:VNI`, which matches both.
+    Rfc8365,
+}
+
+/// `[[bgp.peer]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerConfig {
+    /// The peer's address.
+    pub address: IpAddr,
+    /// Its AS.
+    pub asn: PeerAsn,
+    /// Local address of the session; `None`: the VTEP address for iBGP and multihop, otherwise the
+    /// kernel's choice.
+    pub local_address: Option<IpAddr>,
+    /// Hold time that we propose; zero for none (RFC 4271 §4.2).
+    pub hold_time: Duration,
+    /// Peer's TCP port.
+    pub port: u16,
+    /// TCP MD5 key (RFC 2385), 1 to 80 bytes.
+    pub password: Option<String>,
+    /// Only wait for its connection.
+    pub passive: bool,
+    /// Largest number of hops to an external peer; `None`: directly connected.
+    pub multihop: Option<u8>,
+}
+
+/// The AS that a peer must have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerAsn {
+    /// This one.
+    Is(Asn),
+    /// Ours.
+    Internal,
+    /// Any but ours.
+    External,
+}
+
+/// `[[bd]]`, or a bridge domain made by CLI.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BdConfig {
+    /// Name.
+    pub name: BdName,
+    /// VNI.
+    pub vni: Vni,
+    /// Ports, by pattern.
+    pub ports: Vec<PortPattern>,
+    /// RD; `None` for `router_id:index`.
+    pub rd: Option<RouteDistinguisher>,
+    /// Imported targets; `None` for `*:VNI`.
+    pub rt_import: Option<Vec<ImportTarget>>,
+    /// Exported targets; `None` for automatic.
+    pub rt_export: Option<Vec<RouteTarget>>,
+    /// Answer ARP and ND.
+    pub suppress: bool,
+    /// Flooding policy.
+    pub flood: FloodPolicy,
+    /// Learn from frames.
+    pub learning: bool,
+    /// Age of learned endpoints; `None`: never aged.
+    pub ageing: Option<Duration>,
+    /// Most MACs of one port.
+    pub max_macs_per_port: u32,
+}
+
+/// Flooding policy of a bridge domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FloodPolicy {
+    /// Broadcast, multicast and unknown unicast.
+    All,
+    /// Broadcast and multicast.
+    NoUnknown,
+    /// Nothing.
+    None,
+}
+
+/// Which devices are ports of a bridge domain.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortPattern {
+    /// A device name, or a glob with `*`, `?` and `[…]`.
+    pub pattern: String,
+    /// VLAN on the port, 1 to 4094; `None` for untagged.
+    pub vlan: Option<u16>,
+}

@@ -1,0 +1,117 @@
+//! What goes into the core and what comes out.
+
+use std::{net::IpAddr, time::Duration};
+
+use vtep_common::abi::{Adjacency, Event, FdbKey};
+
+use crate::{
+    bgp::{peer::PeerEvent, rib::Advertisement},
+    config::{BdConfig, Config, PortPattern, XdpMode},
+    types::{BdName, IfName, Mac, PeerId},
+};
+
+/// Something happened. The core's whole state is a function of the sequence of these.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A BGP session came, went, or delivered an UPDATE.
+    Peer(PeerId, PeerEvent),
+    /// A network device appeared or changed.
+    Link(Link),
+    /// A network device is gone.
+    LinkGone(u32),
+    /// The underlay paths to a tracked VTEP; empty when unreachable. At most
+    /// [`VtepEntry::PATHS`](vtep_common::abi::VtepEntry::PATHS) are used.
+    Paths(IpAddr, Vec<Adjacency>),
+    /// A record of the ring buffer.
+    Event(Event),
+    /// How long ago local MACs were last seen, from a scan of the `fdb` map.
+    Idle(Vec<(FdbKey, Duration)>),
+    /// Time passed; see [`Core::deadline`](super::Core::deadline).
+    Tick,
+}
+
+/// A request of an operator or orchestrator. Answered at once.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Applies a new configuration file; touches only what the file owns.
+    Reload(Box<Config>),
+    /// `attach NIC`; the mode is the configured one when `None`.
+    Attach(IfName, Option<XdpMode>),
+    /// `detach NIC`
+    Detach(IfName),
+    /// `bd add`
+    AddBd(Box<BdConfig>),
+    /// `bd del`
+    DeleteBd(BdName),
+    /// `port add`
+    AddPort {
+        /// The bridge domain.
+        bd: BdName,
+        /// The device, which may not exist yet. Never a glob.
+        port: PortPattern,
+        /// A declared endpoint behind it.
+        endpoint: Option<DeclaredEndpoint>,
+    },
+    /// `port del`: the port, or one declared endpoint of it.
+    DeletePort {
+        /// The device.
+        device: IfName,
+        /// VLAN on the port; `None` for the untagged port.
+        vlan: Option<u16>,
+        /// Only this endpoint.
+        mac: Option<Mac>,
+    },
+}
+
+/// An endpoint that an orchestrator declares: never aged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeclaredEndpoint {
+    /// The VM's MAC.
+    pub mac: Mac,
+    /// Its addresses.
+    pub ips: Vec<IpAddr>,
+    /// Announced with the sticky flag (RFC 7432 §15.2).
+    pub sticky: bool,
+}
+
+/// What the daemon is to do.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Announce and withdraw routes at a peer.
+    Send(PeerId, Advertisement),
+    /// Watch the underlay paths to this address and report them as [`Input::Paths`].
+    Track(IpAddr),
+    /// Stop watching.
+    Untrack(IpAddr),
+    /// Attach the access program to this device.
+    AttachPort(u32, IfName),
+    /// Detach it.
+    DetachPort(u32, IfName),
+    /// Attach the underlay programs.
+    AttachUplink(u32, IfName, XdpMode),
+    /// Detach them.
+    DetachUplink(u32, IfName),
+    /// Write this to the state directory.
+    Persist(Box<super::State>),
+    /// The configured peers are now these (ids stay with addresses).
+    Peers(Vec<(PeerId, crate::config::PeerConfig)>),
+}
+
+/// A network device as the core sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Index in our namespace.
+    pub ifindex: u32,
+    /// Name.
+    pub name: IfName,
+    /// Its MAC; zero when it has none.
+    pub mac: Mac,
+    /// Largest IP packet, bytes.
+    pub mtu: u32,
+    /// Administratively up and with carrier.
+    pub up: bool,
+    /// A veth whose other end is in another namespace, with no qdisc of its own.
+    pub redirect_peer: bool,
+    /// Takes redirected XDP frames (`NETDEV_XDP_ACT_NDO_XMIT`), and is no tap.
+    pub redirect_xdp: bool,
+}

@@ -1,0 +1,111 @@
+//! The desired content of the BPF maps. The core writes it, the reconciler carries it out.
+
+use std::{
+    collections::{HashMap, HashSet, hash_map},
+    hash::Hash,
+};
+
+use vtep_common::abi::{
+    ArpKey, BdEntry, BdRef, FdbKey, FdbWord, FloodMember, NdKey, NeighborEntry, NhGroup, PortEntry,
+    PortKey, PortRef, Settings, SourceKey, VniKey, VtepEntry,
+};
+
+/// One desired table. Remembers which keys were touched since [`Table::take_dirty`].
+#[derive(Clone, Debug)]
+pub struct Table<K, V> {
+    entries: HashMap<K, V>,
+    dirty: HashSet<K>,
+}
+
+/// All desired tables, by map name. An entry of an array that is not here is zero.
+#[derive(Clone, Debug, Default)]
+pub struct Intent {
+    /// `settings`, key 0. `epoch` is filled in by the dataplane.
+    pub settings: Table<u32, Settings>,
+    /// `vteps`
+    pub vteps: Table<u32, VtepEntry>,
+    /// `groups`
+    pub groups: Table<u32, NhGroup>,
+    /// `ports`, by slot.
+    pub ports: Table<u32, PortEntry>,
+    /// `flood`
+    pub flood: Table<u32, FloodMember>,
+    /// `bds`, by index.
+    pub bds: Table<u32, BdEntry>,
+    /// `fdb`; the stamp in the map is the datapath's own.
+    pub fdb: Table<FdbKey, FdbWord>,
+    /// `arp`
+    pub arp: Table<ArpKey, NeighborEntry>,
+    /// `nd`
+    pub nd: Table<NdKey, NeighborEntry>,
+    /// `sources`
+    pub sources: Table<SourceKey, u32>,
+    /// `port_index`
+    pub port_index: Table<PortKey, PortRef>,
+    /// `vnis`
+    pub vnis: Table<VniKey, BdRef>,
+}
+
+impl<K: Copy + Eq + Hash, V: PartialEq> Table<K, V> {
+    /// Wants `value` at `key`.
+    pub fn set(&mut self, key: K, value: V) {
+        match self.entries.entry(key) {
+            hash_map::Entry::Occupied(mut entry) => {
+                if *entry.get() == value {
+                    return;
+                }
+                entry.insert(value);
+            }
+            hash_map::Entry::Vacant(entry) => {
+                entry.insert(value);
+            }
+        }
+        self.dirty.insert(key);
+    }
+
+    /// Wants nothing at `key`.
+    pub fn remove(&mut self, key: K) -> Option<V> {
+        let removed = self.entries.remove(&key)?;
+        self.dirty.insert(key);
+        Some(removed)
+    }
+
+    /// Keys whose desired value changed since the last call, in no particular order.
+    pub fn take_dirty(&mut self) -> HashSet<K> {
+        std::mem::take(&mut self.dirty)
+    }
+
+    /// The desired value.
+    pub fn get(&self, key: K) -> Option<&V> {
+        self.entries.get(&key)
+    }
+
+    /// Whether something changed since the last [`Table::take_dirty`].
+    pub fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// Number of desired entries.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Nothing is desired.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// All desired entries, in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = (K, &V)> {
+        self.entries.iter().map(|(key, value)| (*key, value))
+    }
+}
+
+impl<K, V> Default for Table<K, V> {
+    fn default() -> Self {
+        Self {
+            entries: HashMap::new(),
+            dirty: HashSet::new(),
+        }
+    }
+}

@@ -1,0 +1,2 @@
+//! The `vtep-agent` command.
+fn main() {}

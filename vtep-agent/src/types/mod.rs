@@ -1,0 +1,34 @@
+//! Identifiers of BGP and EVPN as types that cannot hold a wrong value.
+
+mod asn;
+mod esi;
+mod name;
+mod rd;
+mod rt;
+
+pub use asn::Asn;
+pub use esi::Esi;
+pub use name::{BdName, IfName, InvalidName};
+pub use rd::RouteDistinguisher;
+pub use rt::{ImportTarget, RouteTarget};
+pub use vtep_common::{Mac, Vni};
+
+/// An Ethernet Tag ID (RFC 7432 §7): 0 in VLAN-based services, 0xffffffff (MAX-ET) in per-ES
+/// Ethernet A-D routes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EthernetTag(pub u32);
+
+impl EthernetTag {
+    /// MAX-ET (RFC 7432 §8.2.1).
+    pub const MAX: Self = Self(u32::MAX);
+}
+
+impl std::fmt::Display for EthernetTag {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Index of a configured or dynamic peer, stable while the agent runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerId(pub u32);

@@ -1,0 +1,263 @@
+//! What `show` prints, as data: the JSON of the control socket is these types, field by field.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+};
+
+use serde::{Deserialize, Serialize};
+
+/// `show bgp`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Bgp {
+    /// Our AS.
+    pub asn: u32,
+    /// Our BGP identifier.
+    pub router_id: Ipv4Addr,
+    /// Every peer, by address.
+    pub peers: Vec<Peer>,
+}
+
+/// A peer in `show bgp`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its AS; `null` for an `external` peer that was never up.
+    pub asn: Option<u32>,
+    /// RFC 4271 state in lower case.
+    pub state: String,
+    /// Time in `established`.
+    pub uptime_s: Option<u64>,
+    /// Routes in its adj-rib-in.
+    pub routes_received: u64,
+    /// Those that some bridge domain imports.
+    pub routes_accepted: u64,
+    /// Routes in its adj-rib-out.
+    pub routes_sent: u64,
+    /// Why the session last went down, or the last malformed UPDATE.
+    pub last_error: Option<String>,
+}
+
+/// An element of `show routes`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Route {
+    /// EVPN route type.
+    #[serde(rename = "type")]
+    pub route_type: u8,
+    /// Route distinguisher.
+    pub rd: String,
+    /// As FRR prints it.
+    pub key: String,
+    /// Next hop.
+    pub next_hop: Option<IpAddr>,
+    /// Where it came from; `null` for our own.
+    pub peer: Option<IpAddr>,
+    /// Best of its key.
+    pub best: bool,
+    /// In use in some bridge domain (a route of our own: announced).
+    pub installed: bool,
+    /// Why it is not best or not installed.
+    pub reason: Option<String>,
+    /// Path attributes.
+    pub attributes: RouteAttributes,
+}
+
+/// Attributes in `show routes`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RouteAttributes {
+    /// `AS:n` and so on.
+    pub route_targets: Vec<String>,
+    /// Label 1, or the label of the PMSI tunnel attribute.
+    pub vni: Option<u32>,
+    /// MAC mobility sequence, 0 without the community.
+    pub sequence: Option<u32>,
+    /// MAC mobility's sticky flag.
+    pub sticky: bool,
+    /// Ethernet segment; `null` when single-homed.
+    pub esi: Option<String>,
+    /// AS path as text.
+    pub as_path: Option<String>,
+    /// LOCAL_PREF.
+    pub local_pref: Option<u32>,
+    /// ORIGINATOR_ID.
+    pub originator_id: Option<Ipv4Addr>,
+    /// Tunnel types of the encapsulation communities, by name.
+    pub encapsulations: Vec<String>,
+}
+
+/// An element of `show bds`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Bd {
+    /// Name.
+    pub name: String,
+    /// VNI.
+    pub vni: u32,
+    /// RD.
+    pub rd: String,
+    /// Imported targets.
+    pub rt_import: Vec<String>,
+    /// Exported targets.
+    pub rt_export: Vec<String>,
+    /// Ports that exist.
+    pub ports: u64,
+    /// MACs behind them.
+    pub local_macs: u64,
+    /// MACs behind other VTEPs.
+    pub remote_macs: u64,
+    /// Other VTEPs.
+    pub vteps: u64,
+}
+
+/// An element of `show macs`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MacEntry {
+    /// Bridge domain.
+    pub bd: String,
+    /// Its VNI.
+    pub vni: u32,
+    /// The MAC.
+    pub mac: String,
+    /// `learned`, `declared` or `remote`.
+    pub origin: String,
+    /// Port, when local.
+    pub port: Option<String>,
+    /// VTEP, when remote.
+    pub vtep: Option<IpAddr>,
+    /// Ethernet segment.
+    pub esi: Option<String>,
+    /// Mobility sequence.
+    pub seq: u32,
+    /// Sticky.
+    pub sticky: bool,
+    /// Found on too many places in too short a time.
+    pub duplicate: bool,
+    /// Since it was last seen (learned), declared, or received.
+    pub age_s: u64,
+}
+
+/// An element of `show neighbors`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Neighbor {
+    /// Bridge domain.
+    pub bd: String,
+    /// Address.
+    pub ip: IpAddr,
+    /// Its MAC.
+    pub mac: String,
+    /// `learned`, `declared` or `remote`.
+    pub origin: String,
+    /// R flag (IPv6).
+    pub router: bool,
+}
+
+/// An element of `show vteps`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Vtep {
+    /// Address.
+    pub address: IpAddr,
+    /// Bridge domains that it is in.
+    pub bds: Vec<String>,
+    /// MACs behind it.
+    pub macs: u64,
+    /// There is an underlay path.
+    pub reachable: bool,
+}
+
+/// An element of `show flood`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Flood {
+    /// Bridge domain.
+    pub bd: String,
+    /// Its VNI.
+    pub vni: u32,
+    /// Local receivers.
+    pub ports: Vec<String>,
+    /// Remote receivers.
+    pub vteps: Vec<FloodVtep>,
+}
+
+/// A remote receiver in `show flood`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FloodVtep {
+    /// Address.
+    pub address: IpAddr,
+    /// VNI towards it.
+    pub vni: u32,
+}
+
+/// An element of `show ports`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Port {
+    /// Device.
+    pub name: String,
+    /// `null` while waiting.
+    pub ifindex: Option<u32>,
+    /// Bridge domain.
+    pub bd: String,
+    /// VLAN on the port.
+    pub vlan: Option<u16>,
+    /// `up`, `down` or `waiting`.
+    pub state: String,
+    /// Frames from the VM.
+    pub rx_packets: u64,
+    /// Frames to the VM.
+    pub tx_packets: u64,
+    /// Frames from the VM that were dropped.
+    pub drops: u64,
+    /// Bytes from the VM.
+    pub rx_bytes: u64,
+    /// Bytes to the VM.
+    pub tx_bytes: u64,
+    /// Slot in the datapath's tables.
+    #[serde(skip)]
+    pub slot: Option<u32>,
+}
+
+/// An element of `show uplinks`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Uplink {
+    /// Device.
+    pub name: String,
+    /// `null` while waiting.
+    pub ifindex: Option<u32>,
+    /// `native`, `generic` or `off`.
+    pub xdp: String,
+    /// `up`, `down` or `waiting`.
+    pub state: String,
+    /// MTU; `null` while waiting.
+    pub mtu: Option<u32>,
+}
+
+/// `show counters`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Dropped frames by reason; every reason is there.
+    pub drops: BTreeMap<String, u64>,
+    /// Decapsulated.
+    pub rx: Traffic,
+    /// Encapsulated.
+    pub tx: Traffic,
+    /// Answered on the spot.
+    pub suppressed: Suppressed,
+    /// Copies of BUM frames.
+    pub flood_copies: u64,
+}
+
+/// Packets and bytes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Frames.
+    pub packets: u64,
+    /// Bytes of the tenants' frames.
+    pub bytes: u64,
+}
+
+/// Suppressed requests.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Suppressed {
+    /// ARP requests.
+    pub arp: u64,
+    /// Neighbour solicitations.
+    pub nd: u64,
+}

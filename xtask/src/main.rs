@@ -1,0 +1,2 @@
+//! Build, test, demo and packaging jobs.
+fn main() {}
