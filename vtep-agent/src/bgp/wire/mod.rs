@@ -21,6 +21,8 @@ mod notification;
 mod open;
 mod reader;
 mod route;
+#[cfg(test)]
+mod tests;
 mod update;
 mod writer;
 
