@@ -31,7 +31,7 @@ pub struct Attributes {
     pub ext_communities: Vec<ExtCommunity>,
     /// PMSI_TUNNEL (RFC 6514 §5).
     pub pmsi: Option<PmsiTunnel>,
-    /// Attributes that this codec checks and passes on without interpreting them, in order:
+    /// Attributes that this codec checks and passes on without interpreting them, by type code:
     /// ATOMIC_AGGREGATE, AGGREGATOR (eight octets here, whatever the session's AS numbers), and
     /// optional transitive ones; those that it doesn't know have the Partial bit (RFC 4271 §5).
     pub other: Vec<RawAttribute>,

@@ -163,6 +163,7 @@ impl Parsed {
                 value: value.into(),
             });
         }
+        other.sort_by_key(|raw| raw.code);
         Some(Attributes {
             origin: self.origin?,
             as_path,
