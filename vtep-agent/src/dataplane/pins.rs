@@ -90,7 +90,7 @@ impl Pins {
             inherited: HashMap::new(),
             leftover: Vec::new(),
         };
-        for version in list(root)? {
+        for version in list(root)?.into_iter().filter(|path| is_version(path)) {
             for path in list(&version.join("links"))? {
                 match parse(&path) {
                     Some((place, of)) if of == namespace => {
@@ -196,6 +196,13 @@ pub(super) fn remove(path: &Path) -> Result<(), DataplaneError> {
         }
         _ => Ok(()),
     }
+}
+
+/// A directory `v<number>`: the root of a bpffs has files of the kernel's own beside ours.
+fn is_version(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.and_then(|name| name.strip_prefix('v'))
+        .is_some_and(|version| version.parse::<u32>().is_ok())
 }
 
 /// Place and network namespace from a pin's name.
