@@ -2,6 +2,13 @@
 //!
 //! Each test runs in a thread with network and mount namespaces of its own, which go with it.
 
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of a test fail by panicking, too"
+)]
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -15,7 +22,7 @@ use aya::programs::{SchedClassifier, TcAttachType};
 use serde_json::Value;
 use vtep_agent::{
     config::XdpMode,
-    dataplane::{AttachedMode, Dataplane, DataplaneError, LoadOptions},
+    dataplane::{AttachedMode, BATCH, Dataplane, DataplaneError, LoadOptions},
     intent::Intent,
     reconcile::{Map, Reconciler},
 };
@@ -222,6 +229,38 @@ fn a_device_may_go_first() {
 }
 
 #[test]
+fn without_privileges_nothing_is_touched() {
+    isolated(|pins| {
+        // SAFETY: the raw system call changes this thread only, and drops its capabilities.
+        let result = unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) };
+        assert_eq!(result, 0);
+        let Err(error) = Dataplane::load(&options(pins)) else {
+            panic!("loaded without privileges")
+        };
+        assert_eq!(
+            error.to_string(),
+            "no privilege to load BPF programs (missing CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON): run as \
+             root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
+        );
+    });
+}
+
+#[test]
+fn a_bpffs_is_mounted_where_there_is_none() {
+    isolated(|pins| {
+        run(&format!("umount {}", pins.parent().unwrap().display()));
+        let mut dataplane = load(pins);
+        let p0 = ifindex("p0");
+        dataplane.attach_port(p0, "p0").unwrap();
+        let mounted = run(&format!("stat -f -c %T {}", pins.display()));
+        assert_eq!(mounted.trim(), "bpf_fs");
+        assert_eq!(links(pins).len(), 1);
+        dataplane.remove().unwrap();
+        assert!(!pins.join("v1").exists());
+    });
+}
+
+#[test]
 fn one_agent_for_one_pin_directory() {
     isolated(|pins| {
         let first = load(pins);
@@ -311,6 +350,47 @@ fn the_next_run_takes_over() {
         third.remove().unwrap();
         assert_eq!(hooks("u0"), Vec::<String>::new());
         assert_eq!(fs::read_dir(pins).unwrap().count(), 0);
+    });
+}
+
+/// Pins of an older layout: the links are of use, the maps are not.
+#[test]
+fn the_next_version_takes_over() {
+    isolated(|pins| {
+        let p0 = ifindex("p0");
+        let mut first = load(pins);
+        first.attach_port(p0, "p0").unwrap();
+        let old_links = links(pins);
+        drop(first);
+        fs::rename(pins.join("v1"), pins.join("v0")).unwrap();
+        let mut second = load(pins);
+        second.attach_port(p0, "p0").unwrap();
+        second.finish_takeover().unwrap();
+        assert_eq!(links(pins), old_links);
+        assert_eq!(hooks("p0"), [ACCESS]);
+        assert!(!pins.join("v0").exists());
+        second.remove().unwrap();
+    });
+}
+
+#[test]
+fn foreign_tc_programs_run_first() {
+    isolated(|pins| {
+        let p0 = ifindex("p0");
+        let order = || -> Vec<u32> {
+            let (_, programs) = SchedClassifier::query_tcx("p0", TcAttachType::Ingress).unwrap();
+            programs.iter().map(|program| program.id()).collect()
+        };
+        let mut other = load(&pins.join("foreign"));
+        let mut dataplane = load(&pins.join("ours"));
+        other.attach_port(p0, "p0").unwrap();
+        let foreign = order();
+        dataplane.attach_port(p0, "p0").unwrap();
+        assert_eq!(order().len(), 2);
+        assert_eq!(order()[0], foreign[0]);
+        dataplane.remove().unwrap();
+        assert_eq!(order(), foreign);
+        other.remove().unwrap();
     });
 }
 
@@ -498,6 +578,77 @@ fn a_full_map_is_reported_and_recovers() {
     });
 }
 
+/// Sends frames out of a device: broadcast, each from a MAC of its own.
+fn storm(device: u32, frames: u16) {
+    // SAFETY: creates a descriptor.
+    let socket = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW, 0) };
+    assert!(socket >= 0);
+    let address = libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as u16,
+        sll_protocol: 0,
+        sll_ifindex: device as i32,
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 6,
+        sll_addr: [0xff; 8],
+    };
+    for n in 0..frames {
+        let mut frame = [0_u8; 60];
+        frame[..6].fill(0xff);
+        frame[6] = 2;
+        frame[10..12].copy_from_slice(&n.to_be_bytes());
+        // Local experimental EtherType (IEEE 802).
+        frame[12..14].copy_from_slice(&0x88b5_u16.to_be_bytes());
+        // SAFETY: frame and address live through the call and have the sizes given.
+        let sent = unsafe {
+            libc::sendto(
+                socket,
+                frame.as_ptr().cast(),
+                frame.len(),
+                0,
+                (&raw const address).cast(),
+                size_of_val(&address) as u32,
+            )
+        };
+        assert_eq!(sent, 60, "{}", std::io::Error::last_os_error());
+    }
+    // SAFETY: opened above, closed once.
+    unsafe { libc::close(socket) };
+}
+
+#[test]
+fn a_storm_of_events_comes_in_batches() {
+    isolated(|pins| {
+        const FRAMES: u16 = 3000;
+        let p0 = ifindex("p0");
+        let mut dataplane = load(pins);
+        Reconciler::new().apply(&mut intent(p0), &mut dataplane, Instant::now());
+        dataplane.attach_port(p0, "p0").unwrap();
+        storm(ifindex("p1"), FRAMES);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let mut events = dataplane.events().unwrap();
+            let (mut batches, mut total) = (0, 0);
+            while total < FRAMES.into() {
+                let batch = tokio::time::timeout(Duration::from_secs(5), events.next());
+                let batch = batch.await.expect("events are missing").unwrap();
+                assert!((1..=BATCH).contains(&batch.len()));
+                batches += 1;
+                total += batch.len();
+            }
+            assert!(batches >= 3);
+            // Drained, but awake: what comes now is seen.
+            storm(ifindex("p1"), 1);
+            let batch = tokio::time::timeout(Duration::from_secs(5), events.next());
+            assert!(!batch.await.expect("asleep").unwrap().is_empty());
+        });
+        dataplane.remove().unwrap();
+    });
+}
+
 #[test]
 fn events_and_counters_arrive() {
     isolated(|pins| {
@@ -519,8 +670,7 @@ fn events_and_counters_arrive() {
             let mut events = dataplane.events().unwrap();
             assert!(dataplane.events().is_err(), "only once");
             let batch = tokio::time::timeout(Duration::from_secs(5), events.next());
-            let first = batch.await.expect("no event").unwrap();
-            first
+            batch.await.expect("no event").unwrap()
         });
         let vm = Mac([2, 0, 0, 0, 0, 0x11]);
         assert!(

@@ -492,3 +492,17 @@ fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, DataplaneError> {
         .try_into()
         .map_err(|error| DataplaneError::program("underlay_xdp", &error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The daemon may run on any runtime.
+    #[test]
+    fn handles_may_move_between_threads() {
+        fn check<T: Send>() {}
+        check::<Dataplane>();
+        check::<Events>();
+        check::<crate::reconcile::Reconciler>();
+    }
+}

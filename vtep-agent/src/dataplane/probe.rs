@@ -46,7 +46,7 @@ const HELPERS: &[(ProgramType, BpfHelper, &str, &str)] = &[
 
 /// The capabilities that loading takes.
 pub(super) fn privileges() -> Result<(), DataplaneError> {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
     match missing_capabilities(&status) {
         Some(missing) if !missing.is_empty() => Err(DataplaneError::Privilege { missing }),
         // Without /proc nobody can tell; the kernel will.
@@ -87,7 +87,7 @@ pub(super) fn tcx() -> bool {
     SchedClassifier::query_tcx("lo", TcAttachType::Ingress).is_ok()
 }
 
-/// Names of what `CapEff` in `/proc/self/status` lacks, or `None` when the line is not there.
+/// Names of what `CapEff` in `/proc/thread-self/status` lacks, or `None` when the line is not there.
 fn missing_capabilities(status: &str) -> Option<String> {
     let line = status
         .lines()
