@@ -3,7 +3,6 @@
 //! Each test runs in a thread with network and mount namespaces of its own, which go with it.
 
 #![expect(
-    clippy::expect_used,
     clippy::panic,
     clippy::unwrap_used,
     reason = "helpers of a test fail by panicking, too"

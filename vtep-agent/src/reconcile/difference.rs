@@ -22,8 +22,8 @@ pub(super) trait Stage: Send {
     fn len(&self) -> usize;
     /// Operations still to be done.
     fn pending(&self) -> usize;
-    /// When the first of them is due.
-    fn due(&self) -> Option<Instant>;
+    /// When the first of them is due; `now` for one that this round had no time for.
+    fn due(&self, now: Instant) -> Option<Instant>;
 }
 
 /// The difference between one table of the intent and its map.
@@ -118,6 +118,9 @@ where
                 self.pending.remove(&key);
                 continue;
             };
+            if !round.spend() {
+                break;
+            }
             match tables.delete((self.key)(key)) {
                 Ok(()) => {
                     written.remove();
@@ -158,6 +161,9 @@ where
                 self.failed(key, round.now);
                 continue;
             }
+            if !round.spend() {
+                break;
+            }
             match tables.update((self.entry)(key, *wanted)) {
                 Ok(()) => {
                     self.written.insert(key, *wanted);
@@ -181,7 +187,10 @@ where
         self.pending.len()
     }
 
-    fn due(&self) -> Option<Instant> {
-        self.pending.values().filter_map(|retry| retry.due).min()
+    fn due(&self, now: Instant) -> Option<Instant> {
+        self.pending
+            .values()
+            .map(|retry| retry.due.unwrap_or(now))
+            .min()
     }
 }

@@ -33,6 +33,10 @@ pub const RETRY_MIN: Duration = Duration::from_millis(100);
 /// Longest delay between two attempts.
 pub const RETRY_MAX: Duration = Duration::from_secs(30);
 
+/// Most operations of one round, some 10 ms of system calls: whoever shares the thread has to get on,
+/// too.
+pub const ROUND_MAX: usize = 8192;
+
 /// Keeps the maps equal to the intent.
 pub struct Reconciler {
     /// In dependency order: what is pointed at before what points.
@@ -51,7 +55,8 @@ pub struct Outcome {
     pub deleted: u64,
     /// Operations that the kernel refused.
     pub failed: u64,
-    /// Operations that are still to be done, refused ones of earlier rounds included.
+    /// Operations that are still to be done: refused ones, of earlier rounds too, and those for which
+    /// this round had no time.
     pub pending: usize,
     /// Maps that have no room for what is wanted. The operator has to see these.
     pub full: BTreeSet<Map>,
@@ -134,7 +139,8 @@ impl Reconciler {
         }
     }
 
-    /// One round: writes what changed in `intent` and what is due again.
+    /// One round: writes what changed in `intent` and what is due again, at most [`ROUND_MAX`]
+    /// operations. When there is more, [`Reconciler::deadline`] is `now`.
     pub fn apply(&mut self, intent: &mut Intent, tables: &mut dyn Tables, now: Instant) -> Outcome {
         let mut round = Round::new(now);
         for stage in &mut self.stages {
@@ -173,12 +179,15 @@ impl Reconciler {
 
     fn finish(&mut self, round: Round) -> Outcome {
         let Round {
-            mut outcome, first, ..
+            now,
+            mut outcome,
+            first,
+            ..
         } = round;
         self.totals.updates += outcome.updated;
         self.totals.deletes += outcome.deleted;
         self.totals.errors += outcome.failed;
-        self.deadline = self.stages.iter().filter_map(|stage| stage.due()).min();
+        self.deadline = self.stages.iter().filter_map(|stage| stage.due(now)).min();
         outcome.pending = self.stages.iter().map(|stage| stage.pending()).sum();
         for stage in &self.stages {
             let map = stage.map();
@@ -231,6 +240,8 @@ fn log(map: Map, trouble: Option<Trouble>, error: Option<&TableError>, pending: 
 struct Round {
     now: Instant,
     outcome: Outcome,
+    /// Operations that may still be done.
+    budget: usize,
     /// First refusal of each map; `Full` takes precedence.
     first: BTreeMap<Map, TableError>,
 }
@@ -240,8 +251,16 @@ impl Round {
         Self {
             now,
             outcome: Outcome::default(),
+            budget: ROUND_MAX,
             first: BTreeMap::new(),
         }
+    }
+
+    /// Takes one operation from the budget, or says that there is none left.
+    fn spend(&mut self) -> bool {
+        let left = self.budget > 0;
+        self.budget = self.budget.saturating_sub(1);
+        left
     }
 
     fn failed(&mut self, map: Map, error: TableError) {

@@ -55,12 +55,10 @@ impl Tables for Fake {
     fn update(&mut self, entry: Entry) -> Result<(), TableError> {
         let key = entry.key();
         self.check(Op::Update(key), key)?;
-        let used = self
-            .entries
-            .keys()
-            .filter(|other| other.map() == key.map())
-            .count();
-        let full = self.limit.is_some_and(|limit| used >= limit);
+        let full = self.limit.is_some_and(|limit| {
+            let there = self.entries.keys().filter(|other| other.map() == key.map());
+            there.count() >= limit
+        });
         if full && !key.map().is_array() && !self.entries.contains_key(&key) {
             return Err(TableError::Full);
         }
@@ -369,6 +367,32 @@ fn a_full_map_is_named_and_filled_as_soon_as_there_is_room() {
             .sum::<usize>(),
         3
     );
+}
+
+#[test]
+fn a_round_is_bounded_and_order_holds_across_rounds() {
+    let (mut reconciler, mut fake) = (Reconciler::new(), Fake::default());
+    let mut intent = Intent::default();
+    let now = Instant::now();
+    let many = ROUND_MAX as u32 + 100;
+    for n in 0..many {
+        intent.sources.set(SourceKey(n.into()), 1);
+        intent.groups.set(n, NhGroup::default());
+    }
+    let mut rounds = 0;
+    while rounds == 0 || reconciler.deadline() == Some(now) {
+        fake.log.clear();
+        let outcome = reconciler.apply(&mut intent, &mut fake, now);
+        assert!(fake.log.len() <= ROUND_MAX);
+        let left = 2 * many as usize - fake.entries.len();
+        assert_eq!((outcome.failed, outcome.pending), (0, left));
+        // What points waits for all that is pointed at.
+        let count = |map| fake.entries.keys().filter(|key| key.map() == map).count();
+        assert!(count(Map::Sources) == 0 || count(Map::Groups) == many as usize);
+        rounds += 1;
+    }
+    assert_eq!(rounds, 3);
+    assert_eq!(reconciler.deadline(), None);
 }
 
 /// A step of a random history.
