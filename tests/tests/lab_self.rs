@@ -204,8 +204,8 @@ fn a_dropped_lab_leaves_nothing() -> Result<()> {
 #[test]
 fn a_missing_program_is_named() -> Result<()> {
     let lab = Lab::new("missing")?;
-    let error = lab.namespace("ns")?.run("no-such-program --help");
-    let message = error.map_or_else(|error| format!("{error:#}"), |output| output);
+    let outcome = lab.namespace("ns")?.run("no-such-program --help");
+    let message = outcome.unwrap_or_else(|error| format!("{error:#}"));
     ensure!(message.contains("needs `no-such-program`"), "{message}");
     ensure!(message.contains("cargo xtask setup"), "{message}");
     Ok(())
