@@ -93,7 +93,7 @@ fn run(Args { command, socket }: Args) -> Outcome {
             vlan,
             mac: mac.map(|mac| mac.to_string()),
         },
-        Command::Reload => Message::Reload,
+        Command::Reload => Message::Reload {},
     };
     call(&socket_path(socket), &message).map(drop)
 }

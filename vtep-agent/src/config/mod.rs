@@ -260,3 +260,6 @@ impl fmt::Display for PortPattern {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

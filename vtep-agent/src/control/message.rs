@@ -72,7 +72,7 @@ pub enum Message {
         mac: Option<String>,
     },
     /// Reads the configuration file again.
-    Reload,
+    Reload {},
 }
 
 /// What `show` can print.

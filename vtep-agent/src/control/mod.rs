@@ -44,3 +44,6 @@ impl From<Result<serde_json::Value, String>> for Reply {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

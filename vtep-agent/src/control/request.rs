@@ -68,7 +68,7 @@ impl TryFrom<Message> for Request {
 
     fn try_from(message: Message) -> Result<Self, InvalidRequest> {
         let command = match message {
-            Message::Reload => return Ok(Self::Reload),
+            Message::Reload {} => return Ok(Self::Reload),
             Message::Show { what, bd } => {
                 let bd = bd.as_deref().map(value).transpose()?;
                 if bd.is_some() && !what.has_bd() {

@@ -1,6 +1,6 @@
 use std::{
     fs, io,
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -67,18 +67,12 @@ impl Server {
         }
         let listener = match UnixListener::bind(path) {
             Err(cause) if cause.kind() == io::ErrorKind::AddrInUse => {
-                match std::os::unix::net::UnixStream::connect(path) {
-                    Ok(_) => return Err(BindError::InUse(path.to_owned())),
-                    Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => {
-                        fs::remove_file(path).map_err(error)?;
-                        UnixListener::bind(path).map_err(error)?
-                    }
-                    // No socket, or one that we may not judge.
-                    Err(_) => return Err(error(cause)),
-                }
+                remove_left_over(path, cause)?;
+                UnixListener::bind(path)
             }
-            other => other.map_err(error)?,
-        };
+            other => other,
+        }
+        .map_err(error)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(error)?;
         let socket = SocketFile::new(path).map_err(error)?;
         Ok(Self { listener, socket })
@@ -114,6 +108,26 @@ impl Server {
                 }),
             };
         }
+    }
+}
+
+/// Removes a socket that nobody answers on; anything else that is there stays, and is the error
+/// that `in_use` was.
+fn remove_left_over(path: &Path, in_use: io::Error) -> Result<(), BindError> {
+    let error = |cause| BindError::Io {
+        path: path.to_owned(),
+        cause,
+    };
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|now| now.file_type().is_socket());
+    if !is_socket {
+        return Err(error(in_use));
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => Err(BindError::InUse(path.to_owned())),
+        Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(error)
+        }
+        Err(_) => Err(error(in_use)),
     }
 }
 
