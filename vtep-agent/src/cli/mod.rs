@@ -158,3 +158,6 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
         Self::Failed(error.into())
     }
 }
+
+#[cfg(test)]
+mod tests;

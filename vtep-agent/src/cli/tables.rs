@@ -68,7 +68,8 @@ fn routes(routes: Vec<Route>) -> String {
         let status = match (route.best, route.installed) {
             (true, true) => "*>",
             (true, false) => "*",
-            (false, _) => "",
+            (false, true) => " >",
+            (false, false) => "",
         };
         [
             status.to_owned(),

@@ -11,3 +11,6 @@ pub use metrics::Metrics;
 pub use snapshot::{
     BdMetrics, MapMetrics, Origins, PathMetrics, PeerMetrics, PortMetrics, Snapshot,
 };
+
+#[cfg(test)]
+mod tests;
