@@ -85,6 +85,9 @@ fn assert_inner(frame: &[u8], inner: &[u8], what: &str) {
     }
 }
 
+/// The kernel takes no IPv4 frame without a whole IP header for a TC test run.
+const SHORTEST: usize = 34;
+
 #[test]
 fn every_truncation() {
     let mut rig = Rig::new();
@@ -98,6 +101,9 @@ fn every_truncation() {
                 run.drops.len() == 1 || run.bytes == frame,
                 "{what}: a truncated frame must not be delivered"
             );
+            if length < SHORTEST {
+                continue;
+            }
             let run = rig.underlay(frame);
             judge_tc(frame, &run, &what);
             assert_ne!(run.verdict, TC_REDIRECT, "{what}");

@@ -8,7 +8,7 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader, Pod,
-    maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf},
+    maps::{Array, DevMapHash, HashMap, Map, MapData, PerCpuArray, RingBuf},
     programs::{ProgramError, SchedClassifier, TestRun as _, TestRunOptions, Xdp},
 };
 use vtep_agent::dataplane::OBJECT;
@@ -313,6 +313,12 @@ impl Rig {
             reserved: 0,
         };
         self.array("vteps", index, entry);
+    }
+
+    /// Lets XDP redirect frames to a device.
+    pub fn redirect(&mut self, ifindex: u32) {
+        let mut map: DevMapHash<&mut MapData> = self.map("redirect").try_into().unwrap();
+        map.insert(ifindex, ifindex, None, 0).unwrap();
     }
 
     pub fn neighbor(&mut self, bd: BdId, ip: IpAddr, mac: Mac, flags: NeighborFlags) {
