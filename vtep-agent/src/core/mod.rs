@@ -10,7 +10,6 @@ mod flood;
 mod index;
 mod io;
 mod nexthops;
-mod pattern;
 mod peers;
 mod ports;
 mod publish;

@@ -7,7 +7,7 @@ use std::{
 
 use vtep_common::abi::{BdRef, MAX_PORTS};
 
-use super::{Link, index::Indexes, pattern};
+use super::{Link, index::Indexes};
 use crate::{
     config::PortPattern,
     evpn::Slot,
@@ -68,7 +68,7 @@ impl Ports {
         for (order, (bd, pattern)) in claims.enumerate() {
             let vlan = pattern.vlan;
             let claim = Claim { order, bd, vlan };
-            if pattern::is_glob(&pattern) {
+            if pattern.is_glob() {
                 self.globs.push((pattern, claim));
             } else {
                 self.exact.entry(pattern.pattern).or_default().push(claim);
@@ -111,7 +111,7 @@ impl Ports {
         let globs = self
             .globs
             .iter()
-            .filter(|(glob, _)| pattern::matches(glob, device))
+            .filter(|(glob, _)| glob.matches(device))
             .map(|(_, claim)| claim);
         let mut claims: Vec<_> = exact.chain(globs).collect();
         claims.sort_unstable_by_key(|claim| claim.order);
