@@ -6,6 +6,7 @@
 
 mod bds;
 mod command;
+mod command_error;
 mod flood;
 mod index;
 mod io;
@@ -13,6 +14,7 @@ mod nexthops;
 mod peers;
 mod ports;
 mod publish;
+mod route_views;
 mod state;
 mod uplinks;
 mod views;
@@ -21,7 +23,7 @@ mod vm_ports;
 #[cfg(test)]
 mod tests;
 
-pub use command::CommandError;
+pub use command_error::{CommandError, PortName, XdpModeName};
 pub use io::{Command, DeclaredEndpoint, Input, Link, Output};
 pub use peers::PeerRoutes;
 pub use state::{SavedBd, SavedEndpoint, SavedPort, State};

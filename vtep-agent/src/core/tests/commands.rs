@@ -1,1 +1,394 @@
-//! x
+//! Commands and reload: idempotent, complete or refused, and what the file owns stays the file's.
+
+use super::{super::DeclaredEndpoint, *};
+
+fn add_bd(text: &str, number: u32) -> Command {
+    Command::AddBd(Box::new(BdConfig::new(name(text), vni(number))))
+}
+
+fn add_port(bd: &str, port: &str, endpoint: Option<DeclaredEndpoint>) -> Command {
+    Command::AddPort {
+        bd: name(bd),
+        port: pattern(port, None),
+        endpoint,
+    }
+}
+
+fn delete_port(port: &str, mac: Option<Mac>) -> Command {
+    Command::DeletePort {
+        device: device(port),
+        vlan: None,
+        mac,
+    }
+}
+
+fn endpoint(last: u8, ips: &[&str], sticky: bool) -> Option<DeclaredEndpoint> {
+    Some(DeclaredEndpoint {
+        mac: mac(last),
+        ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(),
+        sticky,
+    })
+}
+
+fn saved(fixture: &mut Fixture) -> Option<State> {
+    let outputs = std::mem::take(&mut fixture.outputs);
+    let state = |output| match output {
+        Output::Persist(state) => Some(*state),
+        _ => None,
+    };
+    outputs.into_iter().filter_map(state).next_back()
+}
+
+#[track_caller]
+fn refused(fixture: &mut Fixture, command: Command, words: &[&str]) {
+    let before = fixture.core.state.clone();
+    let error = fixture.command(command).unwrap_err().to_string();
+    for word in words {
+        assert!(error.contains(word), "{word:?} is not in {error:?}");
+    }
+    assert!(!error.contains('\n'));
+    assert_eq!(fixture.core.state, before);
+    assert!(fixture.outputs.is_empty());
+}
+
+#[test]
+fn bridge_domains() {
+    let mut fixture = Fixture::new();
+    fixture.command(add_bd("red", 200)).unwrap();
+    assert_eq!(saved(&mut fixture).unwrap().bds.len(), 1);
+    assert_eq!(fixture.core.bds().len(), 2);
+    fixture.command(add_bd("red", 200)).unwrap();
+    assert_eq!(saved(&mut fixture), None, "nothing new");
+    refused(&mut fixture, add_bd("red", 201), &["red", "200", "201"]);
+    refused(&mut fixture, add_bd("green", 200), &["200", "red", "green"]);
+    fixture.command(add_bd("blue", VNI)).unwrap();
+    assert_eq!(saved(&mut fixture), None, "the file's");
+    refused(&mut fixture, add_bd("blue", 7), &["blue", "10100", "7"]);
+    let mut quiet = BdConfig::new(name("red"), vni(200));
+    quiet.suppress = false;
+    refused(
+        &mut fixture,
+        Command::AddBd(Box::new(quiet)),
+        &["red", "other settings"],
+    );
+
+    refused(
+        &mut fixture,
+        Command::DeleteBd(name("blue")),
+        &["blue", "configuration file"],
+    );
+    fixture.command(Command::DeleteBd(name("red"))).unwrap();
+    assert_eq!(fixture.sent().withdraw.len(), 1);
+    fixture.command(Command::DeleteBd(name("red"))).unwrap();
+    assert!(fixture.outputs.is_empty());
+    assert_eq!(fixture.core.intent.bds.len(), 1);
+    assert_eq!(fixture.core.intent.vnis.len(), 1);
+}
+
+#[test]
+fn ports_and_endpoints() {
+    let mut fixture = Fixture::new();
+    refused(
+        &mut fixture,
+        add_port("green", "vm1", None),
+        &["green", "bd add green --vni"],
+    );
+    fixture
+        .command(add_port("blue", "vm1", endpoint(1, &["10.0.0.1"], false)))
+        .unwrap();
+    let state = saved(&mut fixture).unwrap();
+    assert_eq!((state.ports.len(), state.endpoints.len()), (1, 1));
+    assert_eq!(fixture.fdb(mac(1)), None, "its device is waited for");
+    fixture.link(20, "vm1");
+    assert!(fixture.is_local(mac(1)));
+    assert_eq!(fixture.announced().len(), 2);
+    assert_eq!(
+        fixture.core.macs(None, fixture.now).unwrap()[0].origin,
+        "declared"
+    );
+
+    fixture
+        .command(add_port("blue", "vm1", endpoint(1, &["10.0.0.1"], false)))
+        .unwrap();
+    fixture.command(add_port("blue", "vm1", None)).unwrap();
+    assert!(fixture.outputs.is_empty(), "as it is");
+    let other = add_port("blue", "vm1", endpoint(1, &["10.0.0.2"], true));
+    refused(
+        &mut fixture,
+        other,
+        &["--ip 10.0.0.1", "--ip 10.0.0.2 --sticky"],
+    );
+    let elsewhere = add_port("blue", "tap1", endpoint(1, &["10.0.0.1"], false));
+    refused(&mut fixture, elsewhere, &["vm1", "tap1"]);
+    let taken = add_port("blue", "vm1", endpoint(2, &["10.0.0.1"], false));
+    refused(
+        &mut fixture,
+        taken,
+        &["10.0.0.1", "02:00:00:00:00:01", "02:00:00:00:00:02"],
+    );
+    let group = add_port(
+        "blue",
+        "vm1",
+        Some(DeclaredEndpoint {
+            mac: Mac::BROADCAST,
+            ips: vec![],
+            sticky: false,
+        }),
+    );
+    refused(&mut fixture, group, &["ff:ff:ff:ff:ff:ff"]);
+    let multicast = add_port("blue", "vm1", endpoint(3, &["224.0.0.1"], false));
+    refused(&mut fixture, multicast, &["224.0.0.1"]);
+    fixture.command(add_bd("red", 200)).unwrap();
+    fixture.outputs.clear();
+    refused(
+        &mut fixture,
+        add_port("red", "vm1", None),
+        &["vm1", "blue", "red"],
+    );
+    refused(
+        &mut fixture,
+        add_port("red", "tap1", None),
+        &["tap1", "blue", "red"],
+    );
+    refused(&mut fixture, delete_port("tap1", None), &["tap1", "blue"]);
+
+    fixture
+        .command(add_port("blue", "vm1", endpoint(2, &[], false)))
+        .unwrap();
+    assert!(fixture.is_local(mac(2)));
+    fixture.command(delete_port("vm1", Some(mac(2)))).unwrap();
+    assert!(fixture.is_local(mac(1)) && fixture.fdb(mac(2)).is_none());
+    fixture.command(delete_port("vm1", None)).unwrap();
+    assert_eq!(fixture.fdb(mac(1)), None);
+    let state = saved(&mut fixture).unwrap();
+    assert!(state.ports.is_empty() && state.endpoints.is_empty());
+    fixture.command(delete_port("vm1", None)).unwrap();
+    fixture.command(delete_port("vm1", Some(mac(1)))).unwrap();
+    assert!(fixture.outputs.is_empty(), "gone already");
+}
+
+/// A declared endpoint that lost to another host is not claimed again by the next one's declaration.
+#[test]
+fn declaring_one_endpoint_leaves_the_others_alone() {
+    let mut fixture = Fixture::new();
+    fixture
+        .command(add_port("blue", "tap1", endpoint(1, &[], false)))
+        .unwrap();
+    fixture.announce(rt2(V2, mac(1), None, 1));
+    fixture
+        .command(add_port("blue", "tap1", endpoint(2, &[], false)))
+        .unwrap();
+    assert_eq!(fixture.vtep_of(mac(1)), Some(V2));
+}
+
+#[test]
+fn objects_survive_a_restart() {
+    let mut fixture = Fixture::new();
+    fixture.command(add_bd("red", 200)).unwrap();
+    fixture
+        .command(add_port("red", "vm1", endpoint(1, &["fd00::1"], true)))
+        .unwrap();
+    fixture.link(2, "eth0");
+    fixture
+        .command(Command::Attach(device("eth0"), Some(XdpMode::Generic)))
+        .unwrap();
+    let state = saved(&mut fixture).unwrap();
+    let text = serde_json::to_string(&state).unwrap();
+    let state: State = serde_json::from_str(&text).unwrap();
+    assert_eq!(state, fixture.core.state);
+
+    let mut again = Fixture::start(config(), state);
+    assert_eq!(again.core.bds(), {
+        let mut bds = fixture.core.bds();
+        for bd in &mut bds {
+            bd.ports = 0;
+        }
+        bds
+    });
+    again.link(2, "eth0");
+    again.link(20, "vm1");
+    let macs = again.core.macs(Some(&name("red")), again.now).unwrap();
+    assert_eq!((macs.len(), macs[0].sticky), (1, true));
+    assert_eq!(again.core.uplinks()[0].xdp, "generic");
+}
+
+/// A state file of an earlier version, with RD indexes alone.
+#[test]
+fn old_state_is_read() {
+    let state: State = serde_json::from_str(r#"{"rd_index":{"blue":9}}"#).unwrap();
+    let fixture = Fixture::start(config(), state);
+    assert_eq!(fixture.core.bds()[0].rd, "198.18.0.10:9");
+}
+
+#[test]
+fn reload_touches_only_what_the_file_owns() {
+    let mut fixture = Fixture::new();
+    fixture.command(add_bd("red", 200)).unwrap();
+    fixture.link(20, "vm1");
+    fixture
+        .command(add_port("red", "vm1", endpoint(1, &[], false)))
+        .unwrap();
+    fixture.frame(TAP1, mac(2));
+    fixture.sent();
+    fixture
+        .command(Command::Reload(Box::new(config())))
+        .unwrap();
+    assert!(
+        fixture.outputs.is_empty(),
+        "the same file: {:?}",
+        fixture.outputs
+    );
+
+    let mut new = config();
+    new.bds[0].ports = vec![pattern("tap2", None)];
+    new.bds.push(BdConfig::new(name("green"), vni(300)));
+    new.bgp.peers.push(peer(101));
+    fixture
+        .command(Command::Reload(Box::new(new.clone())))
+        .unwrap();
+    let peers = |output: &Output| matches!(output, Output::Peers(peers) if peers.len() == 2);
+    assert!(fixture.outputs.iter().any(peers));
+    assert_eq!(fixture.fdb(mac(2)), None, "tap1 is no port any more");
+    assert_eq!(fixture.core.bds().len(), 3);
+    let red = fixture.core.macs(Some(&name("red")), fixture.now).unwrap();
+    assert_eq!(red.len(), 1);
+
+    // The file takes the name; the other's VNI goes with it.
+    fixture.outputs.clear();
+    new.bds.push(BdConfig::new(name("red"), vni(201)));
+    fixture
+        .command(Command::Reload(Box::new(new.clone())))
+        .unwrap();
+    let vnis: Vec<_> = fixture
+        .core
+        .bds()
+        .into_iter()
+        .map(|bd| (bd.name, bd.vni))
+        .collect();
+    assert!(vnis.contains(&("red".to_owned(), 201)));
+    refused_after(&mut fixture, Command::DeleteBd(name("red")));
+    // And gives it back.
+    new.bds.pop();
+    fixture.command(Command::Reload(Box::new(new))).unwrap();
+    let vnis: Vec<_> = fixture
+        .core
+        .bds()
+        .into_iter()
+        .map(|bd| (bd.name, bd.vni))
+        .collect();
+    assert!(vnis.contains(&("red".to_owned(), 200)));
+}
+
+fn refused_after(fixture: &mut Fixture, command: Command) {
+    fixture.outputs.clear();
+    refused(fixture, command, &["configuration file"]);
+}
+
+#[test]
+fn reload_of_what_is_fixed_is_refused() {
+    let mut fixture = Fixture::new();
+    let changes: [(&str, fn(&mut Config)); 3] = [
+        ("vtep.address", |config| config.vtep.addresses = vec![V1]),
+        ("vtep.router_id", |config| config.vtep.router_id = V1),
+        ("bgp.asn", |config| config.bgp.asn = Asn(1)),
+    ];
+    for (what, change) in changes {
+        let mut new = config();
+        new.bds.clear();
+        change(&mut new);
+        refused(
+            &mut fixture,
+            Command::Reload(Box::new(new)),
+            &[what, "restart"],
+        );
+        assert_eq!(fixture.core.bds().len(), 1);
+    }
+}
+
+/// RR-003: a bridge domain or target that is new finds the routes that are there.
+#[test]
+fn rr_003_routes_appear_at_once() {
+    let mut fixture = Fixture::new();
+    let mut foreign = originator(V1);
+    let (route, attributes) = foreign.mac_ip(mac(9), Default::default(), None);
+    let mut attributes = Attributes::clone(&attributes);
+    attributes.ext_communities[0] = "65000:5".parse::<RouteTarget>().unwrap().into();
+    fixture.announce((route, attributes));
+    assert_eq!(fixture.fdb(mac(9)), None);
+    let mut new = config();
+    let import = |text: &str| Some(vec![text.parse().unwrap()]);
+    new.bds[0].rt_import = import("65000:5");
+    fixture
+        .command(Command::Reload(Box::new(new.clone())))
+        .unwrap();
+    assert_eq!(fixture.vtep_of(mac(9)), Some(V1));
+    new.bds[0].rt_import = import("65000:6");
+    fixture.command(Command::Reload(Box::new(new))).unwrap();
+    assert_eq!(fixture.fdb(mac(9)), None);
+    assert!(fixture.core.intent.vteps.is_empty());
+
+    fixture.announce({
+        let other = Originator::new(
+            V1,
+            vni(200),
+            RouteDistinguisher::ipv4(V1, 8),
+            &["65000:200".parse().unwrap()],
+        );
+        let (route, attributes) = other.imet();
+        (route, Attributes::clone(&attributes))
+    });
+    fixture.command(add_bd("red", 200)).unwrap();
+    let flood = fixture.core.flood(Some(&name("red"))).unwrap();
+    assert_eq!(flood[0].vteps.len(), 1);
+}
+
+/// Another RD or export target: everything is announced anew, and the old withdrawn.
+#[test]
+fn reload_with_another_rd() {
+    let mut fixture = Fixture::new();
+    fixture.frame(TAP1, mac(1));
+    fixture.arp(TAP1, mac(1), "10.0.0.1");
+    fixture.sent();
+    let mut new = config();
+    new.bds[0].rd = Some("1.2.3.4:5".parse().unwrap());
+    fixture
+        .command(Command::Reload(Box::new(new.clone())))
+        .unwrap();
+    let sent = fixture.sent();
+    let announced: usize = sent.announce.iter().map(|(_, routes)| routes.len()).sum();
+    assert_eq!((sent.withdraw.len(), announced), (3, 3));
+    assert!(fixture.is_local(mac(1)));
+    new.bds[0].rt_export = Some(vec!["65000:7".parse().unwrap()]);
+    fixture.command(Command::Reload(Box::new(new))).unwrap();
+    let sent = fixture.sent();
+    let announced: usize = sent.announce.iter().map(|(_, routes)| routes.len()).sum();
+    assert_eq!((sent.withdraw.len(), announced), (0, 3), "same keys");
+}
+
+/// The index of a bridge domain that is gone gets another generation.
+#[test]
+fn generations() {
+    let mut fixture = Fixture::new();
+    fixture.command(add_bd("red", 200)).unwrap();
+    let old = *fixture.core.intent.vnis.get(200).unwrap();
+    fixture.command(Command::DeleteBd(name("red"))).unwrap();
+    fixture.advance(Duration::from_secs(10));
+    fixture.command(add_bd("red", 201)).unwrap();
+    let new = *fixture.core.intent.vnis.get(201).unwrap();
+    assert_eq!(new.bd, old.bd);
+    assert_eq!(new.generation, old.generation + 1);
+    assert_eq!(fixture.core.intent.vnis.get(200), None);
+}
+
+#[test]
+fn views_of_a_bridge_domain_that_is_not() {
+    let fixture = Fixture::new();
+    let green = name("green");
+    let bd = Some(&green);
+    assert!(fixture.core.routes(bd).is_err());
+    assert!(fixture.core.macs(bd, fixture.now).is_err());
+    assert!(fixture.core.neighbors(bd).is_err());
+    assert!(fixture.core.vteps(bd).is_err());
+    assert!(fixture.core.flood(bd).is_err());
+    assert!(fixture.core.ports(bd).is_err());
+}

@@ -25,7 +25,7 @@ use crate::{
     bgp::{
         peer::{PeerEvent, Session},
         rib::Advertisement,
-        wire::{Attributes, Route, RouteKey, Update},
+        wire::{Attributes, Route, Update},
     },
     config::{
         AutoRt, BdConfig, BgpConfig, Config, OnStop, PeerAsn, PeerConfig, PortPattern, SourceCheck,
@@ -387,8 +387,4 @@ fn rt2_with(
 fn rt3(vtep: Ipv4Addr) -> (Route, Attributes) {
     let (route, attributes) = originator(vtep).imet();
     (route, Attributes::clone(&attributes))
-}
-
-fn keys(routes: &[Route]) -> Vec<RouteKey> {
-    routes.iter().map(Route::key).collect()
 }

@@ -1,0 +1,199 @@
+//! `show routes`
+
+use std::{fmt::Write, sync::Arc};
+
+use vtep_common::abi::BdId;
+
+use super::{CommandError, Core, nexthops::GroupKey};
+use crate::{
+    bgp::{
+        rib::{Best, NotBest, Path},
+        wire::{AsPath, AsSegment, Attributes, Route, RouteKey},
+    },
+    evpn::{BridgeDomain, Imported, Winner, encapsulation_name, import, route_type},
+    types::{BdName, Esi, RouteDistinguisher},
+    view,
+};
+
+impl Core {
+    /// `show routes`: what peers sent, and our own; with a bridge domain, what it imports and
+    /// announces.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such bridge domain.
+    pub fn routes(&self, bd: Option<&BdName>) -> Result<Vec<view::Route>, CommandError> {
+        let filter = self.filter(bd)?;
+        let rd = filter
+            .and_then(|id| self.bds.get(&id))
+            .map(|bd| bd.originator().rd());
+        let own = self
+            .adj_out
+            .routes()
+            .filter(|(route, _)| rd.is_none_or(|rd| route_rd(route) == Some(rd)))
+            .map(|(route, attributes)| (route.key(), self.own_route(route, attributes)));
+        let received = self.adj_in.paths().filter_map(|(key, path, not_best)| {
+            let bds = self.targets.matching(&path.attributes);
+            let shown = filter.is_none_or(|filter| bds.contains(&filter));
+            shown.then(|| (key.clone(), self.received_route(path, not_best, &bds)))
+        });
+        let mut routes: Vec<_> = own.chain(received).collect();
+        routes.sort_by(|(a_key, a), (b_key, b)| (a_key, a.peer).cmp(&(b_key, b.peer)));
+        Ok(routes.into_iter().map(|(_, route)| route).collect())
+    }
+
+    fn own_route(&self, route: &Route, attributes: &Arc<Attributes>) -> view::Route {
+        let announced = self.adj_out.has_peers();
+        view::Route {
+            route_type: route_type(route),
+            rd: route_rd(route).map(|rd| rd.to_string()).unwrap_or_default(),
+            key: route.key().to_string(),
+            next_hop: Some(attributes.next_hop),
+            peer: None,
+            best: true,
+            installed: announced,
+            reason: (!announced).then(|| "not announced: no peer is established".to_owned()),
+            attributes: attributes_view(route, attributes),
+        }
+    }
+
+    fn received_route(&self, path: &Path, not_best: Option<NotBest>, bds: &[BdId]) -> view::Route {
+        let use_ = match &not_best {
+            Some(reason) => Err(reason.to_string()),
+            None => self.route_use(path, bds),
+        };
+        view::Route {
+            route_type: route_type(&path.route),
+            rd: route_rd(&path.route)
+                .map(|rd| rd.to_string())
+                .unwrap_or_default(),
+            key: path.route.key().to_string(),
+            next_hop: Some(path.attributes.next_hop),
+            peer: Some(path.session.address),
+            best: not_best.is_none(),
+            installed: use_.is_ok(),
+            reason: use_.err(),
+            attributes: attributes_view(&path.route, &path.attributes),
+        }
+    }
+
+    /// Whether some bridge domain uses a best route, or why none does.
+    fn route_use(&self, path: &Path, bds: &[BdId]) -> Result<(), String> {
+        let mut reason = "not imported: no bridge domain has one of its route targets".to_owned();
+        for bd in bds.iter().filter_map(|id| self.bds.get(id)) {
+            match self.use_in(bd, path) {
+                Ok(()) => return Ok(()),
+                Err(why) => reason = why,
+            }
+        }
+        Err(reason)
+    }
+
+    fn use_in(&self, bd: &BridgeDomain, path: &Path) -> Result<(), String> {
+        let best = Best {
+            route: path.route.clone(),
+            attributes: Arc::clone(&path.attributes),
+            received: path.received,
+        };
+        let next_hop = match import(&best, bd.config.vni).map_err(|unused| unused.to_string())? {
+            Imported::Receiver(_, receiver) => receiver.next_hop,
+            Imported::Mac(mac, _, remote) => {
+                match bd.macs().winner(mac) {
+                    Some(Winner::Local(local)) => {
+                        return Err(format!(
+                            "not used: the MAC is local, sequence {}",
+                            local.mobility.sequence
+                        ));
+                    }
+                    Some(Winner::Remote(_, best)) if best.next_hop != remote.next_hop => {
+                        return Err(format!(
+                            "not used: the MAC is at {}, sequence {}",
+                            best.next_hop, best.sequence
+                        ));
+                    }
+                    _ => {}
+                }
+                let group = GroupKey {
+                    bd: bd.id.bd,
+                    vtep: remote.next_hop,
+                    vni: remote.vni,
+                };
+                if self.nexthops.group(&group).is_none() {
+                    return Err("not installed: the next-hop tables are full".to_owned());
+                }
+                remote.next_hop
+            }
+        };
+        match self.nexthops.reachable(next_hop) {
+            Some(_) => Ok(()),
+            None => Err("next hop unreachable".to_owned()),
+        }
+    }
+}
+
+fn route_rd(route: &Route) -> Option<RouteDistinguisher> {
+    match route.key() {
+        RouteKey::EthernetAd { rd, .. }
+        | RouteKey::MacIp { rd, .. }
+        | RouteKey::Imet { rd, .. }
+        | RouteKey::EthernetSegment { rd, .. }
+        | RouteKey::IpPrefix { rd, .. } => Some(rd),
+        // Types 6 to 11 begin with their RD as well (RFC 9251 §9, RFC 9572 §3).
+        RouteKey::Opaque { value, .. } => value
+            .first_chunk::<8>()
+            .map(|bytes| RouteDistinguisher(*bytes)),
+    }
+}
+
+fn attributes_view(route: &Route, attributes: &Attributes) -> view::RouteAttributes {
+    let mobility = attributes.mac_mobility();
+    let (vni, esi) = match route {
+        Route::EthernetAd(route) => (Some(route.label), Some(route.esi)),
+        Route::MacIp(route) => (Some(route.label1), Some(route.esi)),
+        Route::Imet(_) => (attributes.pmsi.as_ref().map(|pmsi| pmsi.label), None),
+        Route::EthernetSegment(route) => (None, Some(route.esi)),
+        Route::IpPrefix(route) => (Some(route.label), Some(route.esi)),
+        Route::Opaque { .. } => (None, None),
+    };
+    let sequence =
+        matches!(route, Route::MacIp(_)).then(|| mobility.map_or(0, |mobility| mobility.sequence));
+    view::RouteAttributes {
+        route_targets: attributes
+            .route_targets()
+            .map(|rt| rt.to_string())
+            .collect(),
+        vni,
+        sequence,
+        sticky: mobility.is_some_and(|mobility| mobility.sticky),
+        esi: esi
+            .filter(|esi| *esi != Esi::ZERO)
+            .map(|esi| esi.to_string()),
+        as_path: Some(as_path(&attributes.as_path)),
+        local_pref: attributes.local_pref,
+        originator_id: attributes.originator_id,
+        encapsulations: attributes
+            .ext_communities
+            .iter()
+            .filter_map(|community| community.tunnel())
+            .map(encapsulation_name)
+            .collect(),
+    }
+}
+
+/// As routers print it: sequences plain, sets in braces, confederation segments in parentheses.
+fn as_path(path: &AsPath) -> String {
+    let mut text = String::new();
+    for segment in &path.0 {
+        let (open, asns, close) = match segment {
+            AsSegment::Sequence(asns) => ("", asns, ""),
+            AsSegment::Set(asns) => ("{", asns, "}"),
+            AsSegment::ConfedSequence(asns) => ("(", asns, ")"),
+            AsSegment::ConfedSet(asns) => ("[", asns, "]"),
+        };
+        let asns: Vec<_> = asns.iter().map(ToString::to_string).collect();
+        let separator = if text.is_empty() { "" } else { " " };
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{separator}{open}{}{close}", asns.join(" "));
+    }
+    text
+}
