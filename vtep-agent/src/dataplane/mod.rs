@@ -210,7 +210,9 @@ impl Dataplane {
                 Ok(attached)
             }
             Err(error) => {
-                tc.detach()?;
+                if let Err(also) = tc.detach() {
+                    tracing::warn!("{also}");
+                }
                 Err(error)
             }
         }
@@ -260,15 +262,16 @@ impl Dataplane {
     ///
     /// # Errors
     ///
-    /// A pin cannot be removed.
+    /// The first that occurred; everything is tried.
     pub fn finish_takeover(&mut self) -> Result<(), DataplaneError> {
         let mut places = self.pins.unclaimed();
         // The XDP half before the TC half.
         places.sort_by_key(|place| !matches!(place.hook, Hook::XdpNative | Hook::XdpGeneric));
+        let mut result = Ok(());
         for place in places {
-            self.drop_inherited(place)?;
+            result = result.and(self.drop_inherited(place));
         }
-        self.pins.sweep()
+        result.and_then(|()| self.pins.sweep())
     }
 
     /// Detaches everything and removes all pins.
