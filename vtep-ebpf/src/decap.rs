@@ -51,7 +51,7 @@ fn copy_forward(skb: Skb, inner: &Inner) -> Result<(), DropReason> {
     let payload = inner.payload();
     // Behind as many zeros as may be missing, one copy does for every length.
     skb.resize(inner.end + SHRINKABLE)?;
-    let bytes: [u32; 5] = skb.load(payload)?;
+    let bytes = skb.load::<5>(payload)?;
     skb.store(ethernet::HEADER, &bytes)?;
     skb.resize(ethernet::HEADER + inner.end - payload)
 }

@@ -8,6 +8,7 @@ use vtep_common::{
     wire::{
         Frame as _, Tables as _, access, ecn,
         ethernet::{self, Header, ethertype},
+        icmp,
         outer::{self, Outer},
     },
 };
@@ -29,6 +30,8 @@ pub struct Tunnel {
     ecn: u32,
     /// Length of the tenant's frame.
     pub frame: u32,
+    /// Length of its IP packet, or of one segment: what must fit into the underlay.
+    packet: u32,
     /// The flow's hash.
     pub hash: u32,
     /// Outer IP packets that the frame becomes.
@@ -42,6 +45,7 @@ impl Tunnel {
         port_be: 0,
         ecn: 0,
         frame: 0,
+        packet: 0,
         hash: 0,
         segments: 0,
     };
@@ -56,9 +60,16 @@ impl Tunnel {
             port_be: settings.port_be.into(),
             ecn: ecn::encapsulate(skb.packet(), ethernet::HEADER, header.ethertype_be).into(),
             frame: skb.len(),
+            packet: icmp::packet_length(skb.packet(), header.ethertype_be, skb.gso_size()),
             hash: hash(skb, header),
             segments: if segments == 0 { 1 } else { segments },
         })
+    }
+
+    /// The frame fits into the path.
+    #[inline(always)]
+    pub fn fits(&self, path: &Adjacency) -> bool {
+        self.packet <= icmp::room(path.mtu)
     }
 
     /// Writes the outer headers for one VTEP into the room that [`make_room`] has made.

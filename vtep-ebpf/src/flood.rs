@@ -137,6 +137,9 @@ extern "C" fn copy_to_vtep(index: u32, walk: *mut Walk) -> i64 {
 #[inline(always)]
 fn send_to_vtep(skb: Skb, tunnel: &Tunnel, vtep: u32, vni: u32) -> Result<(), DropReason> {
     let (vtep, path) = encap::route(vtep, tunnel.hash)?;
+    if !tunnel.fits(path) {
+        return Err(DropReason::TooBigSilent);
+    }
     tunnel.write(skb, vtep, path, vni)?;
     skb.retag(path.vlan)?;
     skb.send_copy(path.ifindex)

@@ -30,6 +30,8 @@ mod skb;
 #[cfg(target_arch = "bpf")]
 mod suppress;
 #[cfg(target_arch = "bpf")]
+mod too_big;
+#[cfg(target_arch = "bpf")]
 mod xdp;
 
 /// A surviving panic path is an endless loop, which the verifier refuses to load.

@@ -1,6 +1,6 @@
 //! The socket buffer of TC programs: its fields and the helpers that change it.
 
-use core::ptr;
+use core::{mem::MaybeUninit, ptr};
 
 use aya_ebpf::{
     bindings::{
@@ -49,6 +49,13 @@ impl Skb {
     #[inline(always)]
     pub fn new(context: *mut __sk_buff) -> Self {
         Self(context)
+    }
+
+    /// For functions that the verifier goes through on their own, which must take the context as it
+    /// is.
+    #[inline(always)]
+    pub fn as_ptr(self) -> *mut __sk_buff {
+        self.0
     }
 
     fields! {
@@ -131,6 +138,13 @@ impl Skb {
         self.adjust_room(-(bytes as i32), flags.into())
     }
 
+    /// Inserts `bytes` zeros behind the Ethernet header, which stays as it is.
+    #[inline(always)]
+    pub fn grow(self, bytes: u32) -> Result<(), DropReason> {
+        let flags = BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET;
+        self.adjust_room(bytes as i32, flags.into())
+    }
+
     /// Inserts `bytes` behind the Ethernet header, whose copy at the front stays, and notes that
     /// they are outer IPv4, UDP, and a tunnel header that ends with an inner Ethernet header: GSO
     /// stays possible. For IP frames only.
@@ -158,16 +172,21 @@ impl Skb {
         done(unsafe { helpers::bpf_skb_change_head(self.0, bytes, 0) })
     }
 
-    /// Reads `T` at an offset, out of pages too.
+    /// Reads words at an offset, out of pages too.
     #[inline(always)]
-    pub fn load<T: Copy + Default>(self, at: u32) -> Result<T, DropReason> {
-        let mut value = T::default();
-        let size = size_of::<T>() as u32;
-        // SAFETY: the helper fills `size` bytes of an initialised value, or fails.
-        done(unsafe {
-            helpers::bpf_skb_load_bytes(self.0.cast(), at, ptr::from_mut(&mut value).cast(), size)
-        })?;
-        Ok(value)
+    pub fn load<const N: usize>(self, at: u32) -> Result<[u32; N], DropReason> {
+        let mut value = MaybeUninit::<[u32; N]>::uninit();
+        let size = size_of::<[u32; N]>() as u32;
+        // SAFETY: the helper writes `size` bytes or fails; any bytes are words.
+        unsafe {
+            done(helpers::bpf_skb_load_bytes(
+                self.0.cast(),
+                at,
+                value.as_mut_ptr().cast(),
+                size,
+            ))?;
+            Ok(value.assume_init())
+        }
     }
 
     /// Writes `T` at an offset; a checksum that covers it is kept right.

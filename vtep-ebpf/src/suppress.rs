@@ -3,18 +3,19 @@
 
 use vtep_common::{
     DropReason,
-    abi::{ArpKey, FdbKey},
+    abi::{ArpKey, FdbKey, NdKey, NeighborEntry},
     wire::{
         Frame as _, Tables as _,
         access::Ingress,
         arp,
         ethernet::{self, Header, ethertype},
+        nd::{self, address_bytes},
     },
 };
 
 use crate::{
     count, deliver,
-    maps::{Maps, arp_entry},
+    maps::{Maps, arp_entry, nd_entry},
     skb::Skb,
 };
 
@@ -23,6 +24,7 @@ use crate::{
 pub fn answer(skb: Skb, ingress: &Ingress<'_>, header: &Header) -> Option<Result<i32, DropReason>> {
     match header.ethertype_be {
         ethertype::ARP if header.destination == ethernet::BROADCAST => answer_arp(skb, ingress),
+        ethertype::IPV6 if header.is_group() => answer_nd(skb, ingress),
         _ => None,
     }
 }
@@ -43,6 +45,40 @@ fn answer_arp(skb: Skb, ingress: &Ingress<'_>) -> Option<Result<i32, DropReason>
     arp::answer(skb.packet().view(0)?, &message, entry.mac_bits());
     count::bd(ingress.bd.bd, |counters| counters.suppressed_arp += 1);
     Some(deliver::to_port(skb, ingress.port, ethertype::ARP))
+}
+
+#[inline(always)]
+fn answer_nd(skb: Skb, ingress: &Ingress<'_>) -> Option<Result<i32, DropReason>> {
+    let message = nd::Solicitation::parse(skb.packet())?;
+    let key = NdKey {
+        address: address_bytes(message.target),
+        bd: ingress.bd.bd,
+        reserved: 0,
+    };
+    let entry = nd_entry(&key)?;
+    if entry.bd() != ingress.bd.bd
+        || entry.mac_bits() == message.asker
+        || is_here(ingress, entry.mac_bits())
+    {
+        return None;
+    }
+    Some(send_advertisement(skb, ingress, &message, entry))
+}
+
+#[inline(always)]
+fn send_advertisement(
+    skb: Skb,
+    ingress: &Ingress<'_>,
+    message: &nd::Solicitation,
+    entry: NeighborEntry,
+) -> Result<i32, DropReason> {
+    if skb.len() != nd::FRAME as u32 {
+        skb.resize(nd::FRAME as u32)?;
+    }
+    let frame = skb.packet().view(0).ok_or(DropReason::Helper)?;
+    message.answer(frame, entry.mac_bits(), entry.flags());
+    count::bd(ingress.bd.bd, |counters| counters.suppressed_nd += 1);
+    deliver::to_port(skb, ingress.port, ethertype::IPV6)
 }
 
 /// The owner of the address is on the port that asks, and answers for itself.

@@ -21,7 +21,9 @@ pub mod ecn;
 pub mod ethernet;
 mod frame;
 
+pub mod icmp;
 pub mod ip;
+pub mod nd;
 
 pub mod offload;
 pub mod outer;

@@ -13,3 +13,19 @@ pub fn ipv4_checksum(header: &[u8]) -> [u8; 2] {
     }
     (!(sum as u16)).to_be_bytes()
 }
+
+/// The ICMPv6 checksum of an untagged frame without extension headers is right (RFC 4443 §2.3).
+pub fn icmpv6_checksum_is_valid(frame: &[u8]) -> bool {
+    let length = u16::from_be_bytes([frame[18], frame[19]]);
+    let mut sum = u32::from(length) + 58;
+    for pair in frame[22..54 + usize::from(length)].chunks(2) {
+        sum += u32::from(u16::from_be_bytes([
+            pair[0],
+            pair.get(1).copied().unwrap_or(0),
+        ]));
+    }
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum == 0xffff
+}

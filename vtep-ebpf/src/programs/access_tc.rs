@@ -9,6 +9,7 @@ use vtep_common::{
         Frame as _, Tables as _,
         access::{self, Forward, Ingress, Sender},
         ethernet::{Header, ethertype},
+        icmp,
     },
 };
 
@@ -18,7 +19,7 @@ use crate::{
     flood, learn, limit,
     maps::{self, Maps},
     skb::{self, DROP, Skb},
-    suppress,
+    suppress, too_big,
 };
 
 /// What is looked at: Ethernet, IPv6, a neighbour solicitation with one option.
@@ -100,6 +101,9 @@ fn to_group(
     let group = maps::groups.get(group).ok_or(DropReason::NoPath)?;
     let member = access::member(group, ingress.bd, tunnel.hash)?;
     let (vtep, path) = encap::route(member.vtep, tunnel.hash)?;
+    if !tunnel.fits(path) {
+        return too_big::refuse(skb, ingress, header, icmp::room(path.mtu));
+    }
     encap::make_room(skb, header)?;
     tunnel.write(skb, vtep, path, member.vni)?;
     skb.retag(path.vlan)?;

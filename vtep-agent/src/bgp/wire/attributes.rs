@@ -31,7 +31,9 @@ pub struct Attributes {
     pub ext_communities: Vec<ExtCommunity>,
     /// PMSI_TUNNEL (RFC 6514 §5).
     pub pmsi: Option<PmsiTunnel>,
-    /// Optional transitive attributes that this codec does not interpret, in order.
+    /// Attributes that this codec checks and passes on without interpreting them, in order:
+    /// ATOMIC_AGGREGATE, AGGREGATOR (eight octets here, whatever the session's AS numbers), and
+    /// optional transitive ones; those that it doesn't know have the Partial bit (RFC 4271 §5).
     pub other: Vec<RawAttribute>,
 }
 
@@ -124,7 +126,7 @@ impl TunnelType {
 /// An attribute that is carried as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RawAttribute {
-    /// Attribute flags.
+    /// Attribute flags: Optional, Transitive and Partial.
     pub flags: u8,
     /// Attribute type code.
     pub code: u8,

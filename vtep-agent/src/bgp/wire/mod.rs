@@ -4,26 +4,39 @@
 //! [`Route`] is an EVPN NLRI with everything that it carries; [`RouteKey`] is the part that
 //! identifies it (RFC 7432 §7: ESI and labels are attributes of a route, not part of its key).
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)
+)]
+
+mod as_path;
 mod attributes;
+mod capability;
 mod community;
+mod fault;
+mod frame;
+mod message;
+mod nlri;
+mod notification;
+mod open;
+mod reader;
 mod route;
+#[cfg(test)]
+mod tests;
+mod update;
+mod writer;
 
 pub use attributes::{AsPath, AsSegment, Attributes, Origin, PmsiTunnel, RawAttribute, TunnelType};
+pub use capability::{
+    AddPath, Capability, ExtendedNextHop, Family, GracefulRestart, LongLivedFamily,
+};
 pub use community::{ArpNd, Encapsulation, ExtCommunity, MacMobility};
+pub use fault::{AttributeCode, Cause, Fault, Outcome};
+pub use frame::{EXTENDED_MAX_LEN, Frame, HEADER_LEN, MAX_LEN, MessageType, next_frame};
+pub use message::{Context, Decoded, Message, RouteRefresh, decode, end_of_rib};
+pub use notification::Notification;
+pub use open::Open;
 pub use route::{EthernetAd, EthernetSegment, Imet, IpPrefix, MacIp, Route, RouteKey};
+pub use update::{Update, encode_advertisement};
 
-use std::sync::Arc;
-
-/// A decoded UPDATE, after RFC 7606: what a malformed attribute made unusable is in `withdrawn`.
-/// Only the EVPN family; other families are skipped.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Update {
-    /// Announced routes. Empty when `attributes` is `None`.
-    pub announced: Vec<Route>,
-    /// Path attributes of `announced`, next hop included.
-    pub attributes: Option<Arc<Attributes>>,
-    /// Withdrawn routes, and announced ones that are treated as withdrawn.
-    pub withdrawn: Vec<RouteKey>,
-    /// The End-of-RIB marker of the EVPN family (RFC 4724 §2).
-    pub end_of_rib: bool,
-}
+use reader::Reader;

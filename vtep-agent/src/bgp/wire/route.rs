@@ -1,12 +1,13 @@
 //! EVPN routes (RFC 7432 §7, RFC 9136 §3) and their keys.
 
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr};
 
 use bytes::Bytes;
 
+use super::nlri;
 use crate::types::{Esi, EthernetTag, Mac, RouteDistinguisher};
 
-/// An EVPN NLRI. Labels are the 24 bits of the field, which for VXLAN are the VNI, unshifted
+/// An EVPN NLRI; `Display` is that of its key. Labels are the 24 bits of the field, which for VXLAN are the VNI, unshifted
 /// (RFC 8365 §5.1.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
@@ -151,11 +152,11 @@ pub enum RouteKey {
         /// Prefix.
         prefix: ipnet::IpNet,
     },
-    /// The whole value, since the codec doesn't know what of it is the key.
+    /// The whole value, except what RFC 9251 §9 puts outside the key of types 6 to 8.
     Opaque {
         /// Route type.
         route_type: u8,
-        /// Everything after the length octet.
+        /// What follows the length octet.
         value: Bytes,
     },
 }
@@ -194,10 +195,62 @@ impl Route {
             Self::Opaque {
                 route_type,
                 ref value,
-            } => RouteKey::Opaque {
-                route_type,
-                value: value.clone(),
-            },
+            } => {
+                let end = value.len().saturating_sub(nlri::outside_key(route_type));
+                RouteKey::Opaque {
+                    route_type,
+                    value: value.slice(..end),
+                }
+            }
         }
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.key().fmt(f)
+    }
+}
+
+/// `[2]:[0]:[48]:[02:00:00:00:00:01]:[32]:[192.0.2.10]` and so on; an opaque route as its type and
+/// hexadecimal value.
+impl fmt::Display for RouteKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // FRR's key has room for an address and a fragment, which routes from others lack.
+            Self::EthernetAd { esi, tag, .. } => {
+                write!(f, "[1]:[{tag}]:[{esi}]:[32]:[0.0.0.0]:[0]")
+            }
+            Self::MacIp { tag, mac, ip, .. } => {
+                write!(f, "[2]:[{tag}]:[48]:[{mac}]")?;
+                ip.map_or(Ok(()), |ip| write!(f, ":[{}]:[{ip}]", bits(ip)))
+            }
+            Self::Imet {
+                tag, originator, ..
+            } => write!(f, "[3]:[{tag}]:[{}]:[{originator}]", bits(*originator)),
+            Self::EthernetSegment {
+                esi, originator, ..
+            } => write!(f, "[4]:[{esi}]:[{}]:[{originator}]", bits(*originator)),
+            Self::IpPrefix { tag, prefix, .. } => {
+                write!(
+                    f,
+                    "[5]:[{tag}]:[{}]:[{}]",
+                    prefix.prefix_len(),
+                    prefix.addr()
+                )
+            }
+            Self::Opaque { route_type, value } => {
+                write!(f, "[{route_type}]:[")?;
+                value.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
+                f.write_str("]")
+            }
+        }
+    }
+}
+
+fn bits(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(_) => 32,
+        IpAddr::V6(_) => 128,
     }
 }

@@ -1,1 +1,0 @@
-//! The session state machine (RFC 4271 §8).

@@ -1,0 +1,543 @@
+//! The session state machine of RFC 4271 §8, for one peer and without IO: events and the time go
+//! in, actions and a deadline come out.
+//!
+//! ```text
+//! sockets, timers --Event, now--> Fsm::handle --Action--> sockets, core
+//!                                 Fsm::deadline: when to send Event::Tick
+//! ```
+//!
+//! RFC 4271 runs one machine per connection. Here one machine owns all connections of the peer, of
+//! which there may be two while a collision is undecided, because only together they tell which
+//! one stays (§6.8). The state of the peer is that of the connection that got furthest.
+//!
+//! Where the RFC leaves a choice:
+//!
+//! - Every failure is followed by an automatic start (§8.1.1 option 1), after a ConnectRetryTime
+//!   that grows with the number of failures in a row: 1 s, 2 s, 4 s … 30 s, less jitter. Meanwhile
+//!   the peer may connect (Active), except after a protocol error: then it is kept out (Idle), as
+//!   with DampPeerOscillations.
+//! - Collisions are detected in OpenSent too, since the peer is known by its address.
+//! - An Established session wins over a new connection (no CollisionDetectEstablishedState), but
+//!   is probed with a KEEPALIVE: if the peer lost its state, its TCP resets the old connection, and
+//!   the peer's next attempt succeeds without waiting for our hold timer.
+//! - ROUTE-REFRESH restarts the hold timer, as UPDATE and KEEPALIVE do.
+//! - A peer without EVPN gets NOTIFICATION 2/7.
+//! - DelayOpen is not used.
+
+mod backoff;
+mod cause;
+mod collision;
+mod connection;
+mod negotiation;
+#[cfg(test)]
+mod tests;
+
+pub use cause::{Cause, Cease};
+pub use connection::{ConnectionId, Direction};
+pub use negotiation::Negotiated;
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+    time::{Duration, Instant},
+};
+
+use self::{
+    backoff::{Backoff, Jitter},
+    collision::Speaker,
+    connection::{Connection, Phase},
+};
+use super::wire::{Context, Family, Message, Notification, Open, RouteRefresh, Update};
+use crate::{config::PeerAsn, types::Asn};
+
+/// How long TCP may take to connect: the ConnectRetryTime in the state Connect.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the machine has to know of both sides.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Our AS.
+    pub local_asn: Asn,
+    /// Our BGP identifier, not 0.
+    pub router_id: Ipv4Addr,
+    /// The peer's address.
+    pub peer_address: IpAddr,
+    /// The AS that the peer must have.
+    pub peer_asn: PeerAsn,
+    /// The hold time that we propose: zero or at least 3 s (RFC 4271 §4.2).
+    pub hold_time: Duration,
+    /// Never connect.
+    pub passive: bool,
+}
+
+/// Something happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Begin (RFC 4271 §8.1.2, events 1 and 4).
+    Start,
+    /// End all connections and stay in Idle (event 2).
+    Stop(Cease),
+    /// End all connections, then go on as after a failure (event 8).
+    Reset(Cease),
+    /// A TCP connection is there (events 16 and 17). An outgoing one answers [`Action::Connect`].
+    Connected(ConnectionId, Direction),
+    /// [`Action::Connect`] failed; the text says why (event 18).
+    ConnectFailed(String),
+    /// A connection is gone; the text says why (event 18).
+    Disconnected(ConnectionId, String),
+    /// A message arrived (events 19, 24 to 27).
+    Message(ConnectionId, Message),
+    /// Something arrived that deserves this NOTIFICATION (events 21, 22 and 28).
+    Malformed(ConnectionId, Notification),
+    /// An UPDATE was sent, which spares the next KEEPALIVE.
+    UpdateSent,
+    /// Nothing is read at present because we are busy: the peer's silence proves nothing.
+    Stalled,
+    /// Time passed (events 9 to 11).
+    Tick,
+}
+
+/// What the owner of the sockets is to do, in this order.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Open a connection, and report [`Event::Connected`] or [`Event::ConnectFailed`].
+    Connect,
+    /// Give the attempt up; no event is expected.
+    AbortConnect,
+    /// Send a message: OPEN, KEEPALIVE or NOTIFICATION.
+    Send(ConnectionId, Message),
+    /// Close the connection once everything is sent; no event is expected.
+    Close(ConnectionId),
+    /// The session is Established. UPDATEs may be sent on the connection.
+    Up(ConnectionId, Box<Negotiated>),
+    /// The session is no longer Established.
+    Down(Cause),
+    /// Routes of the peer.
+    Update(Box<Update>),
+    /// The peer asks for all our EVPN routes (RFC 2918).
+    Refresh,
+}
+
+/// A state of RFC 4271 §8.2.2. `Display` gives the name in lower case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum State {
+    /// Neither connects nor accepts.
+    #[default]
+    Idle,
+    /// A TCP connection is being opened.
+    Connect,
+    /// Waits for the peer to connect, or for the next attempt.
+    Active,
+    /// Our OPEN is sent.
+    OpenSent,
+    /// The peer's OPEN is accepted.
+    OpenConfirm,
+    /// Routes are exchanged.
+    Established,
+}
+
+/// The machine of one peer.
+#[derive(Clone, Debug)]
+pub struct Fsm {
+    settings: Settings,
+    started: bool,
+    /// Idle until `retry`.
+    damped: bool,
+    /// A connection is being opened; when to give up.
+    attempt: Option<Instant>,
+    /// When to leave Idle or Active.
+    retry: Option<Instant>,
+    /// At most one of each direction, at most one Established.
+    connections: Vec<Connection>,
+    backoff: Backoff,
+    jitter: Jitter,
+    before_open: Context,
+    /// Why the last Established session ended.
+    down: Option<Cause>,
+    /// Why the last attempt since then failed.
+    failure: Option<Cause>,
+}
+
+impl Fsm {
+    /// A machine in Idle. The seed decides about jitter.
+    pub fn new(settings: Settings, seed: u64) -> Self {
+        Self {
+            before_open: negotiation::before_open(&settings),
+            settings,
+            started: false,
+            damped: false,
+            attempt: None,
+            retry: None,
+            connections: Vec::new(),
+            backoff: Backoff::default(),
+            jitter: Jitter::new(seed),
+            down: None,
+            failure: None,
+        }
+    }
+
+    /// Takes an event; gives what to do about it. Events of connections that the machine closed or
+    /// never saw are ignored.
+    pub fn handle(&mut self, event: Event, now: Instant) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let out = &mut actions;
+        match event {
+            Event::Start => self.start(now, out),
+            Event::Stop(cease) => {
+                self.started = false;
+                self.retry = None;
+                self.damped = false;
+                self.abort_connect(out);
+                self.end_all(&cease, now, out);
+            }
+            Event::Reset(cease) => self.end_all(&cease, now, out),
+            Event::Connected(id, direction) => self.connected(id, direction, now, out),
+            Event::ConnectFailed(reason) => self.connect_failed(reason, now),
+            Event::Disconnected(id, reason) => {
+                if let Some(index) = self.index(id) {
+                    self.drop_connection(index, Cause::Transport(reason), now, out);
+                }
+            }
+            Event::Message(id, message) => {
+                if let Some(index) = self.index(id) {
+                    self.message(index, message, now, out);
+                }
+            }
+            Event::Malformed(id, notification) => {
+                if let Some(index) = self.index(id) {
+                    self.end(index, notification, now, out);
+                }
+            }
+            Event::UpdateSent => {
+                if let Some(connection) = self.connections.iter_mut().find(is_established) {
+                    connection.restart_keepalive(now, &mut self.jitter);
+                }
+            }
+            Event::Stalled => {
+                for connection in &mut self.connections {
+                    connection.restart_hold(now);
+                }
+            }
+            Event::Tick => self.tick(now, out),
+        }
+        actions
+    }
+
+    /// When [`Event::Tick`] is due.
+    pub fn deadline(&self) -> Option<Instant> {
+        let connections = self.connections.iter().filter_map(Connection::deadline);
+        self.attempt
+            .into_iter()
+            .chain(self.retry)
+            .chain(connections)
+            .min()
+    }
+
+    /// The peer's state.
+    pub fn state(&self) -> State {
+        let connection = self
+            .connections
+            .iter()
+            .map(|connection| match connection.phase {
+                Phase::OpenSent => State::OpenSent,
+                Phase::OpenConfirm(_) => State::OpenConfirm,
+                Phase::Established(..) => State::Established,
+            });
+        connection.max().unwrap_or(if self.attempt.is_some() {
+            State::Connect
+        } else if self.started && !self.damped {
+            State::Active
+        } else {
+            State::Idle
+        })
+    }
+
+    /// How to read what arrives on a connection.
+    pub fn context(&self, id: ConnectionId) -> &Context {
+        self.index(id)
+            .and_then(|index| self.connections[index].negotiated())
+            .map_or(&self.before_open, |negotiated| &negotiated.context)
+    }
+
+    /// The Established session, and since when.
+    pub fn established(&self) -> Option<(&Negotiated, Instant)> {
+        let connection = self.connections.iter().find(is_established)?;
+        Some((connection.negotiated()?, connection.established_since()?))
+    }
+
+    /// Why the last attempt failed or, if there was none since, why the last session ended.
+    pub fn last_error(&self) -> Option<&Cause> {
+        self.failure.as_ref().or(self.down.as_ref())
+    }
+
+    fn start(&mut self, now: Instant, out: &mut Vec<Action>) {
+        if !self.started {
+            self.started = true;
+            self.backoff.reset();
+            self.connect(now, out);
+        }
+    }
+
+    fn connect(&mut self, now: Instant, out: &mut Vec<Action>) {
+        if !self.settings.passive {
+            self.attempt = Some(now + CONNECT_TIMEOUT);
+            out.push(Action::Connect);
+        }
+    }
+
+    fn connected(
+        &mut self,
+        id: ConnectionId,
+        direction: Direction,
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) {
+        let wanted = match direction {
+            Direction::Outgoing => self.attempt.take().is_some(),
+            Direction::Incoming => self.started && !self.damped,
+        };
+        if !wanted {
+            out.push(Action::Close(id));
+            return;
+        }
+        self.retry = None;
+        match self
+            .connections
+            .iter()
+            .position(|known| known.direction == direction)
+        {
+            Some(index) if !is_established(&&self.connections[index]) => {
+                // The peer has given up the older of its connections, or never finished it.
+                self.lose(index, out);
+            }
+            _ => {}
+        }
+        if let Some(session) = self.connections.iter().find(is_established) {
+            out.push(Action::Send(session.id, Message::Keepalive));
+        }
+        self.connections.push(Connection::new(id, direction, now));
+        out.push(Action::Send(
+            id,
+            Message::Open(negotiation::open(&self.settings)),
+        ));
+    }
+
+    fn connect_failed(&mut self, reason: String, now: Instant) {
+        if self.attempt.take().is_some() {
+            self.failure = Some(Cause::Connect(reason));
+            self.retry_unless_connected(false, now);
+        }
+    }
+
+    fn message(&mut self, index: usize, message: Message, now: Instant, out: &mut Vec<Action>) {
+        let connection = &mut self.connections[index];
+        match (&connection.phase, message) {
+            // Never answered (RFC 4271 §6.4).
+            (_, Message::Notification(notification)) => {
+                let id = connection.id;
+                self.drop_connection(index, Cause::Received(notification), now, out);
+                out.push(Action::Close(id));
+            }
+            (Phase::OpenSent, Message::Open(open)) => self.opened(index, &open, now, out),
+            (Phase::OpenConfirm(_), Message::Keepalive) => self.establish(index, now, out),
+            (Phase::Established(..), Message::Keepalive) => connection.restart_hold(now),
+            (Phase::Established(..), Message::Update(update)) => {
+                connection.restart_hold(now);
+                out.push(Action::Update(Box::new(update)));
+            }
+            (Phase::Established(..), Message::RouteRefresh(refresh)) => {
+                connection.restart_hold(now);
+                // Other subtypes mark the two ends of an answer (RFC 7313), which we don't offer.
+                if refresh.family == Family::EVPN && refresh.subtype == RouteRefresh::REQUEST {
+                    out.push(Action::Refresh);
+                }
+            }
+            (phase, message) => {
+                let subcode = match phase {
+                    Phase::OpenSent => 1,
+                    Phase::OpenConfirm(_) => 2,
+                    Phase::Established(..) => 3,
+                };
+                self.end(index, cause::unexpected(&message, subcode), now, out);
+            }
+        }
+    }
+
+    /// OPEN in OpenSent.
+    fn opened(&mut self, index: usize, open: &Open, now: Instant, out: &mut Vec<Action>) {
+        let negotiated = match negotiation::negotiate(&self.settings, open) {
+            Ok(negotiated) => negotiated,
+            Err(notification) => return self.end(index, notification, now, out),
+        };
+        let mut index = index;
+        if let Some(rival) = self
+            .connections
+            .iter()
+            .position(|rival| rival.id != self.connections[index].id)
+        {
+            let local = Speaker {
+                router_id: self.settings.router_id,
+                asn: self.settings.local_asn,
+            };
+            let peer = Speaker {
+                router_id: open.router_id,
+                asn: negotiated.session.asn,
+            };
+            let rival_stays = is_established(&&self.connections[rival])
+                || self.connections[rival].direction == collision::survivor(local, peer);
+            if rival_stays {
+                return self.lose(index, out);
+            }
+            self.lose(rival, out);
+            index -= usize::from(rival < index);
+        }
+        let connection = &mut self.connections[index];
+        connection.confirm(negotiated, now, &mut self.jitter);
+        out.push(Action::Send(connection.id, Message::Keepalive));
+    }
+
+    /// KEEPALIVE in OpenConfirm.
+    fn establish(&mut self, index: usize, now: Instant, out: &mut Vec<Action>) {
+        let id = self.connections[index].id;
+        while let Some(rival) = self.connections.iter().position(|rival| rival.id != id) {
+            self.lose(rival, out);
+        }
+        self.abort_connect(out);
+        self.failure = None;
+        if let [connection] = &mut self.connections[..] {
+            connection.establish(now);
+            if let Some(negotiated) = connection.negotiated() {
+                out.push(Action::Up(id, Box::new(negotiated.clone())));
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Instant, out: &mut Vec<Action>) {
+        if self.attempt.is_some_and(|at| at <= now) {
+            out.push(Action::AbortConnect);
+            self.connect_failed("timed out".to_owned(), now);
+        }
+        if self.retry.is_some_and(|at| at <= now) {
+            self.retry = None;
+            self.damped = false;
+            self.connect(now, out);
+        }
+        while let Some(index) = self
+            .connections
+            .iter()
+            .position(|connection| connection.hold.is_some_and(|at| at <= now))
+        {
+            self.end(index, Notification::HOLD_TIMER_EXPIRED, now, out);
+        }
+        for connection in &mut self.connections {
+            if connection.keepalive.is_some_and(|at| at <= now) {
+                out.push(Action::Send(connection.id, Message::Keepalive));
+                connection.restart_keepalive(now, &mut self.jitter);
+            }
+        }
+    }
+
+    /// Ends a connection with a NOTIFICATION.
+    fn end(
+        &mut self,
+        index: usize,
+        notification: Notification,
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) {
+        let id = self.connections[index].id;
+        out.push(Action::Send(
+            id,
+            Message::Notification(notification.clone()),
+        ));
+        out.push(Action::Close(id));
+        self.drop_connection(index, Cause::Sent(notification), now, out);
+    }
+
+    /// Ends everything on purpose.
+    fn end_all(&mut self, cease: &Cease, now: Instant, out: &mut Vec<Action>) {
+        while !self.connections.is_empty() {
+            self.end(0, cease.notification(), now, out);
+        }
+    }
+
+    /// Ends the loser of a collision, which is no failure.
+    fn lose(&mut self, index: usize, out: &mut Vec<Action>) {
+        let id = self.connections.remove(index).id;
+        out.push(Action::Send(
+            id,
+            Message::Notification(Notification::COLLISION),
+        ));
+        out.push(Action::Close(id));
+    }
+
+    /// Forgets a connection, and starts over when it was the last.
+    fn drop_connection(&mut self, index: usize, cause: Cause, now: Instant, out: &mut Vec<Action>) {
+        let connection = self.connections.remove(index);
+        let damped = is_protocol_error(&cause);
+        if let Some(since) = connection.established_since() {
+            self.backoff
+                .established_for(now.saturating_duration_since(since));
+            self.failure = None;
+            self.down = Some(cause.clone());
+            out.push(Action::Down(cause));
+        } else {
+            self.failure = Some(cause);
+        }
+        self.retry_unless_connected(damped, now);
+    }
+
+    fn retry_unless_connected(&mut self, damped: bool, now: Instant) {
+        if self.started && self.connections.is_empty() && self.attempt.is_none() {
+            self.schedule(damped, now);
+        }
+    }
+
+    fn schedule(&mut self, damped: bool, now: Instant) {
+        let delay = self.jitter.of(self.backoff.fail());
+        self.damped = damped;
+        self.retry = (damped || !self.settings.passive).then(|| now + delay);
+    }
+
+    fn abort_connect(&mut self, out: &mut Vec<Action>) {
+        if self.attempt.take().is_some() {
+            out.push(Action::AbortConnect);
+        }
+    }
+
+    fn index(&self, id: ConnectionId) -> Option<usize> {
+        self.connections
+            .iter()
+            .position(|connection| connection.id == id)
+    }
+}
+
+/// Whether the same would happen again at once. A Cease is no such thing (except for lack of
+/// resources), least of all the one for the loser of a collision, whose winner may still be on its
+/// way to us.
+fn is_protocol_error(cause: &Cause) -> bool {
+    match cause {
+        Cause::Sent(notification) | Cause::Received(notification) => !matches!(
+            (notification.code, notification.subcode),
+            (4, _) | (6, 2..=7)
+        ),
+        Cause::Transport(_) | Cause::Connect(_) => false,
+    }
+}
+
+fn is_established(connection: &impl std::borrow::Borrow<Connection>) -> bool {
+    matches!(connection.borrow().phase, Phase::Established(..))
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Idle => "idle",
+            Self::Connect => "connect",
+            Self::Active => "active",
+            Self::OpenSent => "opensent",
+            Self::OpenConfirm => "openconfirm",
+            Self::Established => "established",
+        })
+    }
+}

@@ -1,0 +1,102 @@
+//! What our OPEN says, and what becomes of the peer's (RFC 4271 §6.2, RFC 5492, RFC 6286,
+//! RFC 6793).
+
+use std::time::Duration;
+
+use super::Settings;
+use crate::{
+    bgp::{
+        peer::Session,
+        wire::{Capability, Context, Family, Notification, Open},
+    },
+    config::PeerAsn,
+    types::Asn,
+};
+
+/// What both sides agreed on.
+#[derive(Clone, Debug)]
+pub struct Negotiated {
+    /// For the core.
+    pub session: Session,
+    /// The smaller of both hold times; zero: no keepalives, no hold timer (RFC 4271 §4.2).
+    pub hold_time: Duration,
+    /// The peer takes ROUTE-REFRESH (RFC 2918).
+    pub route_refresh: bool,
+    /// How to read its messages and write ours.
+    pub context: Context,
+}
+
+/// Our OPEN.
+pub(super) fn open(settings: &Settings) -> Open {
+    Open {
+        asn: settings.local_asn,
+        hold_time: u16::try_from(settings.hold_time.as_secs()).unwrap_or(u16::MAX),
+        router_id: settings.router_id,
+        capabilities: vec![
+            Capability::Multiprotocol(Family::EVPN),
+            Capability::RouteRefresh,
+            Capability::FourOctetAs(settings.local_asn),
+        ],
+    }
+}
+
+/// Judges the peer's OPEN, in which the codec has already checked what doesn't depend on us.
+///
+/// # Errors
+///
+/// The NOTIFICATION that it deserves: 2/2, 2/3, or 2/7 when the peer has no EVPN, without which a
+/// session is of no use to us.
+pub(super) fn negotiate(settings: &Settings, open: &Open) -> Result<Negotiated, Notification> {
+    let asn = open.asn;
+    let internal = asn == settings.local_asn;
+    let expected = match settings.peer_asn {
+        PeerAsn::Is(configured) => asn == configured,
+        PeerAsn::Internal => internal,
+        PeerAsn::External => !internal,
+    };
+    if !expected {
+        return Err(Notification::BAD_PEER_AS);
+    }
+    // RFC 6286 §2.2: external peers may share an identifier.
+    if internal && open.router_id == settings.router_id {
+        return Err(Notification::BAD_IDENTIFIER);
+    }
+    let evpn = Capability::Multiprotocol(Family::EVPN);
+    if !open.capabilities.contains(&evpn) {
+        return Err(Notification::unsupported_capabilities(&[evpn]));
+    }
+    Ok(Negotiated {
+        session: Session {
+            address: settings.peer_address,
+            asn,
+            router_id: open.router_id,
+            internal,
+            evpn: true,
+        },
+        hold_time: settings
+            .hold_time
+            .min(Duration::from_secs(open.hold_time.into())),
+        route_refresh: open.capabilities.contains(&Capability::RouteRefresh),
+        context: context(settings, asn, four_octet_as(open)),
+    })
+}
+
+/// How messages are read before the peer's OPEN: none of them depends on it.
+pub(super) fn before_open(settings: &Settings) -> Context {
+    context(settings, settings.local_asn, false)
+}
+
+/// We always send the capability, so the peer's decides (RFC 6793 §4.1).
+fn four_octet_as(open: &Open) -> bool {
+    let sent = |capability: &Capability| matches!(capability, Capability::FourOctetAs(_));
+    open.capabilities.iter().any(sent)
+}
+
+fn context(settings: &Settings, peer_asn: Asn, four_octet_as: bool) -> Context {
+    Context {
+        four_octet_as,
+        internal: peer_asn == settings.local_asn,
+        peer_asn,
+        ..Context::default()
+    }
+}

@@ -1,0 +1,122 @@
+//! One TCP connection: bytes in and out, with bounded queues in both directions, and an end that
+//! lets the last NOTIFICATION arrive.
+
+use std::{convert::Infallible, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+    time::sleep,
+};
+
+use crate::bgp::fsm::ConnectionId;
+
+/// Bytes that are read at once.
+const READ: usize = 64 << 10;
+
+/// Chunks, of at most [`CHUNK`] bytes, that wait for the socket.
+const QUEUE: usize = 16;
+
+/// Messages are handed to the socket in chunks of about this size, in bytes.
+pub(super) const CHUNK: usize = 64 << 10;
+
+/// How long a closed connection may take to send what is queued and to see the peer close too.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What a connection reports.
+#[derive(Debug)]
+pub(super) enum Input {
+    /// Bytes arrived.
+    Bytes(Bytes),
+    /// Nothing more will arrive, for this reason.
+    Closed(String),
+}
+
+/// An open connection. Dropping it closes the connection after what is queued.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) id: ConnectionId,
+    /// Received and not yet decoded.
+    pub(super) received: BytesMut,
+    /// To the socket.
+    pub(super) out: mpsc::Sender<Bytes>,
+    _open: oneshot::Sender<Infallible>,
+}
+
+impl Connection {
+    /// Serves `stream` as one of `tasks`.
+    pub(super) fn start(
+        id: ConnectionId,
+        stream: TcpStream,
+        inputs: mpsc::Sender<(ConnectionId, Input)>,
+        tasks: &mut JoinSet<()>,
+    ) -> Self {
+        let (out, queue) = mpsc::channel(QUEUE);
+        let (open, closed) = oneshot::channel();
+        tasks.spawn(serve(id, stream, inputs, queue, closed));
+        Self {
+            id,
+            received: BytesMut::new(),
+            out,
+            _open: open,
+        }
+    }
+}
+
+async fn serve(
+    id: ConnectionId,
+    stream: TcpStream,
+    inputs: mpsc::Sender<(ConnectionId, Input)>,
+    queue: mpsc::Receiver<Bytes>,
+    closed: oneshot::Receiver<Infallible>,
+) {
+    let (reader, writer) = stream.into_split();
+    let lingered = async {
+        let _ = closed.await;
+        sleep(LINGER).await;
+    };
+    // Reading goes on after our FIN: closing with unread bytes makes the kernel send a reset, which
+    // can overtake the NOTIFICATION.
+    tokio::select! {
+        () = lingered => {}
+        _ = async { tokio::join!(read(id, reader, inputs), write(writer, queue)) } => {}
+    }
+}
+
+async fn read(
+    id: ConnectionId,
+    mut reader: OwnedReadHalf,
+    inputs: mpsc::Sender<(ConnectionId, Input)>,
+) {
+    let mut buffer = BytesMut::new();
+    loop {
+        buffer.reserve(READ);
+        let input = match reader.read_buf(&mut buffer).await {
+            Ok(0) => Input::Closed("closed by the peer".to_owned()),
+            Ok(_) => Input::Bytes(buffer.split().freeze()),
+            Err(error) => Input::Closed(error.to_string()),
+        };
+        let last = matches!(input, Input::Closed(_));
+        // Nobody listens any more while the connection lingers.
+        let _ = inputs.send((id, input)).await;
+        if last {
+            return;
+        }
+    }
+}
+
+async fn write(mut writer: OwnedWriteHalf, mut queue: mpsc::Receiver<Bytes>) {
+    while let Some(mut chunk) = queue.recv().await {
+        // The reader sees the same error and reports it.
+        if writer.write_all_buf(&mut chunk).await.is_err() {
+            return;
+        }
+    }
+    let _ = writer.shutdown().await;
+}

@@ -1,0 +1,81 @@
+//! TCP MD5 signatures (RFC 2385): the one socket option for which no safe wrapper exists.
+
+use std::{
+    io,
+    net::IpAddr,
+    os::fd::{AsFd, AsRawFd},
+};
+
+/// Longest key that the kernel takes, in bytes.
+const MAX_KEY: usize = 80;
+
+/// `struct tcp_md5sig` of `linux/tcp.h`.
+#[repr(C, align(8))]
+struct TcpMd5Sig {
+    /// `struct sockaddr_storage`.
+    address: [u8; 128],
+    flags: u8,
+    prefix_len: u8,
+    key_len: u16,
+    ifindex: i32,
+    key: [u8; MAX_KEY],
+}
+
+/// Signs and checks the segments exchanged with `peer`; on a listening socket those of connections
+/// to come. The address is of the socket's family: an IPv6 socket takes IPv4 peers as mapped
+/// addresses. An empty key removes the peer's key.
+///
+/// # Errors
+///
+/// `InvalidInput` for a key of more than 80 bytes, `ENOPROTOOPT` on a kernel without
+/// `CONFIG_TCP_MD5SIG`, `ENOENT` when there is no key to remove.
+pub(super) fn set_key(socket: &impl AsFd, peer: IpAddr, key: &[u8]) -> io::Result<()> {
+    let too_long = || io::Error::new(io::ErrorKind::InvalidInput, "key of more than 80 bytes");
+    let mut option = TcpMd5Sig {
+        address: sockaddr(peer),
+        flags: 0,
+        prefix_len: 0,
+        key_len: u16::try_from(key.len()).map_err(|_| too_long())?,
+        ifindex: 0,
+        key: [0; MAX_KEY],
+    };
+    option
+        .key
+        .get_mut(..key.len())
+        .ok_or_else(too_long)?
+        .copy_from_slice(key);
+    // SAFETY: the descriptor is open for the length of the borrow; the pointer and the length are
+    // those of a live, initialised value of the layout that the option takes, which is only read.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_MD5SIG,
+            (&raw const option).cast(),
+            size_of::<TcpMd5Sig>() as libc::socklen_t,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// `struct sockaddr_in` or `sockaddr_in6`, port and scope zero: the family in host order, then the
+/// address in network order at its offset.
+fn sockaddr(address: IpAddr) -> [u8; 128] {
+    let mut bytes = [0; 128];
+    let family = match address {
+        IpAddr::V4(v4) => {
+            bytes[4..8].copy_from_slice(&v4.octets());
+            libc::AF_INET
+        }
+        IpAddr::V6(v6) => {
+            bytes[8..24].copy_from_slice(&v6.octets());
+            libc::AF_INET6
+        }
+    };
+    bytes[..2].copy_from_slice(&(family as libc::sa_family_t).to_ne_bytes());
+    bytes
+}

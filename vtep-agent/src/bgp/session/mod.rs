@@ -1,0 +1,282 @@
+//! BGP sessions over TCP, on a thread of their own.
+//!
+//! ```text
+//! Sessions ──Control──> Supervisor ──Order──> Peer (one each) <──bytes── Connection (0 to 2 each)
+//!                       listening socket         │    └────────chunks──>
+//! Events <───────────────bounded──────────────── Peer
+//! ```
+//!
+//! All queues are bounded where the other end is not ours: a peer that doesn't read holds up
+//! nobody else, and a peer that sends faster than the core takes it is read more slowly. The
+//! decisions are those of [`fsm`](super::fsm) and [`wire`](super::wire).
+
+mod connection;
+mod md5;
+mod peer;
+mod socket;
+mod status;
+mod supervisor;
+#[cfg(test)]
+mod tests;
+
+pub use status::{MessageCounts, PeerStatus};
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::{BuildHasher, RandomState},
+    io,
+    net::Ipv4Addr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+};
+
+use tokio::{
+    runtime,
+    sync::{mpsc, oneshot},
+};
+
+use self::supervisor::Supervisor;
+use super::{fsm::ConnectionId, peer::PeerEvent, rib::Advertisement};
+use crate::{
+    config::PeerConfig,
+    types::{Asn, PeerId},
+};
+
+/// TCP port of BGP.
+pub const PORT: u16 = 179;
+
+/// Events that wait for [`Events::recv`] before peers are read more slowly.
+const WAITING_EVENTS: usize = 256;
+
+/// Our side of all sessions.
+#[derive(Clone, Debug)]
+pub struct SessionOptions {
+    /// Our AS.
+    pub local_asn: Asn,
+    /// Our BGP identifier.
+    pub router_id: Ipv4Addr,
+    /// Local address of sessions that name none and are internal or multihop.
+    pub vtep_address: Ipv4Addr,
+    /// Port on which connections are accepted, usually [`PORT`]; 0 for any; `None`: connections are
+    /// only made, not accepted.
+    pub listen: Option<u16>,
+}
+
+/// Sessions cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Another speaker runs on this host.
+    #[error(
+        "TCP port {port} is taken, perhaps by another BGP speaker: stop it, or set listen = false \
+         in [bgp] to connect to peers without accepting connections"
+    )]
+    PortTaken {
+        /// The port.
+        port: u16,
+    },
+    /// The listening socket cannot be made.
+    #[error("cannot listen on TCP port {port}: {source}")]
+    Listen {
+        /// The port.
+        port: u16,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// No thread or no event queue.
+    #[error("cannot start the BGP thread: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// Handle of the BGP thread. Dropping it ends all sessions too, without waiting for it.
+#[derive(Debug)]
+pub struct Sessions {
+    control: mpsc::UnboundedSender<Control>,
+    shared: Arc<Shared>,
+    port: Option<u16>,
+    finished: oneshot::Receiver<()>,
+}
+
+/// What sessions report.
+#[derive(Debug)]
+pub struct Events {
+    reports: mpsc::Receiver<Report>,
+    shared: Arc<Shared>,
+}
+
+impl Sessions {
+    /// Starts the thread, in the caller's network namespace and with no peers.
+    ///
+    /// # Errors
+    ///
+    /// When the port cannot be listened on, or the system has no thread to give.
+    pub fn start(options: SessionOptions) -> Result<(Self, Events), StartError> {
+        let listener = options.listen.map(listen).transpose()?;
+        let port = match &listener {
+            Some(listener) => Some(listener.local_addr()?.port()),
+            None => None,
+        };
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let shared = Arc::new(Shared::default());
+        let (control, controls) = mpsc::unbounded_channel();
+        let (report, reports) = mpsc::channel(WAITING_EVENTS);
+        let (finish, finished) = oneshot::channel();
+        let listener = {
+            // A tokio socket is made inside its runtime.
+            let _guard = runtime.enter();
+            listener
+                .map(tokio::net::TcpListener::from_std)
+                .transpose()?
+        };
+        let supervisor = Supervisor::new(options, listener, Arc::clone(&shared), report);
+        thread::Builder::new()
+            .name("bgp".to_owned())
+            .spawn(move || {
+                runtime.block_on(supervisor.run(controls));
+                // Sockets are closed with the runtime.
+                drop(runtime);
+                let _ = finish.send(());
+            })?;
+        let events = Events {
+            reports,
+            shared: Arc::clone(&shared),
+        };
+        Ok((
+            Self {
+                control,
+                shared,
+                port,
+                finished,
+            },
+            events,
+        ))
+    }
+
+    /// The port on which connections are accepted.
+    pub fn port(&self) -> Option<u16> {
+        self.port
+    }
+
+    /// Makes these the peers: new ones are started, missing ones stopped (Cease 6/3), changed ones
+    /// restarted (6/6), others left alone. Ids and addresses are distinct.
+    pub fn configure(&self, peers: Vec<(PeerId, PeerConfig)>) {
+        let _ = self.control.send(Control::Configure(peers));
+    }
+
+    /// Queues an advertisement. It goes out on the session whose [`PeerEvent::Up`] was the last to
+    /// leave [`Events::recv`]; if that session is gone it is dropped, since it was computed for the
+    /// adj-rib-out of that session.
+    pub fn send(&self, peer: PeerId, advertisement: Advertisement) {
+        let session = lock(&self.shared.heard).get(&peer).copied();
+        if let Some(session) = session {
+            let _ = self
+                .control
+                .send(Control::Advertise(peer, session, advertisement));
+        }
+    }
+
+    /// The state of all peers, by id.
+    pub fn status(&self) -> Vec<PeerStatus> {
+        lock(&self.shared.status).values().cloned().collect()
+    }
+
+    /// Ends all sessions with Cease 6/2 and this text for the peers' operators (RFC 9003; may be
+    /// empty), and waits, for less than a second, until they have it.
+    pub async fn shutdown(self, communication: &str) {
+        let _ = self
+            .control
+            .send(Control::Shutdown(communication.to_owned()));
+        let _ = self.finished.await;
+    }
+}
+
+impl Events {
+    /// The next event; `None` after the shutdown. Cancel-safe. Whoever calls it handles an event,
+    /// and sends what follows from it, before the next call: that is how [`Sessions::send`] knows
+    /// to which session an advertisement belongs.
+    pub async fn recv(&mut self) -> Option<(PeerId, PeerEvent)> {
+        let Report {
+            peer,
+            connection,
+            event,
+        } = self.reports.recv().await?;
+        match event {
+            PeerEvent::Up(_) => {
+                lock(&self.shared.heard).insert(peer, connection);
+            }
+            PeerEvent::Down => {
+                lock(&self.shared.heard).remove(&peer);
+            }
+            PeerEvent::Update(_) | PeerEvent::Refresh => {}
+        }
+        Some((peer, event))
+    }
+}
+
+/// From the handle to the thread.
+#[derive(Debug)]
+enum Control {
+    Configure(Vec<(PeerId, PeerConfig)>),
+    Advertise(PeerId, ConnectionId, Advertisement),
+    Shutdown(String),
+}
+
+/// From the thread to [`Events`].
+#[derive(Debug)]
+struct Report {
+    peer: PeerId,
+    /// Tells the sessions of a peer apart.
+    connection: ConnectionId,
+    event: PeerEvent,
+}
+
+/// Known on both sides.
+#[derive(Debug, Default)]
+struct Shared {
+    status: Mutex<BTreeMap<PeerId, PeerStatus>>,
+    /// The session of each peer as the core knows it.
+    heard: Mutex<HashMap<PeerId, ConnectionId>>,
+    connections: AtomicU64,
+}
+
+impl Shared {
+    fn insert(&self, status: PeerStatus) {
+        lock(&self.status).insert(status.peer, status);
+    }
+
+    fn remove(&self, peer: PeerId) {
+        lock(&self.status).remove(&peer);
+    }
+
+    /// Updates a peer that is still configured.
+    fn publish(&self, status: &PeerStatus) {
+        if let Some(known) = lock(&self.status).get_mut(&status.peer) {
+            known.clone_from(status);
+        }
+    }
+
+    fn next_connection(&self) -> ConnectionId {
+        ConnectionId(self.connections.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// For jitter; need not be strong.
+    fn seed(&self) -> u64 {
+        RandomState::new().hash_one(0)
+    }
+}
+
+fn listen(port: u16) -> Result<std::net::TcpListener, StartError> {
+    socket::listen(port).map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => StartError::PortTaken { port },
+        _ => StartError::Listen { port, source },
+    })
+}
+
+/// No lock is held across anything that panics.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,427 @@
+//! One peer: its state machine, fed by sockets, the clock and orders.
+
+use std::{collections::VecDeque, future::pending, io, pin::Pin, sync::Arc, time::Instant};
+
+use bytes::{Bytes, BytesMut};
+use tokio::{net::TcpStream, sync::mpsc, task::JoinSet, time::sleep_until};
+
+use super::{
+    Report, Shared,
+    connection::{CHUNK, Connection, Input},
+    socket::{self, Endpoint},
+    status::PeerStatus,
+};
+use crate::{
+    bgp::{
+        fsm::{Action, Cease, ConnectionId, Direction, Event, Fsm, Settings},
+        peer::PeerEvent,
+        rib::Advertisement,
+        wire::{self, Context, MAX_LEN, Message, MessageType},
+    },
+    types::PeerId,
+};
+
+/// Messages decoded before anything else gets its turn.
+const BATCH: usize = 64;
+
+/// Events that may wait for the core before we stop reading from the peer.
+const WAITING_EVENTS: usize = BATCH;
+
+/// Routes that may wait for a peer which doesn't read. More of them end the session, since the
+/// alternative is to fill our memory.
+const WAITING_ROUTES: usize = 1 << 20;
+
+/// Chunks that connections may have read before they are decoded.
+const INPUTS: usize = 4;
+
+/// What the peer task is told.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// The peer connected.
+    Accepted(TcpStream),
+    /// Send this, if the session is still the one of this connection.
+    Advertise(ConnectionId, Advertisement),
+    /// End the session and yourself.
+    Stop(Cease),
+}
+
+type Attempt = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
+
+/// The task of a peer.
+pub(super) struct Peer {
+    id: PeerId,
+    endpoint: Endpoint,
+    shared: Arc<Shared>,
+    fsm: Fsm,
+    attempt: Option<Attempt>,
+    connections: Vec<Connection>,
+    tasks: JoinSet<()>,
+    inputs: mpsc::Sender<(ConnectionId, Input)>,
+    /// There may be whole messages among what was received.
+    undecoded: bool,
+    /// Connection of the Established session.
+    session: Option<(ConnectionId, Context)>,
+    /// For the core.
+    events: VecDeque<Report>,
+    /// For the peer.
+    advertisements: VecDeque<Advertisement>,
+    /// Number of routes in them.
+    waiting_routes: usize,
+    /// The advertisement whose turn it is, as messages.
+    encoded: VecDeque<Bytes>,
+    status: PeerStatus,
+    /// A malformed UPDATE since the session came up.
+    last_fault: Option<String>,
+}
+
+impl Peer {
+    /// Runs until [`Order::Stop`], or until the orders' sender is gone.
+    pub(super) async fn run(
+        id: PeerId,
+        settings: Settings,
+        endpoint: Endpoint,
+        shared: Arc<Shared>,
+        mut orders: mpsc::UnboundedReceiver<Order>,
+        reports: mpsc::Sender<Report>,
+    ) {
+        let (inputs, mut input) = mpsc::channel(INPUTS);
+        let mut peer = Self {
+            id,
+            status: PeerStatus::new(id, settings.peer_address),
+            endpoint,
+            fsm: Fsm::new(settings, shared.seed()),
+            shared,
+            attempt: None,
+            connections: Vec::new(),
+            tasks: JoinSet::new(),
+            inputs,
+            undecoded: false,
+            session: None,
+            events: VecDeque::new(),
+            advertisements: VecDeque::new(),
+            waiting_routes: 0,
+            encoded: VecDeque::new(),
+            last_fault: None,
+        };
+        peer.handle(Event::Start);
+        loop {
+            peer.publish();
+            let deadline = peer.fsm.deadline();
+            let out = peer.writable();
+            let room = peer.events.len() < WAITING_EVENTS;
+            tokio::select! {
+                order = orders.recv() => match order {
+                    Some(Order::Accepted(stream)) => peer.accepted(stream),
+                    Some(Order::Advertise(id, advertisement)) => peer.advertise(id, advertisement),
+                    Some(Order::Stop(cease)) => {
+                        peer.handle(Event::Stop(cease));
+                        break;
+                    }
+                    None => {
+                        peer.handle(Event::Stop(Cease::Shutdown(String::new())));
+                        break;
+                    }
+                },
+                Some((id, received)) = input.recv(), if room && !peer.undecoded => {
+                    peer.input(id, received);
+                }
+                () = std::future::ready(()), if room && peer.undecoded => peer.decode(),
+                stream = attempt(&mut peer.attempt) => {
+                    peer.attempt = None;
+                    match stream {
+                        Ok(stream) => peer.connected(stream, Direction::Outgoing),
+                        Err(error) => peer.handle(Event::ConnectFailed(error.to_string())),
+                    }
+                }
+                permit = reports.reserve(), if !peer.events.is_empty() => {
+                    match (permit, peer.events.pop_front()) {
+                        (Ok(permit), Some(event)) => permit.send(event),
+                        // Nobody is interested any more.
+                        _ => peer.events.clear(),
+                    }
+                }
+                Some(permit) = reserve(out) => peer.write(permit),
+                () = sleep(deadline) => {
+                    if !room || peer.undecoded || !input.is_empty() {
+                        peer.handle(Event::Stalled);
+                    }
+                    peer.handle(Event::Tick);
+                }
+                Some(_) = peer.tasks.join_next() => {}
+            }
+        }
+        // The core is owed the rest of the events, and the peer its NOTIFICATION.
+        drop(input);
+        let Self {
+            events, mut tasks, ..
+        } = peer;
+        for event in events {
+            let _ = reports.send(event).await;
+        }
+        while tasks.join_next().await.is_some() {}
+    }
+
+    fn accepted(&mut self, stream: TcpStream) {
+        match socket::accepted(&stream, self.endpoint.ttl) {
+            Ok(()) => self.connected(stream, Direction::Incoming),
+            Err(error) => tracing::warn!(peer = %self.status.address, %error, "connection lost"),
+        }
+    }
+
+    fn connected(&mut self, stream: TcpStream, direction: Direction) {
+        let id = self.shared.next_connection();
+        let inputs = self.inputs.clone();
+        self.connections
+            .push(Connection::start(id, stream, inputs, &mut self.tasks));
+        self.handle(Event::Connected(id, direction));
+    }
+
+    fn input(&mut self, id: ConnectionId, input: Input) {
+        match input {
+            Input::Bytes(bytes) => {
+                if let Some(connection) = self.connection(id) {
+                    connection.received.extend_from_slice(&bytes);
+                    self.undecoded = true;
+                }
+            }
+            Input::Closed(reason) => {
+                self.connections.retain(|connection| connection.id != id);
+                self.handle(Event::Disconnected(id, reason));
+            }
+        }
+    }
+
+    /// Decodes some of what was received.
+    fn decode(&mut self) {
+        for _ in 0..BATCH {
+            let frame = self.connections.iter_mut().find_map(|connection| {
+                wire::next_frame(&mut connection.received, MAX_LEN)
+                    .transpose()
+                    .map(|frame| (connection.id, frame))
+            });
+            let Some((id, frame)) = frame else {
+                self.undecoded = false;
+                return;
+            };
+            let decoded = frame.and_then(|frame| {
+                self.status.received.count(frame.kind());
+                self.status.bytes_received += frame.bytes().len() as u64;
+                let decoded = wire::decode(&frame, self.fsm.context(id));
+                self.log_faults(&frame, &decoded);
+                decoded
+            });
+            match decoded {
+                Ok(decoded) => self.handle(Event::Message(id, decoded.message)),
+                Err(notification) => self.handle(Event::Malformed(id, notification)),
+            }
+        }
+    }
+
+    /// RFC 7606 §6 asks for the whole message of every malformed UPDATE.
+    fn log_faults(
+        &mut self,
+        frame: &wire::Frame,
+        decoded: &Result<wire::Decoded, wire::Notification>,
+    ) {
+        let address = self.status.address;
+        match decoded {
+            Ok(decoded) => {
+                for fault in &decoded.faults {
+                    *self.status.update_errors.entry(fault.outcome).or_default() += 1;
+                    tracing::warn!(peer = %address, %fault, "malformed UPDATE");
+                    let summary = format!("malformed UPDATE: {}, {}", fault.cause, fault.outcome);
+                    self.last_fault = Some(summary);
+                }
+                if !decoded.faults.is_empty() {
+                    tracing::warn!(peer = %address, message = %hex(frame.bytes()), "malformed UPDATE");
+                }
+            }
+            Err(notification) => tracing::warn!(
+                peer = %address,
+                error = %notification,
+                message = %hex(frame.bytes()),
+                "malformed message"
+            ),
+        }
+    }
+
+    fn advertise(&mut self, id: ConnectionId, advertisement: Advertisement) {
+        if self
+            .session
+            .as_ref()
+            .is_none_or(|(session, _)| *session != id)
+        {
+            return;
+        }
+        self.waiting_routes += routes(&advertisement);
+        self.advertisements.push_back(advertisement);
+        if self.waiting_routes > WAITING_ROUTES {
+            self.handle(Event::Reset(Cease::OutOfResources));
+        }
+    }
+
+    /// Where to send UPDATEs, if there are any.
+    fn writable(&mut self) -> Option<mpsc::Sender<Bytes>> {
+        let (id, context) = self.session.as_ref()?;
+        while self.encoded.is_empty() {
+            let advertisement = self.advertisements.pop_front()?;
+            self.waiting_routes -= routes(&advertisement);
+            let mut messages = Vec::new();
+            wire::encode_advertisement(&advertisement, context, MAX_LEN, &mut messages);
+            self.encoded.extend(messages);
+        }
+        let connection = self
+            .connections
+            .iter()
+            .find(|connection| connection.id == *id)?;
+        Some(connection.out.clone())
+    }
+
+    /// Sends as many UPDATEs as make up a chunk.
+    fn write(&mut self, permit: mpsc::OwnedPermit<Bytes>) {
+        let mut chunk = BytesMut::new();
+        while let Some(message) = self
+            .encoded
+            .pop_front_if(|message| chunk.is_empty() || chunk.len() + message.len() <= CHUNK)
+        {
+            chunk.extend_from_slice(&message);
+            self.status.sent.count(MessageType::Update);
+        }
+        self.status.bytes_sent += chunk.len() as u64;
+        permit.send(chunk.freeze());
+        self.handle(Event::UpdateSent);
+    }
+
+    /// Feeds the machine and does what it says.
+    fn handle(&mut self, event: Event) {
+        for action in self.fsm.handle(event, Instant::now()) {
+            self.act(action);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        let address = self.status.address;
+        match action {
+            Action::Connect => {
+                self.attempt = Some(Box::pin(socket::connect(self.endpoint.clone())));
+            }
+            Action::AbortConnect => self.attempt = None,
+            Action::Send(id, message) => self.send(id, &message),
+            Action::Close(id) => self.connections.retain(|connection| connection.id != id),
+            Action::Up(id, negotiated) => {
+                let session = negotiated.session;
+                tracing::info!(
+                    peer = %address, asn = %session.asn, router_id = %session.router_id,
+                    hold_time = negotiated.hold_time.as_secs(), "BGP session established"
+                );
+                self.status.asn = Some(session.asn);
+                self.status.router_id = Some(session.router_id);
+                self.last_fault = None;
+                self.session = Some((id, negotiated.context));
+                self.report(id, PeerEvent::Up(session));
+            }
+            Action::Down(cause) => {
+                tracing::warn!(peer = %address, %cause, "BGP session down");
+                if let Some((id, _)) = self.session.take() {
+                    self.report(id, PeerEvent::Down);
+                }
+                self.last_fault = None;
+                self.advertisements.clear();
+                self.encoded.clear();
+                self.waiting_routes = 0;
+            }
+            Action::Update(update) => self.report_session(PeerEvent::Update(update)),
+            Action::Refresh => self.report_session(PeerEvent::Refresh),
+        }
+    }
+
+    fn send(&mut self, id: ConnectionId, message: &Message) {
+        let context = self.fsm.context(id).clone();
+        let mut bytes = BytesMut::new();
+        message.encode(&context, &mut bytes);
+        let length = bytes.len();
+        let Some(connection) = self.connection(id) else {
+            return;
+        };
+        // The queue is full only when the peer doesn't read, and then it is the UPDATEs in it that
+        // keep the session alive. A NOTIFICATION would not arrive either.
+        if connection.out.try_send(bytes.freeze()).is_ok() {
+            self.status.sent.count(kind(message));
+            self.status.bytes_sent += length as u64;
+        }
+    }
+
+    fn report_session(&mut self, event: PeerEvent) {
+        if let Some((id, _)) = self.session {
+            self.report(id, event);
+        }
+    }
+
+    fn report(&mut self, connection: ConnectionId, event: PeerEvent) {
+        self.events.push_back(Report {
+            peer: self.id,
+            connection,
+            event,
+        });
+    }
+
+    fn connection(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.connections
+            .iter_mut()
+            .find(|connection| connection.id == id)
+    }
+
+    fn publish(&mut self) {
+        self.status.state = self.fsm.state();
+        let established = self.fsm.established();
+        self.status.established_since = established.map(|(_, since)| since);
+        self.status.hold_time = established.map(|(negotiated, _)| negotiated.hold_time);
+        let cause = || self.fsm.last_error().map(ToString::to_string);
+        self.status.last_error = self.last_fault.clone().or_else(cause);
+        self.shared.publish(&self.status);
+    }
+}
+
+async fn attempt(attempt: &mut Option<Attempt>) -> io::Result<TcpStream> {
+    match attempt {
+        Some(attempt) => attempt.await,
+        None => pending().await,
+    }
+}
+
+/// `None` when the connection is gone.
+async fn reserve(out: Option<mpsc::Sender<Bytes>>) -> Option<mpsc::OwnedPermit<Bytes>> {
+    match out {
+        Some(out) => out.reserve_owned().await.ok(),
+        None => pending().await,
+    }
+}
+
+async fn sleep(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline.into()).await,
+        None => pending().await,
+    }
+}
+
+fn routes(advertisement: &Advertisement) -> usize {
+    let announced = advertisement
+        .announce
+        .iter()
+        .map(|(_, routes)| routes.len());
+    advertisement.withdraw.len() + announced.sum::<usize>()
+}
+
+fn kind(message: &Message) -> MessageType {
+    match message {
+        Message::Open(_) => MessageType::Open,
+        Message::Update(_) => MessageType::Update,
+        Message::Notification(_) => MessageType::Notification,
+        Message::Keepalive => MessageType::Keepalive,
+        Message::RouteRefresh(_) => MessageType::RouteRefresh,
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

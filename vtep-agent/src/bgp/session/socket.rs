@@ -1,0 +1,127 @@
+//! TCP sockets with the options of BGP.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::{TcpSocket, TcpStream};
+
+use super::{SessionOptions, md5};
+use crate::config::{PeerAsn, PeerConfig};
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 128;
+
+/// How to reach a peer.
+#[derive(Clone, Debug)]
+pub(super) struct Endpoint {
+    /// The peer.
+    pub(super) remote: SocketAddr,
+    /// Our address; `None` for the kernel's choice.
+    pub(super) local: Option<IpAddr>,
+    /// TTL of what we send; `None` for the system's default.
+    pub(super) ttl: Option<u8>,
+    /// TCP MD5 key.
+    pub(super) password: Option<String>,
+}
+
+impl Endpoint {
+    /// As configured.
+    pub(super) fn new(options: &SessionOptions, peer: &PeerConfig) -> Self {
+        let internal = match peer.asn {
+            PeerAsn::Is(asn) => asn == options.local_asn,
+            PeerAsn::Internal => true,
+            PeerAsn::External => false,
+        };
+        let from_vtep = peer.address.is_ipv4() && (internal || peer.multihop.is_some());
+        Self {
+            remote: SocketAddr::new(peer.address, peer.port),
+            local: peer
+                .local_address
+                .or_else(|| from_vtep.then_some(options.vtep_address.into())),
+            // An external peer is a neighbour unless multihop says otherwise.
+            ttl: (!internal).then(|| peer.multihop.unwrap_or(1)),
+            password: peer.password.clone(),
+        }
+    }
+}
+
+/// Opens a connection.
+pub(super) async fn connect(endpoint: Endpoint) -> io::Result<TcpStream> {
+    let socket = match endpoint.remote {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    if let Some(key) = &endpoint.password {
+        md5::set_key(&socket, endpoint.remote.ip(), key.as_bytes())
+            .map_err(|error| context("TCP MD5", error))?;
+    }
+    if let Some(local) = endpoint.local {
+        socket
+            .bind(SocketAddr::new(local, 0))
+            .map_err(|error| context(&format!("local address {local}"), error))?;
+    }
+    set_ttl(SockRef::from(&socket), endpoint.remote.ip(), endpoint.ttl)?;
+    let stream = socket.connect(endpoint.remote).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Sets the options of a connection that the peer opened.
+pub(super) fn accepted(stream: &TcpStream, ttl: Option<u8>) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    // A mapped IPv4 connection obeys the IPv4 option.
+    set_ttl(
+        SockRef::from(stream),
+        stream.peer_addr()?.ip().to_canonical(),
+        ttl,
+    )
+}
+
+/// A listening socket for both families, or for IPv4 on a host without IPv6.
+pub(super) fn listen(port: u16) -> io::Result<std::net::TcpListener> {
+    let v6 = Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP)).and_then(|socket| {
+        socket.set_only_v6(false)?;
+        Ok(socket)
+    });
+    let (socket, any) = match v6 {
+        Ok(socket) => (socket, IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
+        Err(_) => (
+            Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?,
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        ),
+    };
+    // Connections of an earlier run may linger in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SocketAddr::new(any, port).into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Sets or removes the TCP MD5 key of a peer on a listening socket.
+pub(super) fn set_listener_key(
+    listener: &tokio::net::TcpListener,
+    peer: IpAddr,
+    key: &str,
+) -> io::Result<()> {
+    let peer = match (listener.local_addr()?, peer) {
+        (SocketAddr::V6(_), IpAddr::V4(v4)) => v4.to_ipv6_mapped().into(),
+        (_, peer) => peer,
+    };
+    md5::set_key(listener, peer, key.as_bytes()).map_err(|error| context("TCP MD5", error))
+}
+
+fn set_ttl(socket: SockRef<'_>, peer: IpAddr, ttl: Option<u8>) -> io::Result<()> {
+    match (ttl, peer) {
+        (None, _) => Ok(()),
+        (Some(ttl), IpAddr::V4(_)) => socket.set_ttl_v4(ttl.into()),
+        (Some(ttl), IpAddr::V6(_)) => socket.set_unicast_hops_v6(ttl.into()),
+    }
+}
+
+fn context(what: &str, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{what}: {error}"))
+}

@@ -1,0 +1,113 @@
+//! What can be seen of a session from outside.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    bgp::{
+        fsm::State,
+        wire::{MessageType, Outcome},
+    },
+    types::{Asn, PeerId},
+};
+
+/// A snapshot of a session. Counters run from the peer's configuration on, over all its
+/// connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// Which peer.
+    pub peer: PeerId,
+    /// Its address.
+    pub address: IpAddr,
+    /// State of its session.
+    pub state: State,
+    /// Since when it is Established.
+    pub established_since: Option<Instant>,
+    /// Its AS: of the session, or of the last one.
+    pub asn: Option<Asn>,
+    /// Its BGP identifier, likewise.
+    pub router_id: Option<Ipv4Addr>,
+    /// Negotiated hold time of the session; zero for none.
+    pub hold_time: Option<Duration>,
+    /// Why the session last went down or could not come up, or the last malformed UPDATE.
+    pub last_error: Option<String>,
+    /// Messages received.
+    pub received: MessageCounts,
+    /// Messages sent.
+    pub sent: MessageCounts,
+    /// Errors in UPDATEs that didn't end the session, by what was done about them (RFC 7606 §2).
+    pub update_errors: BTreeMap<Outcome, u64>,
+    /// Bytes of messages received.
+    pub bytes_received: u64,
+    /// Bytes of messages sent.
+    pub bytes_sent: u64,
+}
+
+impl PeerStatus {
+    pub(super) fn new(peer: PeerId, address: IpAddr) -> Self {
+        Self {
+            peer,
+            address,
+            state: State::Idle,
+            established_since: None,
+            asn: None,
+            router_id: None,
+            hold_time: None,
+            last_error: None,
+            received: MessageCounts::default(),
+            sent: MessageCounts::default(),
+            update_errors: BTreeMap::new(),
+            bytes_received: 0,
+            bytes_sent: 0,
+        }
+    }
+
+    /// Time in Established.
+    pub fn uptime(&self, now: Instant) -> Option<Duration> {
+        self.established_since
+            .map(|since| now.saturating_duration_since(since))
+    }
+}
+
+/// Messages by type.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MessageCounts {
+    /// OPEN.
+    pub open: u64,
+    /// UPDATE.
+    pub update: u64,
+    /// NOTIFICATION.
+    pub notification: u64,
+    /// KEEPALIVE.
+    pub keepalive: u64,
+    /// ROUTE-REFRESH.
+    pub route_refresh: u64,
+}
+
+impl MessageCounts {
+    /// Name, as metrics have it, and count.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        [
+            ("open", self.open),
+            ("update", self.update),
+            ("notification", self.notification),
+            ("keepalive", self.keepalive),
+            ("route_refresh", self.route_refresh),
+        ]
+        .into_iter()
+    }
+
+    pub(super) fn count(&mut self, kind: MessageType) {
+        let counter = match kind {
+            MessageType::Open => &mut self.open,
+            MessageType::Update => &mut self.update,
+            MessageType::Notification => &mut self.notification,
+            MessageType::Keepalive => &mut self.keepalive,
+            MessageType::RouteRefresh => &mut self.route_refresh,
+        };
+        *counter += 1;
+    }
+}

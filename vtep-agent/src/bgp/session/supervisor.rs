@@ -1,0 +1,224 @@
+//! The listening socket and the set of peers.
+
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::BytesMut;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
+
+use super::{
+    Control, Report, SessionOptions, Shared,
+    peer::{Order, Peer},
+    socket::{self, Endpoint},
+    status::PeerStatus,
+};
+use crate::{
+    bgp::{
+        fsm::{Cease, Settings},
+        wire::{Context, Message, Notification},
+    },
+    config::PeerConfig,
+    types::PeerId,
+};
+
+/// How long a shutdown may wait for peers to take their NOTIFICATION.
+const SHUTDOWN: Duration = Duration::from_millis(900);
+
+/// Pause after an error of `accept`, which means a lack of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Strangers are logged once in this time.
+const STRANGER_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Owns the tasks of all peers.
+pub(super) struct Supervisor {
+    options: SessionOptions,
+    listener: Option<TcpListener>,
+    shared: Arc<Shared>,
+    reports: mpsc::Sender<Report>,
+    peers: HashMap<PeerId, Member>,
+    /// Peers that were told to stop.
+    leaving: HashMap<PeerId, JoinHandle<()>>,
+    stranger_logged: Option<Instant>,
+}
+
+struct Member {
+    config: PeerConfig,
+    orders: mpsc::UnboundedSender<Order>,
+    task: JoinHandle<()>,
+}
+
+impl Supervisor {
+    pub(super) fn new(
+        options: SessionOptions,
+        listener: Option<TcpListener>,
+        shared: Arc<Shared>,
+        reports: mpsc::Sender<Report>,
+    ) -> Self {
+        Self {
+            options,
+            listener,
+            shared,
+            reports,
+            peers: HashMap::new(),
+            leaving: HashMap::new(),
+            stranger_logged: None,
+        }
+    }
+
+    /// Runs until told to shut down, or until the handle is gone.
+    pub(super) async fn run(mut self, mut control: mpsc::UnboundedReceiver<Control>) {
+        let communication = loop {
+            tokio::select! {
+                control = control.recv() => match control {
+                    Some(Control::Configure(peers)) => self.configure(peers),
+                    Some(Control::Advertise(peer, session, advertisement)) => {
+                        if let Some(member) = self.peers.get(&peer) {
+                            let _ = member.orders.send(Order::Advertise(session, advertisement));
+                        }
+                    }
+                    Some(Control::Shutdown(communication)) => break communication,
+                    None => break String::new(),
+                },
+                accepted = accept(self.listener.as_ref()) => match accepted {
+                    Ok((stream, from)) => self.accepted(stream, from),
+                    Err(error) => {
+                        tracing::error!(%error, "cannot accept BGP connections");
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+            }
+        };
+        for peer in self.peers.keys().copied().collect::<Vec<_>>() {
+            self.remove(peer, Cease::Shutdown(communication.clone()));
+        }
+        let _ = timeout(SHUTDOWN, async {
+            for (_, task) in self.leaving.drain() {
+                let _ = task.await;
+            }
+        })
+        .await;
+    }
+
+    /// Applies the difference.
+    fn configure(&mut self, peers: Vec<(PeerId, PeerConfig)>) {
+        let wanted: HashSet<PeerId> = peers.iter().map(|(id, _)| *id).collect();
+        let gone: Vec<PeerId> = self
+            .peers
+            .keys()
+            .filter(|id| !wanted.contains(id))
+            .copied()
+            .collect();
+        for id in gone {
+            self.remove(id, Cease::Deconfigured);
+        }
+        for (id, config) in peers {
+            match self.peers.get(&id) {
+                Some(member) if member.config == config => continue,
+                Some(_) => self.remove(id, Cease::ConfigChange),
+                None => {}
+            }
+            self.add(id, config);
+        }
+    }
+
+    fn add(&mut self, id: PeerId, config: PeerConfig) {
+        if let Some(key) = &config.password {
+            self.set_key(&config, key);
+        }
+        let endpoint = Endpoint::new(&self.options, &config);
+        let settings = Settings {
+            local_asn: self.options.local_asn,
+            router_id: self.options.router_id,
+            peer_address: config.address,
+            peer_asn: config.asn,
+            hold_time: config.hold_time,
+            passive: config.passive,
+        };
+        self.shared.insert(PeerStatus::new(id, config.address));
+        let (orders, received) = mpsc::unbounded_channel();
+        let shared = Arc::clone(&self.shared);
+        let reports = self.reports.clone();
+        // The core hears the end of the old session before the beginning of the new one.
+        let predecessor = self.leaving.remove(&id);
+        let task = tokio::spawn(async move {
+            if let Some(predecessor) = predecessor {
+                let _ = predecessor.await;
+            }
+            Peer::run(id, settings, endpoint, shared, received, reports).await;
+        });
+        self.peers.insert(
+            id,
+            Member {
+                config,
+                orders,
+                task,
+            },
+        );
+    }
+
+    fn remove(&mut self, id: PeerId, cease: Cease) {
+        if let Some(member) = self.peers.remove(&id) {
+            if member.config.password.is_some() {
+                self.set_key(&member.config, "");
+            }
+            let _ = member.orders.send(Order::Stop(cease));
+            self.shared.remove(id);
+            self.leaving.retain(|_, task| !task.is_finished());
+            self.leaving.insert(id, member.task);
+        }
+    }
+
+    fn set_key(&self, peer: &PeerConfig, key: &str) {
+        if let Some(listener) = &self.listener
+            && let Err(error) = socket::set_listener_key(listener, peer.address, key)
+        {
+            tracing::error!(peer = %peer.address, %error, "the peer cannot connect to us");
+        }
+    }
+
+    fn accepted(&mut self, stream: TcpStream, from: SocketAddr) {
+        let address = from.ip().to_canonical();
+        match self
+            .peers
+            .values()
+            .find(|member| member.config.address == address)
+        {
+            Some(member) => {
+                let _ = member.orders.send(Order::Accepted(stream));
+            }
+            None => self.reject(&stream, from),
+        }
+    }
+
+    /// Tells a stranger so, if the socket takes it at once, and closes the connection.
+    fn reject(&mut self, stream: &TcpStream, from: SocketAddr) {
+        let mut rejection = BytesMut::new();
+        Message::Notification(Notification::CONNECTION_REJECTED)
+            .encode(&Context::default(), &mut rejection);
+        let _ = stream.try_write(&rejection);
+        let now = Instant::now();
+        let silent = |logged: Instant| now.duration_since(logged) < STRANGER_INTERVAL;
+        if !self.stranger_logged.is_some_and(silent) {
+            self.stranger_logged = Some(now);
+            tracing::warn!(%from, "BGP connection rejected: no peer is configured with this address");
+        }
+    }
+}
+
+async fn accept(listener: Option<&TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {
+    match listener {
+        Some(listener) => listener.accept().await,
+        None => std::future::pending().await,
+    }
+}

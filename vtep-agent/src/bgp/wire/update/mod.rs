@@ -1,0 +1,316 @@
+//! UPDATE (RFC 4271 §4.3, RFC 4760) with the error handling of RFC 7606.
+
+mod attribute;
+mod encode;
+mod multiprotocol;
+
+pub(super) use encode::encode;
+pub use encode::encode_advertisement;
+
+use std::{net::IpAddr, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+
+use self::{attribute::Parsed, multiprotocol::Multiprotocol};
+use super::{
+    AttributeCode, Attributes, Cause, Context, Encapsulation, ExtCommunity, Fault, Notification,
+    Outcome, Reader, Route, RouteKey, nlri, reader::WrongLength,
+};
+use crate::types::{Esi, EthernetTag};
+
+/// A decoded UPDATE, after RFC 7606: what a malformed attribute made unusable is in `withdrawn`.
+/// Only the EVPN family; other families are skipped. `withdrawn` applies before `announced`: a key
+/// in both is announced (RFC 4271 §4.3).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Update {
+    /// Announced routes. Empty when `attributes` is `None`.
+    pub announced: Vec<Route>,
+    /// Path attributes of `announced`, next hop included.
+    pub attributes: Option<Arc<Attributes>>,
+    /// Withdrawn routes, and announced ones that are treated as withdrawn.
+    pub withdrawn: Vec<RouteKey>,
+    /// The End-of-RIB marker of the EVPN family (RFC 4724 §2).
+    pub end_of_rib: bool,
+}
+
+const OPTIONAL: u8 = 0x80;
+const TRANSITIVE: u8 = 0x40;
+const PARTIAL: u8 = 0x20;
+const EXTENDED_LENGTH: u8 = 0x10;
+
+/// Attribute type codes that decide the flow here.
+mod code {
+    pub(super) const ORIGIN: u8 = 1;
+    pub(super) const AS_PATH: u8 = 2;
+    pub(super) const LOCAL_PREF: u8 = 5;
+    pub(super) const MP_REACH: u8 = 14;
+    pub(super) const MP_UNREACH: u8 = 15;
+    pub(super) const PMSI_TUNNEL: u8 = 22;
+}
+
+/// Flags of the ESI label community (RFC 7432 §7.5, RFC 9746 §2.1).
+const SINGLE_ACTIVE: u8 = 0x01;
+const SPLIT_HORIZON_TYPE: u8 = 0xc0;
+
+pub(super) fn decode(body: &[u8], context: &Context) -> Result<(Update, Vec<Fault>), Notification> {
+    let malformed_list = |_| Notification::new(3, 1);
+    let mut reader = Reader::new(body);
+    let length = reader.u16().map_err(malformed_list)?;
+    let legacy_withdrawn = reader.take(length.into()).map_err(malformed_list)?;
+    let length = reader.u16().map_err(malformed_list)?;
+    let attributes = reader.take(length.into()).map_err(malformed_list)?;
+    let legacy_announced = reader.rest();
+    if !are_prefixes(legacy_withdrawn) || !are_prefixes(legacy_announced) {
+        return Err(Notification::new(3, 10));
+    }
+
+    let mut decoder = Decoder {
+        context,
+        seen: Vec::new(),
+        parsed: Parsed::default(),
+        multiprotocol: Multiprotocol::default(),
+        faults: Vec::new(),
+        withdraw_all: None,
+    };
+    decoder.attributes(attributes)?;
+    let legacy = !legacy_withdrawn.is_empty() || !legacy_announced.is_empty();
+    decoder.finish(legacy, !legacy_announced.is_empty())
+}
+
+/// The prefixes of IPv4 unicast, a family of which nothing is kept (RFC 7606 §5.3).
+fn are_prefixes(bytes: &[u8]) -> bool {
+    let mut reader = Reader::new(bytes);
+    while !reader.is_empty() {
+        match reader.u8() {
+            Ok(bits @ 0..=32) if reader.take(usize::from(bits).div_ceil(8)).is_ok() => {}
+            _ => return false,
+        }
+    }
+    true
+}
+
+struct Decoder<'c> {
+    context: &'c Context,
+    /// Codes of the attributes met so far.
+    seen: Vec<u8>,
+    parsed: Parsed,
+    multiprotocol: Multiprotocol,
+    faults: Vec<Fault>,
+    /// The first of `faults` that makes all routes of the message unusable.
+    withdraw_all: Option<Fault>,
+}
+
+impl Decoder<'_> {
+    fn attributes(&mut self, bytes: &[u8]) -> Result<(), Notification> {
+        let mut reader = Reader::new(bytes);
+        while !reader.is_empty() {
+            let mut start = reader;
+            let Ok((flags, code, value)) = split(&mut reader) else {
+                let bytes = start.rest();
+                // The routes of a truncated MP attribute are unknown (RFC 7606 §3 j).
+                if matches!(bytes, [_, code::MP_REACH | code::MP_UNREACH, ..]) {
+                    return Err(Cause::AttributesOverrun.notification(bytes));
+                }
+                self.fault(Outcome::TreatAsWithdraw, Cause::AttributesOverrun, bytes);
+                return Ok(());
+            };
+            let whole = start.len().saturating_sub(reader.len());
+            let bytes = start.take(whole).unwrap_or(value);
+            self.attribute(flags, code, value, bytes)?;
+        }
+        Ok(())
+    }
+
+    fn attribute(
+        &mut self,
+        flags: u8,
+        code: u8,
+        value: &[u8],
+        bytes: &[u8],
+    ) -> Result<(), Notification> {
+        let multiprotocol = matches!(code, code::MP_REACH | code::MP_UNREACH);
+        if self.seen.contains(&code) {
+            let cause = Cause::Duplicate(AttributeCode(code));
+            if multiprotocol {
+                return Err(cause.notification(bytes));
+            }
+            self.fault(Outcome::AttributeDiscard, cause, bytes);
+            return Ok(());
+        }
+        self.seen.push(code);
+        if let Err(cause) = attribute::check_flags(code, flags) {
+            if multiprotocol {
+                return Err(cause.notification(bytes));
+            }
+            self.fault(Outcome::TreatAsWithdraw, cause, bytes);
+            return Ok(());
+        }
+        let faults = &mut self.faults;
+        let result = match code {
+            code::MP_REACH => self.multiprotocol.reach(value, self.context, faults),
+            code::MP_UNREACH => self.multiprotocol.unreach(value, self.context, faults),
+            _ => {
+                if let Err((outcome, cause)) =
+                    self.parsed.attribute(flags, code, value, self.context)
+                {
+                    self.fault(outcome, cause, bytes);
+                }
+                return Ok(());
+            }
+        };
+        result.map_err(|cause| cause.notification(bytes))
+    }
+
+    fn finish(
+        mut self,
+        legacy: bool,
+        legacy_announced: bool,
+    ) -> Result<(Update, Vec<Fault>), Notification> {
+        let reachable = legacy_announced || self.seen.contains(&code::MP_REACH);
+        if reachable {
+            self.check_presence();
+            self.check_first_as();
+        }
+        if let Some(next_hop) = self.multiprotocol.next_hop
+            && !can_be_endpoint(next_hop)
+        {
+            self.fault(Outcome::TreatAsWithdraw, Cause::NextHop(next_hop), &[]);
+        }
+        if let Some(fault) = &self.withdraw_all
+            && !reachable
+        {
+            // What it was meant to announce can't be known (RFC 7606 §5.2).
+            return Err(fault.cause.notification(&fault.bytes));
+        }
+
+        let routes = self.multiprotocol;
+        let end_of_rib = routes.evpn_unreach
+            && !legacy
+            && routes.withdrawn.is_empty()
+            && self.faults.is_empty()
+            && self.seen == [code::MP_UNREACH];
+        let attributes = routes
+            .next_hop
+            .filter(|_| self.withdraw_all.is_none())
+            .and_then(|next_hop| self.parsed.into_attributes(next_hop));
+        let mut update = Update {
+            announced: Vec::new(),
+            attributes: None,
+            withdrawn: routes.withdrawn,
+            end_of_rib,
+        };
+        let Some(attributes) = attributes else {
+            update
+                .withdrawn
+                .extend(routes.announced.iter().map(Route::key));
+            return Ok((update, self.faults));
+        };
+        for route in routes.announced {
+            match check_with_attributes(&route, &attributes) {
+                Ok(()) => update.announced.push(route),
+                Err(cause) => {
+                    let mut bytes = BytesMut::new();
+                    nlri::encode(&route, &mut bytes);
+                    update.withdrawn.push(route.key());
+                    self.faults.push(Fault {
+                        outcome: Outcome::TreatAsWithdraw,
+                        cause,
+                        bytes: bytes.freeze(),
+                    });
+                }
+            }
+        }
+        if !update.announced.is_empty() {
+            update.attributes = Some(Arc::new(attributes));
+        }
+        Ok((update, self.faults))
+    }
+
+    /// RFC 7606 §3 d; LOCAL_PREF by RFC 4271 §5.1.5.
+    fn check_presence(&mut self) {
+        let internal = self.context.internal.then_some(code::LOCAL_PREF);
+        for code in [code::ORIGIN, code::AS_PATH].into_iter().chain(internal) {
+            if !self.seen.contains(&code) {
+                let cause = Cause::Missing(AttributeCode(code));
+                self.fault(Outcome::TreatAsWithdraw, cause, &[]);
+            }
+        }
+    }
+
+    /// RFC 4271 §6.3, as RFC 7606 §7.2 revises it.
+    fn check_first_as(&mut self) {
+        let Context {
+            internal,
+            enforce_first_as,
+            peer_asn,
+            ..
+        } = *self.context;
+        if let Some(path) = &self.parsed.as_path
+            && !internal
+            && enforce_first_as
+            && path.first() != Some(peer_asn)
+        {
+            self.fault(Outcome::TreatAsWithdraw, Cause::FirstAs(peer_asn), &[]);
+        }
+    }
+
+    fn fault(&mut self, outcome: Outcome, cause: Cause, bytes: &[u8]) {
+        let fault = Fault {
+            outcome,
+            cause,
+            bytes: Bytes::copy_from_slice(bytes),
+        };
+        if outcome == Outcome::TreatAsWithdraw && self.withdraw_all.is_none() {
+            self.withdraw_all = Some(fault.clone());
+        }
+        self.faults.push(fault);
+    }
+}
+
+/// Flags, code and value of the next attribute.
+fn split<'a>(reader: &mut Reader<'a>) -> Result<(u8, u8, &'a [u8]), WrongLength> {
+    let [flags, code] = reader.array()?;
+    let length = match flags & EXTENDED_LENGTH {
+        0 => reader.u8()?.into(),
+        _ => reader.u16()?.into(),
+    };
+    Ok((flags, code, reader.take(length)?))
+}
+
+fn can_be_endpoint(address: IpAddr) -> bool {
+    !address.is_unspecified() && !address.is_multicast() && !address.is_loopback()
+}
+
+/// Conditions on a route together with its attributes (RFC 9746 §2.2, RFC 9136 §3.1 and §3.2).
+fn check_with_attributes(route: &Route, attributes: &Attributes) -> Result<(), Cause> {
+    match route {
+        Route::EthernetAd(route) if route.tag == EthernetTag::MAX => {
+            let vxlan = attributes
+                .ext_communities
+                .iter()
+                .any(|community| community.tunnel() == Some(Encapsulation::VXLAN));
+            let excluded = attributes.ext_communities.iter().any(|community| {
+                matches!(community, ExtCommunity([0x06, 0x01, flags, ..])
+                    if flags & SPLIT_HORIZON_TYPE != 0 && (vxlan || flags & SINGLE_ACTIVE != 0))
+            });
+            match excluded {
+                true => Err(Cause::SplitHorizon),
+                false => Ok(()),
+            }
+        }
+        Route::IpPrefix(route) => {
+            let router_mac = attributes
+                .ext_communities
+                .iter()
+                .find_map(|community| community.router_mac());
+            let overlay_index =
+                route.esi != Esi::ZERO || !route.gateway.is_unspecified() || router_mac.is_some();
+            match router_mac {
+                Some(mac) if !mac.is_station() => Err(Cause::RouterMac(mac)),
+                _ if route.label == 0 && !overlay_index => Err(Cause::NoLabel),
+                _ => Ok(()),
+            }
+        }
+        _ => Ok(()),
+    }
+}
