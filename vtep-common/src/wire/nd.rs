@@ -38,18 +38,6 @@ const ALL_NODES_MAC: u64 = 0x0100_0000_3333;
 /// An IPv6 address as four words in wire order.
 pub type Address = [u32; 4];
 
-/// The bytes of an address.
-#[inline(always)]
-pub const fn address_bytes(address: Address) -> [u8; 16] {
-    let [[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]] = [
-        address[0].to_ne_bytes(),
-        address[1].to_ne_bytes(),
-        address[2].to_ne_bytes(),
-        address[3].to_ne_bytes(),
-    ];
-    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
-}
-
 /// A multicast solicitation for one target, with no options but the source's link-layer address:
 /// one that somebody else may answer. Others (a nonce, RFC 7527; SEND, RFC 3971) expect what only
 /// the target knows.
