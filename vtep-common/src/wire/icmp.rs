@@ -155,12 +155,12 @@ pub fn write_v4<B: BytesMut>(
     let length = (ip::V4_HEADER as u16 + 8 + V4_QUOTE as u16).to_be();
     let ttl = u16::from_ne_bytes([TTL, protocol::ICMP]);
     let check = Sum::default()
-        .add(first)
-        .add(length)
-        .add(ip::DF)
-        .add(ttl)
-        .add(source_be)
-        .add(destination_be)
+        .with(first)
+        .with(length)
+        .with(ip::DF)
+        .with(ttl)
+        .with(source_be)
+        .with(destination_be)
         .checksum();
     to.set_u16::<14>(first);
     to.set_u16::<16>(length);
@@ -174,7 +174,7 @@ pub fn write_v4<B: BytesMut>(
     let message = u16::from_ne_bytes([3, 4]);
     let mtu = mtu.to_be();
     to.set_u16::<34>(message);
-    to.set_u16::<36>(quote.add(message).add(mtu).checksum());
+    to.set_u16::<36>(quote.with(message).with(mtu).checksum());
     to.set_u32::<38>(mtu);
 }
 
@@ -205,18 +205,18 @@ pub fn write_v6<B: BytesMut>(to: View<B, 102>, ethernet: &ethernet::Header, mtu:
     }
     .to_be();
     let check = quote
-        .add(to.u32::<70>())
-        .add(to.u32::<74>())
-        .add(to.u32::<78>())
-        .add(to.u32::<82>())
-        .add(to.u32::<86>())
-        .add(to.u32::<90>())
-        .add(to.u32::<94>())
-        .add(to.u32::<98>())
-        .add(length.to_be())
-        .add(u16::from(protocol::ICMPV6).to_be())
-        .add(message)
-        .add(mtu)
+        .with(to.u32::<70>())
+        .with(to.u32::<74>())
+        .with(to.u32::<78>())
+        .with(to.u32::<82>())
+        .with(to.u32::<86>())
+        .with(to.u32::<90>())
+        .with(to.u32::<94>())
+        .with(to.u32::<98>())
+        .with(length.to_be())
+        .with(u16::from(protocol::ICMPV6).to_be())
+        .with(message)
+        .with(mtu)
         .checksum();
     to.set_u16::<54>(message);
     to.set_u16::<56>(check);

@@ -144,21 +144,21 @@ impl Solicitation {
         frame.set_mac::<80, 84>(target_mac);
 
         // The target stands in the pseudo-header (RFC 8200 §8.1) and in the message.
-        let addresses = Sum::default().add(a).add(b).add(c).add(d);
+        let addresses = Sum::default().with(a).with(b).with(c).with(d);
         let check = Sum::default()
-            .add(addresses.fold())
-            .add(addresses.fold())
-            .add(e)
-            .add(f)
-            .add(g)
-            .add(h)
-            .add(32_u16.to_be())
-            .add(u16::from(protocol::ICMPV6).to_be())
-            .add(message)
-            .add(flags)
-            .add(option)
-            .add(frame.u32::<80>())
-            .add(frame.u16::<84>())
+            .with(addresses.fold())
+            .with(addresses.fold())
+            .with(e)
+            .with(f)
+            .with(g)
+            .with(h)
+            .with(32_u16.to_be())
+            .with(u16::from(protocol::ICMPV6).to_be())
+            .with(message)
+            .with(flags)
+            .with(option)
+            .with(frame.u32::<80>())
+            .with(frame.u16::<84>())
             .checksum();
         frame.set_u16::<56>(check);
     }

@@ -37,10 +37,10 @@ fn v4<F: Frame>(frame: F, at: u32) -> bool {
         protocol::ICMP => true,
         protocol::UDP => {
             let pseudo = Sum::default()
-                .add(packet.u32::<12>())
-                .add(packet.u32::<16>())
-                .add(u16::from(protocol::UDP).to_be())
-                .add(packet.u16::<24>());
+                .with(packet.u32::<12>())
+                .with(packet.u32::<16>())
+                .with(u16::from(protocol::UDP).to_be())
+                .with(packet.u16::<24>());
             packet.u16::<26>() != pseudo.fold()
         }
         _ => false,
@@ -56,16 +56,16 @@ fn v6<F: Frame>(frame: F, at: u32) -> bool {
         protocol::ICMPV6 => true,
         protocol::UDP => {
             let pseudo = Sum::default()
-                .add(packet.u32::<8>())
-                .add(packet.u32::<12>())
-                .add(packet.u32::<16>())
-                .add(packet.u32::<20>())
-                .add(packet.u32::<24>())
-                .add(packet.u32::<28>())
-                .add(packet.u32::<32>())
-                .add(packet.u32::<36>())
-                .add(u16::from(protocol::UDP).to_be())
-                .add(packet.u16::<44>());
+                .with(packet.u32::<8>())
+                .with(packet.u32::<12>())
+                .with(packet.u32::<16>())
+                .with(packet.u32::<20>())
+                .with(packet.u32::<24>())
+                .with(packet.u32::<28>())
+                .with(packet.u32::<32>())
+                .with(packet.u32::<36>())
+                .with(u16::from(protocol::UDP).to_be())
+                .with(packet.u16::<44>());
             packet.u16::<46>() != pseudo.fold()
         }
         _ => false,

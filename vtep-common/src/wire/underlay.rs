@@ -144,18 +144,14 @@ fn past_tag<F: Frame>(frame: F, received: Received, settings: &Settings) -> Opti
     };
     let ours = match vlan {
         None => true,
-        Some(vlan) => vlan != 0 && settings.uplink_vlans.iter().any(|&uplink| uplink == vlan),
+        Some(vlan) => vlan != 0 && settings.uplink_vlans.contains(&vlan),
     };
     (ours && ethertype_be == ethertype::IPV4).then_some(at)
 }
 
 #[inline(always)]
 fn is_local(settings: &Settings, address_be: u32) -> bool {
-    address_be != 0
-        && settings
-            .local_vteps_be
-            .iter()
-            .any(|&local| local == address_be)
+    address_be != 0 && settings.local_vteps_be.contains(&address_be)
 }
 
 /// Everything from the outer IP header on, for a frame that is ours.

@@ -14,6 +14,7 @@ use crate::{
     count, decap, deliver, flood,
     maps::Maps,
     skb::{DROP, NOT_OURS, Skb},
+    trace,
 };
 
 /// What the decision looks at: Ethernet, outer headers, inner Ethernet with a tag, and an IPv6
@@ -23,8 +24,10 @@ const HEADERS: u32 = 14 + 36 + 18 + 40;
 #[classifier]
 pub fn underlay_tc(context: TcContext) -> i32 {
     let skb = Skb::new(context.skb.skb);
-    match run(skb) {
-        Ok(verdict) => verdict,
+    let verdict = run(skb);
+    trace::verdict(&context, "underlay_tc", &verdict);
+    match verdict {
+        Ok(action) => action,
         Err(reason) => {
             count::dropped(reason);
             DROP
