@@ -137,6 +137,28 @@ fn enc_015_host_bits_are_cleared() {
     assert_eq!(outcome(&host_bits, ""), Ok(route(V10)));
 }
 
+/// ENC-018: the first is used, and the only one that goes on.
+#[test]
+fn enc_018_two_router_macs() {
+    let communities = "c01018 06030200000000fe 0002fde900002774 06030200000000fd";
+    let attributes = [&reach(&[V5]), ORIGIN, AS_PATH, LOCAL_PREF, communities];
+    let (update, faults) = read_update(&attributes, &Context::default()).unwrap();
+    assert_eq!(faults, []);
+    let attributes = attributes_of(&update);
+    assert_eq!(attributes.router_mac(), Some(Mac([2, 0, 0, 0, 0, 0xfe])));
+    assert_eq!(attributes.ext_communities.len(), 2);
+}
+
+/// RFC 9012 §4.1: a tunnel TLV without sub-TLVs means what the community means.
+#[test]
+fn barebones_tunnel_attribute() {
+    let both = [COMMUNITIES, "c0170d 00130000 00090005 0103000000"].concat();
+    let attributes = [&reach(&[V5]), ORIGIN, AS_PATH, LOCAL_PREF, &both];
+    let (update, _) = read_update(&attributes, &Context::default()).unwrap();
+    let tunnels: Vec<_> = attributes_of(&update).tunnels().collect();
+    assert_eq!(tunnels, [Encapsulation::VXLAN, Encapsulation::GENEVE]);
+}
+
 /// ENC-020: MAC 0 without an address is the unknown MAC route, with an address it is nothing.
 #[test]
 fn enc_020_unknown_mac_route() {

@@ -1,8 +1,11 @@
 //! Tests of the codec as a whole. Ids such as ERR-001 are those of the project's conformance list.
 
+mod differential;
 mod encodings;
 mod errors;
+mod generate;
 mod messages;
+mod properties;
 mod vectors;
 
 use bytes::{Bytes, BytesMut};

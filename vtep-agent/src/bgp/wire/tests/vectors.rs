@@ -252,6 +252,16 @@ fn end_of_rib_marker() {
     assert_eq!(decoded.message, Message::Update(expected));
     assert_eq!(to_hex(&end_of_rib(Family::EVPN)), V20);
     assert_eq!(end_of_rib(Family::IPV4_UNICAST).len(), 23);
+    // Only an UPDATE with nothing else marks the end (RFC 4724 §2).
+    for attributes in [
+        vec![&unreach(&[])[..], ORIGIN],
+        vec![&unreach(&[V7])],
+        vec![&unreach(&[]), &reach(&[V7]), ORIGIN, AS_PATH, LOCAL_PREF],
+        vec!["800f03000246"],
+    ] {
+        let (update, _) = read_update(&attributes, &Context::default()).unwrap();
+        assert!(!update.end_of_rib, "{attributes:?}");
+    }
 }
 
 /// V22.
@@ -281,7 +291,71 @@ fn open() {
     assert_eq!(to_hex(&out), V22);
 }
 
-/// The forms of FRR's `prefix2str` for the EVPN family.
+/// As FRR 8.4 sends it to a passive EVPN neighbour, but for the host name.
+#[test]
+fn open_of_frr() {
+    let bytes = hex("ffffffffffffffffffffffffffffffff005e01 04fde800b4c612000141
+        0206010400190046 02028000 02020200 02024600 020641040000fde8 02020600 0206450400194601
+        0206490402723100 02044002c078 0209470700194680000000");
+    let Message::Open(open) = read(&bytes, &Context::default()).unwrap().message else {
+        panic!()
+    };
+    assert_eq!((open.asn, open.hold_time), (Asn(65000), 180));
+    let expected = [
+        Capability::Multiprotocol(Family::EVPN),
+        Capability::RouteRefresh,
+        Capability::RouteRefresh,
+        Capability::EnhancedRouteRefresh,
+        Capability::FourOctetAs(Asn(65000)),
+        Capability::ExtendedMessage,
+        Capability::AddPath(vec![AddPath {
+            family: Family::EVPN,
+            mode: 1,
+        }]),
+        Capability::Fqdn {
+            host: Bytes::from_static(b"r1"),
+            domain: Bytes::new(),
+        },
+        Capability::GracefulRestart(GracefulRestart {
+            restarting: true,
+            notification: true,
+            restart_time: 120,
+            families: vec![],
+        }),
+        Capability::LongLivedGracefulRestart(vec![LongLivedFamily {
+            family: Family::EVPN,
+            forwarding: true,
+            stale_time: 0,
+        }]),
+    ];
+    assert_eq!(open.capabilities, expected);
+}
+
+/// V5 as FRR 8.4 reflects it: long length fields for short attributes.
+#[test]
+fn update_of_frr() {
+    let bytes = hex("ffffffffffffffffffffffffffffffff008d0200000076
+        900e0033001946040a00000100
+        022800010a000001000800000000000000000000000000003002000000000120c000020a00277400c351
+        40010100 50020000 80040400000000 40050400000064 8009040a000001 800a04c6120001
+        c010180002fde800002774030c00000000000806030200000000fe");
+    let decoded = read(&bytes, &Context::default()).unwrap();
+    assert_eq!(decoded.faults, []);
+    let Message::Update(update) = decoded.message else {
+        panic!()
+    };
+    let attributes = update.attributes.unwrap();
+    assert_eq!(attributes.med, Some(0));
+    assert_eq!(attributes.originator_id, Some(Ipv4Addr::new(10, 0, 0, 1)));
+    assert_eq!(attributes.cluster_list, [Ipv4Addr::new(198, 18, 0, 1)]);
+    assert_eq!(attributes.router_mac(), Some(Mac([2, 0, 0, 0, 0, 0xfe])));
+    assert_eq!(
+        update.announced[0].to_string(),
+        "[2]:[0]:[48]:[02:00:00:00:00:01]:[32]:[192.0.2.10]"
+    );
+}
+
+/// As FRR 8.4 lists these routes, V8 excepted: it resets the session for an IPv6 originator.
 #[test]
 fn keys_print_as_in_frr() {
     for (nlri, text) in [
