@@ -253,11 +253,12 @@ impl Peer {
         {
             return;
         }
+        // One advertisement may be larger: a whole table that the peer can take.
+        if self.waiting_routes > WAITING_ROUTES {
+            return self.handle(Event::Reset(Cease::OutOfResources));
+        }
         self.waiting_routes += routes(&advertisement);
         self.advertisements.push_back(advertisement);
-        if self.waiting_routes > WAITING_ROUTES {
-            self.handle(Event::Reset(Cease::OutOfResources));
-        }
     }
 
     /// Where to send UPDATEs, if there are any.
@@ -267,7 +268,12 @@ impl Peer {
             let advertisement = self.advertisements.pop_front()?;
             self.waiting_routes -= routes(&advertisement);
             let mut messages = Vec::new();
-            wire::encode_advertisement(&advertisement, context, MAX_LEN, &mut messages);
+            let too_large =
+                wire::encode_advertisement(&advertisement, context, MAX_LEN, &mut messages);
+            for route in too_large {
+                let peer = self.status.address;
+                tracing::error!(%peer, %route, "withdrawn: its attributes exceed a BGP message");
+            }
             self.encoded.extend(messages);
         }
         let connection = self
