@@ -162,7 +162,7 @@ impl Peer {
     }
 
     fn accepted(&mut self, stream: TcpStream) {
-        match socket::accepted(&stream, self.endpoint.ttl) {
+        match socket::accepted(&stream, &self.endpoint) {
             Ok(()) => self.connected(stream, Direction::Incoming),
             Err(error) => tracing::warn!(peer = %self.status.address, %error, "connection lost"),
         }
