@@ -69,13 +69,9 @@ pub(super) async fn connect(endpoint: Endpoint) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Sets the options of a connection that the peer opened. The key is set again, since the handshake
-/// may have been over before the listening socket had it.
+/// Sets the options of a connection that the peer opened.
 pub(super) fn accepted(stream: &TcpStream, endpoint: &Endpoint) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    if let Some(key) = &endpoint.password {
-        set_key(stream, stream.local_addr()?, endpoint.remote.ip(), key)?;
-    }
     set_ttl(SockRef::from(stream), endpoint.remote.ip(), endpoint.ttl)
 }
 
@@ -100,9 +96,13 @@ pub(super) fn listen(port: u16) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// Sets the TCP MD5 key of a peer on a listening socket; an empty one removes it.
+/// Sets the TCP MD5 key of a peer on a listening socket; an empty one removes it. Connections that
+/// wait to be accepted are closed: their handshakes may have been over before the key was there.
 pub(super) fn set_listener_key(listener: &TcpListener, peer: IpAddr, key: &str) -> io::Result<()> {
-    set_key(listener, listener.local_addr()?, peer, key)
+    set_key(listener, listener.local_addr()?, peer, key)?;
+    let listener = SockRef::from(listener);
+    while listener.accept().is_ok() {}
+    Ok(())
 }
 
 /// The socket's local address tells its family.

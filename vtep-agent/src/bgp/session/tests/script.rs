@@ -350,6 +350,37 @@ async fn a_slow_core_slows_the_peer_down() {
     agent.down().await;
 }
 
+/// A stall of the core that is longer than the hold time is not held against the peer.
+#[tokio::test]
+async fn a_stalled_core_does_not_end_sessions() {
+    let mut agent = agent(9).await;
+    let mut script = Script::connect(&agent, 9).await;
+    let hold_time = 3;
+    script
+        .send(Message::Open(Open {
+            hold_time,
+            ..open(9)
+        }))
+        .await;
+    script.send(Message::Keepalive).await;
+    let refresh = bytes(&Message::RouteRefresh(RouteRefresh {
+        family: Family::EVPN,
+        subtype: 0,
+    }));
+    script.write(&refresh.repeat(2000)).await;
+    for _ in 0..5 {
+        sleep(Duration::from_secs(1)).await;
+        script.send(Message::Keepalive).await;
+    }
+    assert_eq!(agent.status().state, State::Established);
+    agent.up().await;
+    for _ in 0..2000 {
+        assert!(matches!(agent.event().await, PeerEvent::Refresh));
+    }
+    // From here on silence counts again.
+    agent.down().await;
+}
+
 /// An advertisement belongs to the session for which the core computed it.
 #[tokio::test]
 async fn advertisements_of_an_old_session_are_dropped() {
