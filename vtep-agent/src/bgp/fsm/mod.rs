@@ -28,17 +28,18 @@ mod backoff;
 mod cause;
 mod collision;
 mod connection;
+mod interface;
 mod negotiation;
 #[cfg(test)]
 mod tests;
 
 pub use cause::{Cause, Cease};
 pub use connection::{ConnectionId, Direction};
+pub use interface::{Action, Event, Settings, State};
 pub use negotiation::Negotiated;
 
 use std::{
-    fmt,
-    net::{IpAddr, Ipv4Addr},
+    borrow::Borrow,
     time::{Duration, Instant},
 };
 
@@ -47,94 +48,10 @@ use self::{
     collision::Speaker,
     connection::{Connection, Phase},
 };
-use super::wire::{Context, Family, Message, Notification, Open, RouteRefresh, Update};
-use crate::{config::PeerAsn, types::Asn};
+use super::wire::{Context, Family, Message, Notification, Open, RouteRefresh};
 
 /// How long TCP may take to connect: the ConnectRetryTime in the state Connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// What the machine has to know of both sides.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Our AS.
-    pub local_asn: Asn,
-    /// Our BGP identifier, not 0.
-    pub router_id: Ipv4Addr,
-    /// The peer's address.
-    pub peer_address: IpAddr,
-    /// The AS that the peer must have.
-    pub peer_asn: PeerAsn,
-    /// The hold time that we propose: zero or at least 3 s (RFC 4271 §4.2).
-    pub hold_time: Duration,
-    /// Never connect.
-    pub passive: bool,
-}
-
-/// Something happened.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// Begin (RFC 4271 §8.1.2, events 1 and 4).
-    Start,
-    /// End all connections and stay in Idle (event 2).
-    Stop(Cease),
-    /// End all connections, then go on as after a failure (event 8).
-    Reset(Cease),
-    /// A TCP connection is there (events 16 and 17). An outgoing one answers [`Action::Connect`].
-    Connected(ConnectionId, Direction),
-    /// [`Action::Connect`] failed; the text says why (event 18).
-    ConnectFailed(String),
-    /// A connection is gone; the text says why (event 18).
-    Disconnected(ConnectionId, String),
-    /// A message arrived (events 19, 24 to 27).
-    Message(ConnectionId, Message),
-    /// Something arrived that deserves this NOTIFICATION (events 21, 22 and 28).
-    Malformed(ConnectionId, Notification),
-    /// An UPDATE was sent, which spares the next KEEPALIVE.
-    UpdateSent,
-    /// Nothing is read at present because we are busy: the peer's silence proves nothing.
-    Stalled,
-    /// Time passed (events 9 to 11).
-    Tick,
-}
-
-/// What the owner of the sockets is to do, in this order.
-#[derive(Clone, Debug)]
-pub enum Action {
-    /// Open a connection, and report [`Event::Connected`] or [`Event::ConnectFailed`].
-    Connect,
-    /// Give the attempt up; no event is expected.
-    AbortConnect,
-    /// Send a message: OPEN, KEEPALIVE or NOTIFICATION.
-    Send(ConnectionId, Message),
-    /// Close the connection once everything is sent; no event is expected.
-    Close(ConnectionId),
-    /// The session is Established. UPDATEs may be sent on the connection.
-    Up(ConnectionId, Box<Negotiated>),
-    /// The session is no longer Established.
-    Down(Cause),
-    /// Routes of the peer.
-    Update(Box<Update>),
-    /// The peer asks for all our EVPN routes (RFC 2918).
-    Refresh,
-}
-
-/// A state of RFC 4271 §8.2.2. `Display` gives the name in lower case.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum State {
-    /// Neither connects nor accepts.
-    #[default]
-    Idle,
-    /// A TCP connection is being opened.
-    Connect,
-    /// Waits for the peer to connect, or for the next attempt.
-    Active,
-    /// Our OPEN is sent.
-    OpenSent,
-    /// The peer's OPEN is accepted.
-    OpenConfirm,
-    /// Routes are exchanged.
-    Established,
-}
 
 /// The machine of one peer.
 #[derive(Clone, Debug)]
@@ -147,7 +64,7 @@ pub struct Fsm {
     attempt: Option<Instant>,
     /// When to leave Idle or Active.
     retry: Option<Instant>,
-    /// At most one of each direction, at most one Established.
+    /// At most two, of which at most one is Established. Two that aren't differ in direction.
     connections: Vec<Connection>,
     backoff: Backoff,
     jitter: Jitter,
@@ -301,16 +218,10 @@ impl Fsm {
             return;
         }
         self.retry = None;
-        match self
-            .connections
-            .iter()
-            .position(|known| known.direction == direction)
-        {
-            Some(index) if !is_established(&&self.connections[index]) => {
-                // The peer has given up the older of its connections, or never finished it.
-                self.lose(index, out);
-            }
-            _ => {}
+        // The peer has given up the older of its connections, or never finished it.
+        let older = |known: &Connection| known.direction == direction && !is_established(known);
+        if let Some(index) = self.connections.iter().position(older) {
+            self.lose(index, out);
         }
         if let Some(session) = self.connections.iter().find(is_established) {
             out.push(Action::Send(session.id, Message::Keepalive));
@@ -525,19 +436,6 @@ fn is_protocol_error(cause: &Cause) -> bool {
     }
 }
 
-fn is_established(connection: &impl std::borrow::Borrow<Connection>) -> bool {
+fn is_established(connection: &impl Borrow<Connection>) -> bool {
     matches!(connection.borrow().phase, Phase::Established(..))
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Idle => "idle",
-            Self::Connect => "connect",
-            Self::Active => "active",
-            Self::OpenSent => "opensent",
-            Self::OpenConfirm => "openconfirm",
-            Self::Established => "established",
-        })
-    }
 }
