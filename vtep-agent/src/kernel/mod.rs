@@ -1,7 +1,7 @@
 //! The kernel's view of the network: devices, addresses, and underlay paths to other VTEPs.
 //!
 //! Everything here speaks netlink, in the network namespace of the thread that opens it, and nothing
-//! outside does. [`Monitor`] turns notifications into [`Input`]s of the core:
+//! outside does. [`Monitor`] turns notifications into [`Input`](crate::core::Input)s of the core:
 //!
 //! ```text
 //! rtnetlink groups ─┐                ┌─ links   ── Link, LinkGone
