@@ -2,7 +2,6 @@
 //! root, iproute2, arping and ethtool.
 
 #![expect(
-    clippy::expect_used,
     clippy::panic,
     clippy::unwrap_used,
     reason = "a test says by a panic what is wrong, also in its helpers"
