@@ -78,7 +78,12 @@ fn known_unicast_is_decapsulated_by_tc() {
 #[test]
 fn xdp_redirects_what_needs_no_gro_to_ports_that_take_it() {
     let mut rig = Rig::new();
-    rig.port(SLOT1, LOOPBACK, BLUE, PortFlags::ACTIVE.with(PortFlags::REDIRECT_XDP));
+    rig.port(
+        SLOT1,
+        LOOPBACK,
+        BLUE,
+        PortFlags::ACTIVE.with(PortFlags::REDIRECT_XDP),
+    );
     let plain = udp4(VM9, VM1, 10);
     // The flag alone does not make a device take frames.
     let run = rig.xdp(&Outer::default().wrap(&plain));
