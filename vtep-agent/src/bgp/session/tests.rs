@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{Events, PORT, SessionOptions, Sessions, StartError, socket::Endpoint};
+use super::{Events, PORT, SessionOptions, Sessions, StartError, socket, socket::Endpoint};
 use crate::{
     bgp::{
         fsm::State,
