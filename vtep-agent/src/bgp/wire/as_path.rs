@@ -112,16 +112,16 @@ impl AsPath {
             }
             missing = missing.saturating_sub(length);
         }
-        for segment in as4.0 {
-            match (segments.last_mut(), segment) {
-                (Some(AsSegment::Sequence(head)), AsSegment::Sequence(mut tail))
-                    if head.len().saturating_add(tail.len()) <= usize::from(u8::MAX) =>
-                {
-                    head.append(&mut tail);
-                }
-                (_, segment) => segments.push(segment),
-            }
+        // A sequence that the two attributes share becomes one again.
+        let mut as4 = as4.0.into_iter().peekable();
+        if let (Some(AsSegment::Sequence(head)), Some(AsSegment::Sequence(tail))) =
+            (segments.last_mut(), as4.peek_mut())
+            && head.len().saturating_add(tail.len()) <= usize::from(u8::MAX)
+        {
+            head.append(tail);
+            as4.next();
         }
+        segments.extend(as4);
         Self(segments)
     }
 }

@@ -4,8 +4,12 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use bytes::Bytes;
 
-use super::{ExtCommunity, MacMobility};
-use crate::types::{Asn, RouteTarget};
+use super::{Encapsulation, ExtCommunity, MacMobility, Reader};
+use crate::types::{Asn, Mac, RouteTarget};
+
+/// Type code of the tunnel encapsulation attribute (RFC 9012 §2), which is in
+/// [`Attributes::other`].
+const TUNNEL_ENCAP: u8 = 23;
 
 /// The path attributes of one UPDATE (RFC 4271 §5, RFC 4760), in the form in which they are compared
 /// and sent on.
@@ -31,7 +35,7 @@ pub struct Attributes {
     pub ext_communities: Vec<ExtCommunity>,
     /// PMSI_TUNNEL (RFC 6514 §5).
     pub pmsi: Option<PmsiTunnel>,
-    /// Attributes that this codec checks and passes on without interpreting them, in order:
+    /// Attributes that this codec checks and passes on without interpreting them, by type code:
     /// ATOMIC_AGGREGATE, AGGREGATOR (eight octets here, whatever the session's AS numbers), and
     /// optional transitive ones; those that it doesn't know have the Partial bit (RFC 4271 §5).
     pub other: Vec<RawAttribute>,
@@ -62,12 +66,40 @@ impl Attributes {
             .filter_map(|community| community.route_target())
     }
 
+    /// Tunnel types that the endpoint accepts: from Encapsulation communities, and from tunnel TLVs
+    /// without sub-TLVs, which say the same (RFC 9012 §4.1).
+    pub fn tunnels(&self) -> impl Iterator<Item = Encapsulation> {
+        let communities = self.ext_communities.iter();
+        let attributes = self.other.iter().filter(|raw| raw.code == TUNNEL_ENCAP);
+        communities
+            .filter_map(|community| community.tunnel())
+            .chain(attributes.flat_map(|raw| barebones_tunnels(&raw.value)))
+    }
+
+    /// The router's MAC (RFC 9135 §8.1).
+    pub fn router_mac(&self) -> Option<Mac> {
+        self.ext_communities
+            .iter()
+            .find_map(|community| community.router_mac())
+    }
+
     /// MAC mobility (RFC 7432 §7.7); `None` without the community, which means sequence 0.
     pub fn mac_mobility(&self) -> Option<MacMobility> {
         self.ext_communities
             .iter()
             .find_map(|community| community.mac_mobility())
     }
+}
+
+fn barebones_tunnels(value: &[u8]) -> impl Iterator<Item = Encapsulation> {
+    let mut reader = Reader::new(value);
+    std::iter::from_fn(move || {
+        let tunnel = reader.u16().ok()?;
+        let length = reader.u16().ok()?;
+        reader.take(length.into()).ok()?;
+        Some((Encapsulation(tunnel), length))
+    })
+    .filter_map(|(tunnel, length)| (length == 0).then_some(tunnel))
 }
 
 /// ORIGIN.

@@ -1,6 +1,11 @@
 //! The BGP-4 codec: bytes to typed messages and back, with the error handling of RFC 7606 decided
 //! here and nowhere else. No IO, no time.
 //!
+//! Bytes become a [`Frame`] by [`next_frame`] and a [`Message`] by [`decode`]; each returns the
+//! NOTIFICATION to send when the session can't go on. What the session survives is listed as
+//! [`Fault`]s beside the message. The other way, [`Message::encode`] writes single messages and
+//! [`encode_advertisement`] the UPDATEs of an adj-rib-out difference.
+//!
 //! [`Route`] is an EVPN NLRI with everything that it carries; [`RouteKey`] is the part that
 //! identifies it (RFC 7432 §7: ESI and labels are attributes of a route, not part of its key).
 
@@ -21,6 +26,8 @@ mod notification;
 mod open;
 mod reader;
 mod route;
+#[cfg(test)]
+mod tests;
 mod update;
 mod writer;
 

@@ -6,6 +6,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{MAX_LEN, Reader, frame::HEADER_LEN};
 
+/// Octets of data that `Display` prints.
+const SHOWN_DATA: usize = 64;
+
 /// The reason for which a session ends.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Notification {
@@ -185,7 +188,8 @@ impl Notification {
 }
 
 /// The names of the RFCs, numbers for what has none, and the text of RFC 9003 quoted and escaped:
-/// `cease: administrative shutdown "maintenance"`.
+/// `cease: administrative shutdown "maintenance"`. Other data follow in hexadecimal, as far as a
+/// log line has room: `message header error: bad message type, data 09`.
 impl fmt::Display for Notification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.names() {
@@ -194,10 +198,20 @@ impl fmt::Display for Notification {
             (code, None) if self.subcode == 0 => f.write_str(code)?,
             (code, None) => write!(f, "{code}: subcode {}", self.subcode)?,
         }
-        match self.communication() {
-            Some(text) => write!(f, " {text:?}"),
-            None => Ok(()),
+        if let Some(text) = self.communication() {
+            return write!(f, " {text:?}");
         }
+        if self.data.is_empty() {
+            return Ok(());
+        }
+        f.write_str(", data ")?;
+        let mut shown = self.data.iter().take(SHOWN_DATA);
+        shown.try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        f.write_str(if self.data.len() > SHOWN_DATA {
+            "…"
+        } else {
+            ""
+        })
     }
 }
 
@@ -252,13 +266,20 @@ mod tests {
         assert_eq!(reset.to_string(), "cease: hard reset \"hi\"");
     }
 
-    /// BGP-021: a length beyond the data, and invalid UTF-8.
+    /// BGP-021: a length beyond the data, invalid UTF-8, octets behind the text.
     #[test]
-    fn malformed_communication_is_no_text() {
-        for data in [&b"\xc8 0123456789"[..], b"\x02\xff\xfe", b"", b"\x01ab"] {
-            let shutdown = Notification::with_data(6, 2, data);
-            assert_eq!(shutdown.to_string(), "cease: administrative shutdown");
+    fn malformed_communication_is_shown_in_hexadecimal() {
+        for (data, shown) in [
+            (&b"\xc80123"[..], ", data c830313233"),
+            (b"\x02\xff\xfe", ", data 02fffe"),
+            (b"\x01ab", ", data 016162"),
+            (b"", ""),
+        ] {
+            let shutdown = Notification::with_data(6, 2, data).to_string();
+            assert_eq!(shutdown, format!("cease: administrative shutdown{shown}"));
         }
+        let long = Notification::with_data(3, 9, &[0xab; 65]).to_string();
+        assert!(long.ends_with("abab…"), "{long}");
     }
 
     #[test]

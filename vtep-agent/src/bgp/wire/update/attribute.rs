@@ -102,7 +102,10 @@ impl Parsed {
             10 => {
                 self.cluster_list = list::<4, _>(reader, Ipv4Addr::from).map_err(bad_length)?;
             }
-            16 => self.ext_communities = list(reader, ExtCommunity).map_err(bad_length)?,
+            16 => {
+                self.ext_communities = list(reader, ExtCommunity).map_err(bad_length)?;
+                self.keep_one_router_mac();
+            }
             17 | 18 if context.four_octet_as => return discard(Cause::NotForSession(attribute)),
             17 => match AsPath::decode(value, true) {
                 Ok(path) if !path.0.is_empty() => self.as4_path = Some(path),
@@ -163,6 +166,7 @@ impl Parsed {
                 value: value.into(),
             });
         }
+        other.sort_by_key(|raw| raw.code);
         Some(Attributes {
             origin: self.origin?,
             as_path,
@@ -176,6 +180,14 @@ impl Parsed {
             pmsi: self.pmsi,
             other,
         })
+    }
+
+    /// The first counts, and others aren't passed on (RFC 9135 §8.1).
+    fn keep_one_router_mac(&mut self) {
+        let mut found = false;
+        self.ext_communities.retain(|community| {
+            community.router_mac().is_none() || !std::mem::replace(&mut found, true)
+        });
     }
 
     fn keep(&mut self, flags: u8, code: u8, value: &[u8]) {

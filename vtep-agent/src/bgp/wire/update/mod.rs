@@ -286,9 +286,8 @@ fn check_with_attributes(route: &Route, attributes: &Attributes) -> Result<(), C
     match route {
         Route::EthernetAd(route) if route.tag == EthernetTag::MAX => {
             let vxlan = attributes
-                .ext_communities
-                .iter()
-                .any(|community| community.tunnel() == Some(Encapsulation::VXLAN));
+                .tunnels()
+                .any(|tunnel| tunnel == Encapsulation::VXLAN);
             let excluded = attributes.ext_communities.iter().any(|community| {
                 matches!(community, ExtCommunity([0x06, 0x01, flags, ..])
                     if flags & SPLIT_HORIZON_TYPE != 0 && (vxlan || flags & SINGLE_ACTIVE != 0))
@@ -299,10 +298,7 @@ fn check_with_attributes(route: &Route, attributes: &Attributes) -> Result<(), C
             }
         }
         Route::IpPrefix(route) => {
-            let router_mac = attributes
-                .ext_communities
-                .iter()
-                .find_map(|community| community.router_mac());
+            let router_mac = attributes.router_mac();
             let overlay_index =
                 route.esi != Esi::ZERO || !route.gateway.is_unspecified() || router_mac.is_some();
             match router_mac {
