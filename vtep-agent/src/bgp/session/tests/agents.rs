@@ -230,6 +230,21 @@ async fn tcp_md5_passive() {
     b.up().await;
 }
 
+/// A connection from before the key was set is not signed, and must not become a session.
+#[tokio::test]
+async fn connections_from_before_the_key_are_closed() {
+    let listener = socket::listen(0).unwrap();
+    let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut early = TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+        .await
+        .unwrap();
+    socket::set_listener_key(&listener, Ipv4Addr::LOCALHOST.into(), "s3cret").unwrap();
+    let accepted = timeout(Duration::from_millis(100), listener.accept()).await;
+    assert!(accepted.is_err(), "{accepted:?}");
+    assert!(matches!(early.read_u8().await, Err(_)), "still open");
+}
+
 #[tokio::test]
 async fn a_taken_port_is_a_clear_error() {
     let a = Agent::start(1);
