@@ -4,46 +4,8 @@ use std::fs;
 
 use super::*;
 
-/// The example of the documentation, with every key at its default.
-const EXAMPLE: &str = r#"
-[vtep]
-address    = "198.18.0.1"
-router_id  = "198.18.0.1"
-uplinks    = ["eth0"]
-xdp        = "auto"
-port       = 4789
-pin_dir    = "/sys/fs/bpf/vtep"
-state_dir  = "/var/lib/vtep"
-socket     = "/run/vtep/agent.sock"
-metrics    = "127.0.0.1:9473"
-on_stop    = "clean"
-unknown_vni  = "drop"
-source_check = "loose"
-max_macs   = 262144
-
-[bgp]
-asn    = 65000
-listen = true
-auto_rt = "as"
-[[bgp.peer]]
-address       = "198.18.0.100"
-asn           = 65000
-local_address = "198.18.0.1"
-hold_time = 90
-
-[[bd]]
-name  = "blue"
-vni   = 100
-ports = ["tap-vm1", { name = "tap-vm2", vlan = 10 }]
-rd = "auto"
-rt_import = "auto"
-rt_export = "auto"
-suppress  = true
-flood     = "all"
-learning  = true
-ageing    = 300
-max_macs_per_port = 1024
-"#;
+/// The documentation's text, whose first example has every key at its default.
+const DOCUMENTATION: &str = include_str!("../../../docs/configuration.md");
 
 /// As little as possible.
 const MINIMAL: &str = r#"
@@ -70,9 +32,17 @@ fn config(text: &str) -> Config {
     parse(text).unwrap().0
 }
 
+/// The documentation's TOML blocks.
+fn documented() -> Vec<&'static str> {
+    let blocks = DOCUMENTATION.split("```toml\n").skip(1);
+    blocks
+        .map(|block| block.split("```").next().unwrap())
+        .collect()
+}
+
 #[test]
-fn example() {
-    let (config, warnings) = parse(EXAMPLE).unwrap();
+fn documented_example() {
+    let (config, warnings) = parse(documented()[0]).unwrap();
     assert_eq!(warnings, [""; 0]);
     let blue = BdConfig {
         ports: vec![
@@ -125,7 +95,7 @@ fn example() {
 
 #[test]
 fn defaults() {
-    let mut example = config(EXAMPLE);
+    let mut example = config(documented()[0]);
     example.vtep.uplinks.clear();
     example.bgp.peers[0].local_address = None;
     example.bds[0].ports.clear();
@@ -229,6 +199,21 @@ passive = false
 }
 
 #[test]
+fn documented_group() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("bgp.key"), "secret\n").unwrap();
+    let text = format!(
+        "[vtep]\naddress = \"198.18.0.1\"\n[bgp]\nasn = 65000\n{}",
+        documented()[1]
+    );
+    let (config, _) = Config::parse(&text, &directory.path().join("vtep.toml")).unwrap();
+    let peer = &config.bgp.peers[0];
+    assert_eq!(peer.asn, PeerAsn::Internal);
+    assert_eq!(peer.password.as_deref(), Some("secret"));
+    assert!(!format!("{config:?}").contains("secret"));
+}
+
+#[test]
 fn password_file_is_looked_for_beside_the_configuration() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("vtep.toml");
@@ -327,7 +312,7 @@ fn warnings() {
 
 #[test]
 fn explanation() {
-    let text = EXAMPLE
+    let text = documented()[0]
         .replace(
             "asn           = 65000",
             "asn = \"external\"\npassword = \"secret\"",

@@ -151,6 +151,23 @@ fn kinds() {
     assert_eq!(names.len(), 23);
 }
 
+/// The documentation's table and the metrics are the same.
+#[test]
+fn documentation() {
+    let table: BTreeSet<_> = include_str!("../../../docs/metrics.md")
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `vtep_")?.split('`').next())
+        .map(|name| format!("vtep_{name}"))
+        .collect();
+    let text = render(&snapshot());
+    let rendered: BTreeSet<_> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# HELP ")?.split(' ').next())
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(table, rendered);
+}
+
 /// An agent that has just started: what has no labels to wait for is there, with zeros.
 #[test]
 fn nothing_yet() {
