@@ -2,6 +2,8 @@ mod bad_values;
 
 use std::fs;
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// The documentation's text, whose first example has every key at its default.
@@ -352,4 +354,24 @@ fn explanation_warns_of_an_agent_alone() {
     let text = Explanation::new(&config(&text), &[]).to_string();
     assert!(text.contains("Warning: no uplinks"), "{text}");
     assert!(text.contains("Warning: no [[bgp.peer]]"), "{text}");
+}
+
+proptest! {
+    /// Whatever is written over the example, the answer is a configuration or a place in the text.
+    #[test]
+    fn no_text_panics(at in 0..2000usize, length in 0..40usize, with in "[ -~\\n\"é]{0,8}") {
+        let example = documented()[0];
+        let end = example.len();
+        let boundary = |at: usize| (0..=at.min(end)).rfind(|&at| example.is_char_boundary(at));
+        let (from, to) = (boundary(at).unwrap(), boundary(at + length).unwrap());
+        let text = format!("{}{with}{}", &example[..from], &example[to..]);
+        if let Err(Diagnostic { line, column, message, .. }) =
+            Config::parse(&text, "vtep.toml".as_ref())
+        {
+            prop_assert!(!message.contains('\n'), "{message}");
+            // At the end of the text, or on the line after it.
+            let chars = text.split('\n').nth(line - 1).map_or(0, |line| line.chars().count());
+            prop_assert!(column <= chars + 1, "{line}:{column} {message}");
+        }
+    }
 }
