@@ -168,7 +168,6 @@ fn usage() {
             "01:00:5e:00:00:01",
         ],
         &["show"],
-        &["show", "bgp", "--bd", "blue"],
         &["run", "--log-level", "loud"],
         &["run", "--log-format", "xml"],
     ] {

@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::types::{Asn, BdName, IfName, ImportTarget, RouteDistinguisher, RouteTarget, Vni};
 
@@ -71,7 +71,7 @@ pub struct VtepConfig {
 }
 
 /// How programs are attached to an uplink.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum XdpMode {
     /// Native XDP where the driver has it, TC otherwise.

@@ -190,10 +190,6 @@ fn bad_requests_are_named() {
             r#""command":"show","what":"macs","bd":"b d""#,
             "not a valid bridge domain name",
         ),
-        (
-            r#""command":"show","what":"uplinks","bd":"b""#,
-            "show uplinks is not by bridge domain",
-        ),
         (r#""command":"reload","now":true"#, "unknown field `now`"),
         (
             r#""command":"attach","nic":"""#,

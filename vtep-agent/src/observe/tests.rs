@@ -318,6 +318,20 @@ async fn slow_requests() {
     assert_eq!(started.elapsed().as_secs(), 5);
 }
 
+/// A daemon that hangs is unhealthy, and says nothing about readiness.
+#[tokio::test(start_paused = true)]
+async fn daemon_hangs() {
+    let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = server.local_address().unwrap();
+    let (sender, _queries) = mpsc::channel(1);
+    tokio::spawn(server.run(Metrics::new().unwrap(), sender));
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        let (header, body) = get(address, path).await;
+        assert!(header.starts_with("HTTP/1.1 503 "), "{header}");
+        assert_eq!(body, "the agent does not answer\n");
+    }
+}
+
 /// Silent connections do not keep a scraper out for longer than their time.
 #[tokio::test(start_paused = true)]
 async fn more_connections_than_slots() {
