@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::types::{Asn, BdName, IfName, ImportTarget, RouteDistinguisher, RouteTarget, Vni};
 
@@ -71,7 +71,7 @@ pub struct VtepConfig {
 }
 
 /// How programs are attached to an uplink.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum XdpMode {
     /// Native XDP where the driver has it, TC otherwise.
@@ -140,7 +140,7 @@ pub enum AutoRt {
 }
 
 /// `[[bgp.peer]]`
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct PeerConfig {
     /// The peer's address.
     pub address: IpAddr,
@@ -236,6 +236,32 @@ impl BdConfig {
             ageing: Some(Duration::from_secs(300)),
             max_macs_per_port: 1024,
         }
+    }
+}
+
+impl fmt::Debug for PeerConfig {
+    /// Without the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            address,
+            asn,
+            local_address,
+            hold_time,
+            port,
+            password,
+            passive,
+            multihop,
+        } = self;
+        f.debug_struct("PeerConfig")
+            .field("address", address)
+            .field("asn", asn)
+            .field("local_address", local_address)
+            .field("hold_time", hold_time)
+            .field("port", port)
+            .field("password", &password.as_ref().map(|_| "(hidden)"))
+            .field("passive", passive)
+            .field("multihop", multihop)
+            .finish()
     }
 }
 
