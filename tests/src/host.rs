@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicU8, Ordering},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 
 use crate::{Lab, Namespace};
 
@@ -134,6 +134,26 @@ impl Host {
         };
         vm.plug()?;
         Ok(vm)
+    }
+
+    /// The MAC address of its uplink.
+    ///
+    /// # Errors
+    ///
+    /// When `ip` fails.
+    pub fn mac(&self) -> Result<[u8; 6]> {
+        let json = self
+            .ns
+            .run(&format!("ip -json link show {}", Self::UPLINK))?;
+        let links: serde_json::Value = serde_json::from_str(&json)?;
+        let text = links[0]["address"]
+            .as_str()
+            .context("the uplink has no address")?;
+        let bytes = text.split(':').map(|byte| u8::from_str_radix(byte, 16));
+        let bytes = bytes.collect::<Result<Vec<_>, _>>()?;
+        bytes
+            .try_into()
+            .map_err(|_| anyhow!("not a MAC address: {text}"))
     }
 
     /// The lab it is in.

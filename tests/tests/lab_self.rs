@@ -1,11 +1,11 @@
 //! The lab itself: peers that nobody here wrote talk to each other in it, and it cleans up.
 
-use std::{net::Ipv4Addr, path::Path, time::Duration};
+use std::{net::Ipv4Addr, path::Path, process::Command, time::Duration};
 
 use anyhow::{Result, ensure};
 use vtep_tests::{
-    BgpMessage, Capture, Frr, Host, Iperf, Lab, LinuxBd, PacketSocket, Ping, RouteReflector,
-    ScriptedPeer, UnderlayOptions, VmSpec, Vxlan, eventually,
+    BgpMessage, Capture, Daemon, Frr, Host, Iperf, Lab, LinuxBd, PacketSocket, Ping,
+    RouteReflector, ScriptedPeer, UnderlayOptions, VmSpec, Vxlan, eventually,
 };
 
 const ASN: u32 = 65000;
@@ -198,6 +198,33 @@ fn a_dropped_lab_leaves_nothing() -> Result<()> {
     ensure!(!mounts()?.contains(&*bpffs.to_string_lossy()));
     ensure!(!directory.exists());
     ensure!(!Path::new(&format!("/proc/{pid}")).exists());
+    Ok(())
+}
+
+/// A kept lab outlives its owner, daemons included, until its script removes it.
+#[test]
+fn a_kept_lab_is_removed_by_its_script() -> Result<()> {
+    let lab = Lab::kept("self")?;
+    let directory = lab.directory().to_owned();
+    let ns = lab.namespace("ns")?;
+    let mut sleep = ns.command("sleep");
+    sleep.arg("600");
+    let (pid, alive) = {
+        let daemon = Daemon::spawn(&lab, "sleep", sleep)?;
+        (daemon.pid(), format!("/proc/{}/exe", daemon.pid()))
+    };
+    let (script, name) = (lab.removal_script(), format!("/run/netns/{}", ns.name()));
+    drop((ns, lab));
+    ensure!(Path::new(&name).exists() && Path::new(&alive).exists());
+
+    let status = Command::new("sh").arg("-ec").arg(&script).status()?;
+    ensure!(status.success(), "{script}");
+    ensure!(!Path::new(&name).exists() && !directory.exists());
+    // Nobody waits for the child any more, so that it may remain as a zombie, without a program.
+    ensure!(
+        std::fs::read_link(&alive).is_err(),
+        "process {pid} still runs"
+    );
     Ok(())
 }
 
