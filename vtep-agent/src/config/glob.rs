@@ -18,6 +18,13 @@ pub(super) fn fault(pattern: &str) -> Option<&'static str> {
     }
 }
 
+/// The text before the first special character: patterns of which neither's prefix begins with the
+/// other's have no name in common.
+pub(super) fn prefix(pattern: &str) -> &str {
+    let end = pattern.find(['*', '?', '[']).unwrap_or(pattern.len());
+    &pattern[..end]
+}
+
 /// Whether the whole `name` matches. An unclosed class matches nothing.
 pub(super) fn matches(pattern: &str, name: &str) -> bool {
     let Some(pattern) = elements(pattern) else {

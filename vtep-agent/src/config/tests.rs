@@ -313,6 +313,43 @@ fn warnings() {
 }
 
 #[test]
+fn every_overlap_is_found() {
+    for (earlier, later, overlap) in [
+        ("tap-*", "t*", true),
+        ("t*", "tap-*", true),
+        ("*", "tap1", true),
+        ("tap1", "*", true),
+        ("tap[0-9]", "tap1", true),
+        ("tap1", "tap[a-z]", false),
+        ("vnet*", "tap*", false),
+        ("tap1*", "tap2*", false),
+    ] {
+        let text = MINIMAL.replace(
+            "vni = 100",
+            &format!(
+                "vni = 100\nports = [\"{earlier}\"]\n\
+                 [[bd]]\nname = \"red\"\nvni = 101\nports = [\"{later}\"]"
+            ),
+        );
+        let (_, warnings) = parse(&text).unwrap();
+        assert_eq!(warnings.len(), usize::from(overlap), "{earlier} {later}");
+    }
+}
+
+/// As many bridge domains as there can be, and one more.
+#[test]
+fn many_bridge_domains() {
+    let bd = |n: u32| {
+        format!("[[bd]]\nname = \"bd{n}\"\nvni = {n}\nports = [\"a{n}\", \"b{n}\", \"c{n}-*\"]\n")
+    };
+    let most: String = (101..101 + 4094).map(bd).collect();
+    let (config, warnings) = parse(&format!("{MINIMAL}{most}")).unwrap();
+    assert_eq!((config.bds.len(), warnings.len()), (4095, 0));
+    let error = parse(&format!("{MINIMAL}{most}{}", bd(5000))).unwrap_err();
+    assert!(error.ends_with("more than 4095 bridge domains"), "{error}");
+}
+
+#[test]
 fn explanation() {
     let text = documented()[0]
         .replace(
