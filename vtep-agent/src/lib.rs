@@ -1,14 +1,17 @@
 //! The vtep agent: BGP EVPN in, BPF maps out.
 
 pub mod bgp;
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod core;
+pub mod daemon;
 pub mod dataplane;
 pub mod evpn;
 pub mod intent;
 pub mod kernel;
 pub mod observe;
 pub mod reconcile;
+pub mod store;
 pub mod types;
 pub mod view;

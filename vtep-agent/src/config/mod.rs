@@ -1,12 +1,31 @@
 //! The configuration, parsed and checked: whoever holds a [`Config`] need not validate it again.
 
+mod bds;
+mod diagnostic;
+mod explain;
+mod field;
+mod glob;
+mod parse;
+mod peers;
+mod raw;
+mod vtep;
+
+pub use diagnostic::{ConfigError, Diagnostic};
+pub use explain::Explanation;
+
 use std::{
+    fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::types::{Asn, BdName, IfName, ImportTarget, RouteDistinguisher, RouteTarget, Vni};
+
+/// Where the control socket is unless the file or `--socket` says otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/vtep/agent.sock";
 
 /// The whole file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,8 +70,15 @@ pub struct VtepConfig {
     pub max_macs: u32,
 }
 
+impl VtepConfig {
+    /// Our first VTEP address: the source of what we send and the next hop of what we announce.
+    pub fn address(&self) -> Ipv4Addr {
+        self.addresses.first().copied().unwrap_or(self.router_id)
+    }
+}
+
 /// How programs are attached to an uplink.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum XdpMode {
     /// Native XDP where the driver has it, TC otherwise.
@@ -66,7 +92,8 @@ pub enum XdpMode {
 }
 
 /// What a clean stop leaves behind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum OnStop {
     /// Withdraw, detach, unpin.
     Clean,
@@ -75,7 +102,8 @@ pub enum OnStop {
 }
 
 /// What becomes of a VXLAN frame with an unknown VNI.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum UnknownVni {
     /// Drop and count.
     Drop,
@@ -84,7 +112,8 @@ pub enum UnknownVni {
 }
 
 /// Which outer sources are accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum SourceCheck {
     /// All.
     Off,
@@ -108,7 +137,8 @@ pub struct BgpConfig {
 }
 
 /// Form of automatic route targets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum AutoRt {
     /// `AS:VNI`, import `*:VNI`.
     As,
@@ -117,7 +147,7 @@ pub enum AutoRt {
 }
 
 /// `[[bgp.peer]]`
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct PeerConfig {
     /// The peer's address.
     pub address: IpAddr,
@@ -177,7 +207,8 @@ pub struct BdConfig {
 }
 
 /// Flooding policy of a bridge domain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum FloodPolicy {
     /// Broadcast, multicast and unknown unicast.
     All,
@@ -195,3 +226,73 @@ pub struct PortPattern {
     /// VLAN on the port, 1 to 4094; `None` for untagged.
     pub vlan: Option<u16>,
 }
+
+impl BdConfig {
+    /// A bridge domain with the defaults of the configuration file and no ports.
+    pub fn new(name: BdName, vni: Vni) -> Self {
+        Self {
+            name,
+            vni,
+            ports: Vec::new(),
+            rd: None,
+            rt_import: None,
+            rt_export: None,
+            suppress: true,
+            flood: FloodPolicy::All,
+            learning: true,
+            ageing: Some(Duration::from_secs(300)),
+            max_macs_per_port: 1024,
+        }
+    }
+}
+
+impl fmt::Debug for PeerConfig {
+    /// Without the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            address,
+            asn,
+            local_address,
+            hold_time,
+            port,
+            password,
+            passive,
+            multihop,
+        } = self;
+        f.debug_struct("PeerConfig")
+            .field("address", address)
+            .field("asn", asn)
+            .field("local_address", local_address)
+            .field("hold_time", hold_time)
+            .field("port", port)
+            .field("password", &password.as_ref().map(|_| "(hidden)"))
+            .field("passive", passive)
+            .field("multihop", multihop)
+            .finish()
+    }
+}
+
+impl PortPattern {
+    /// Whether the pattern is a glob; otherwise it is one device's name.
+    pub fn is_glob(&self) -> bool {
+        glob::is_glob(&self.pattern)
+    }
+
+    /// Whether a device of this name is meant.
+    pub fn matches(&self, device: &IfName) -> bool {
+        glob::matches(&self.pattern, device.as_str())
+    }
+}
+
+impl fmt::Display for PortPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.pattern)?;
+        match self.vlan {
+            Some(vlan) => write!(f, " (VLAN {vlan})"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

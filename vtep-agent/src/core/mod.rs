@@ -1,20 +1,257 @@
 //! The control plane without IO: inputs and time in, outputs and desired tables out.
+//!
+//! [`Core::handle`] and [`Core::command`] change the tables of routes and of bridge domains, which
+//! note what they touched; before they return, [`Core::finish`] turns exactly that into the desired
+//! BPF tables and into announcements.
 
+mod bds;
+mod command;
+mod flood;
+mod index;
 mod io;
+mod nexthops;
+mod peers;
+mod ports;
+mod publish;
+mod state;
+mod uplinks;
+mod views;
+mod vm_ports;
 
+#[cfg(test)]
+mod tests;
+
+pub use command::CommandError;
 pub use io::{Command, DeclaredEndpoint, Input, Link, Output};
+pub use peers::PeerRoutes;
+pub use views::{BdStats, ByOrigin};
+pub use state::{SavedBd, SavedEndpoint, SavedPort, State};
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv6Addr},
+    time::Instant,
+};
 
-use serde::{Deserialize, Serialize};
+use vtep_common::abi::{BdId, Event, EventKind, MAX_BDS};
 
-use crate::types::BdName;
+use self::{
+    flood::FloodLists, index::Indexes, nexthops::Nexthops, peers::PeerIds, ports::Ports,
+    uplinks::Uplinks,
+};
+use crate::{
+    bgp::{
+        rib::{AdjRibIn, AdjRibOut, Speaker},
+        wire::ArpNd,
+    },
+    config::Config,
+    evpn::{BridgeDomain, Slot, TargetIndex},
+    intent::Intent,
+    types::BdName,
+};
 
-/// What outlives the agent, in `state_dir/state.json`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct State {
-    /// Index of each bridge domain's automatic RD: stable, so that a restart does not change every
-    /// route's key.
-    pub rd_index: BTreeMap<BdName, u16>,
-    // Objects made by CLI join this when the core keeps them.
+/// The whole control plane.
+#[derive(Debug)]
+pub struct Core {
+    config: Config,
+    state: State,
+    state_dirty: bool,
+    peers: PeerIds,
+    adj_in: AdjRibIn,
+    adj_out: AdjRibOut,
+    targets: TargetIndex,
+    bds: BTreeMap<BdId, BridgeDomain>,
+    names: BTreeMap<BdName, BdId>,
+    bd_indexes: Indexes,
+    /// Generation of each index that was ever in use.
+    generations: BTreeMap<BdId, u16>,
+    ports: Ports,
+    uplinks: Uplinks,
+    nexthops: Nexthops,
+    flood: FloodLists,
+    intent: Intent,
+    /// Bridge domains that were touched since the last [`Core::finish`].
+    dirty: BTreeSet<BdId>,
+    settings_dirty: bool,
+    outputs: Vec<Output>,
+}
+
+impl Core {
+    /// Starts with a configuration and what was saved by the last run.
+    pub fn new(config: Config, state: State, now: Instant) -> (Self, Vec<Output>) {
+        let speaker = Speaker {
+            asn: config.bgp.asn,
+            router_id: config.vtep.router_id,
+            addresses: config
+                .vtep
+                .addresses
+                .iter()
+                .copied()
+                .map(IpAddr::V4)
+                .collect(),
+        };
+        let mut core = Self {
+            adj_in: AdjRibIn::new(speaker),
+            adj_out: AdjRibOut::new(config.bgp.asn),
+            config,
+            state,
+            state_dirty: false,
+            peers: PeerIds::default(),
+            targets: TargetIndex::default(),
+            bds: BTreeMap::new(),
+            names: BTreeMap::new(),
+            bd_indexes: Indexes::below(MAX_BDS),
+            generations: BTreeMap::new(),
+            ports: Ports::new(),
+            uplinks: Uplinks::default(),
+            nexthops: Nexthops::new(),
+            flood: FloodLists::new(),
+            intent: Intent::default(),
+            dirty: BTreeSet::new(),
+            settings_dirty: true,
+            outputs: Vec::new(),
+        };
+        core.sync_peers(now);
+        core.sync_uplinks();
+        core.sync_bds(now);
+        let outputs = core.finish(now);
+        (core, outputs)
+    }
+
+    /// Takes in what happened.
+    pub fn handle(&mut self, input: Input, now: Instant) -> Vec<Output> {
+        match input {
+            Input::Peer(peer, event) => self.peer_event(peer, event, now),
+            Input::Link(link) => self.link(link, now),
+            Input::LinkGone(ifindex) => self.link_gone(ifindex, now),
+            Input::Paths(address, paths) => {
+                if let IpAddr::V4(address) = address.to_canonical() {
+                    let bds = self.nexthops.set_paths(address, paths, &mut self.intent);
+                    for bd in bds {
+                        self.touch_flood(bd);
+                    }
+                    // The underlay's VLAN is that of the paths.
+                    self.settings_dirty = true;
+                }
+            }
+            Input::Event(event) => self.event(event, now),
+            Input::Idle(idle) => {
+                for (key, idle) in idle {
+                    if let Some(bd) = self.bd_mut(key.bd()) {
+                        bd.age(key.mac(), idle, now);
+                    }
+                }
+            }
+            Input::Tick => {}
+        }
+        self.finish(now)
+    }
+
+    /// Withdraws everything that we announced: the last thing that peers hear of us.
+    pub fn shutdown(&mut self, now: Instant) -> Vec<Output> {
+        let keys: Vec<_> = self
+            .adj_out
+            .routes()
+            .map(|(route, _)| route.key())
+            .collect();
+        for key in keys {
+            self.adj_out.withdraw(&key);
+        }
+        self.finish(now)
+    }
+
+    /// The desired tables, to be read and their changes taken by the reconciler.
+    pub fn intent_mut(&mut self) -> &mut Intent {
+        &mut self.intent
+    }
+
+    /// When the core wants an [`Input::Tick`], if nothing else comes before.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.bds
+            .values()
+            .filter_map(BridgeDomain::next_expiry)
+            .chain(self.flood.next_expiry())
+            .min()
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// A record of the ring buffer. What it was written for may be gone by now.
+    fn event(&mut self, event: Event, now: Instant) {
+        let slot = Slot(event.slot);
+        if self.ports.get(slot).map(|port| port.bd) != Some(event.bd) {
+            return;
+        }
+        let Some(kind) = event.kind() else {
+            return;
+        };
+        let Some(bd) = self.bd_mut(event.bd.bd) else {
+            return;
+        };
+        if !bd.config.learning {
+            return;
+        }
+        let ip = Ipv6Addr::from(event.ip);
+        match kind {
+            EventKind::Mac | EventKind::Rarp => {
+                bd.learn(event.mac, slot, now);
+            }
+            EventKind::Arp => {
+                if let Some(ip) = ip.to_ipv4_mapped() {
+                    bd.bind(event.mac, slot, ip.into(), ArpNd::default(), now);
+                }
+            }
+            EventKind::Na => {
+                const ROUTER: u8 = 0x80;
+                const OVERRIDE: u8 = 0x20;
+                // Without O it may be one of several with an anycast address, which is not supported
+                // (RFC 9161 §3.2.1).
+                if event.flags & OVERRIDE != 0 {
+                    let flags = ArpNd {
+                        router: event.flags & ROUTER != 0,
+                        override_: true,
+                        immutable: false,
+                    };
+                    bd.bind(event.mac, slot, ip.into(), flags, now);
+                }
+            }
+        }
+    }
+
+    /// Turns everything that was touched into desired tables and outputs.
+    fn finish(&mut self, now: Instant) -> Vec<Output> {
+        for bd in self.bds.values_mut() {
+            if bd.next_expiry().is_some_and(|end| end <= now) {
+                bd.expire(now);
+            }
+        }
+        self.flood.expire(&mut self.intent, now);
+        self.publish(now);
+        self.nexthops
+            .collect(&mut self.intent, &mut self.outputs, now);
+        for (peer, advertisement) in self.adj_out.flush() {
+            self.outputs.push(Output::Send(peer, advertisement));
+        }
+        if std::mem::take(&mut self.state_dirty) {
+            self.outputs
+                .push(Output::Persist(Box::new(self.state.clone())));
+        }
+        std::mem::take(&mut self.outputs)
+    }
+
+    /// A bridge domain that is about to be changed.
+    fn bd_mut(&mut self, bd: BdId) -> Option<&mut BridgeDomain> {
+        let found = self.bds.get_mut(&bd)?;
+        self.dirty.insert(bd);
+        Some(found)
+    }
+
+    fn touch_flood(&mut self, bd: BdId) {
+        if let Some(bd) = self.bd_mut(bd) {
+            bd.touch_flood();
+        }
+    }
 }

@@ -1,4 +1,275 @@
 //! The only user of aya: programs, links, maps, events and counters.
+//!
+//! Maps and links are pinned, so that forwarding goes on when the process ends without
+//! [`Dataplane::remove`], be it by intent or not. The next run loads its own programs and empty maps,
+//! and exchanges the programs in the links that it finds ([`Dataplane::attach_uplink`],
+//! [`Dataplane::attach_port`]); what it does not want any more goes with
+//! [`Dataplane::finish_takeover`]. Between the exchange and the first writes of the reconciler a
+//! port's traffic is dropped.
+
+mod attach;
+mod bpffs;
+mod counters;
+mod error;
+mod hooks;
+mod maps;
+mod pins;
+mod probe;
+mod ring;
+mod sys;
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    io,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+pub use attach::AttachedMode;
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{MapData, RingBuf},
+    programs::{Program, ProgramError, ProgramInfo},
+};
+pub use counters::DatapathCounters;
+pub use error::DataplaneError;
+pub use ring::{BATCH, Events};
+use vtep_common::abi::FdbKey;
+
+use crate::reconcile::{Entry, Key, Map, TableError, Tables};
+use attach::Uplink;
+use bpffs::Lock;
+use error::flat;
+use hooks::Attached;
+use maps::Maps;
+use pins::Pins;
 
 /// The BPF object, aligned as aya wants it.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vtep"));
+
+/// Every program of the object.
+const PROGRAMS: [&str; 3] = ["underlay_xdp", "underlay_tc", "access_tc"];
+
+/// How to load.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// Directory for pins. On a bpffs, or one is mounted.
+    pub pin_dir: PathBuf,
+    /// Size of `fdb`, `arp` and `nd`.
+    pub max_macs: u32,
+    /// Use tcx links where the kernel has them (6.6); otherwise clsact filters.
+    pub tcx: bool,
+}
+
+/// The loaded datapath. Everything happens in the calling thread's network namespace, which must be
+/// the same for all calls.
+///
+/// Dropping it leaves everything attached and pinned.
+pub struct Dataplane {
+    ebpf: Ebpf,
+    maps: Maps,
+    pins: Pins,
+    tcx: bool,
+    uplinks: HashMap<u32, Uplink>,
+    ports: HashMap<u32, Attached>,
+    started: Instant,
+    _lock: Lock,
+}
+
+/// What the kernel made of a program, for the ledger of verifier costs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgramReport {
+    /// Name.
+    pub name: &'static str,
+    /// Instructions that the verifier walked through; `None` before Linux 5.16.
+    pub verified_instructions: Option<u32>,
+    /// Size of the translated program, bytes.
+    pub translated_bytes: Option<u32>,
+    /// Size of the machine code, bytes; 0 without JIT.
+    pub jited_bytes: u32,
+}
+
+impl LoadOptions {
+    /// With tcx where the kernel has it.
+    pub fn new(pin_dir: PathBuf, max_macs: u32) -> Self {
+        Self {
+            pin_dir,
+            max_macs,
+            tcx: true,
+        }
+    }
+}
+
+impl Dataplane {
+    /// Loads the programs and pins their maps. Attaches nothing.
+    ///
+    /// # Errors
+    ///
+    /// Lack of privilege or of kernel features, another agent with the same pin directory, no place
+    /// for pins, or a program that the kernel refuses. Nothing is attached then, and what an earlier
+    /// run attached is still there.
+    pub fn load(options: &LoadOptions) -> Result<Self, DataplaneError> {
+        probe::privileges()?;
+        probe::kernel()?;
+        bpffs::prepare(&options.pin_dir)?;
+        let lock = bpffs::lock(&options.pin_dir)?;
+        let pins = Pins::open(&options.pin_dir)?;
+        let mut loader = EbpfLoader::new();
+        for map in ["fdb", "arp", "nd"] {
+            loader.map_max_entries(map, options.max_macs);
+        }
+        let mut ebpf = loader
+            .load(OBJECT)
+            .map_err(|error| DataplaneError::object(&error))?;
+        for name in PROGRAMS {
+            let loaded = match program(&mut ebpf, name)? {
+                Program::Xdp(program) => program.load(),
+                Program::SchedClassifier(program) => program.load(),
+                _ => Err(ProgramError::UnexpectedProgramType),
+            };
+            loaded.map_err(|error| DataplaneError::program(name, &error))?;
+        }
+        let maps = Maps::take(&mut ebpf, &pins)?;
+        let inherited = pins.unclaimed().len();
+        if inherited > 0 {
+            tracing::info!(links = inherited, "an earlier run left programs attached");
+        }
+        Ok(Self {
+            ebpf,
+            maps,
+            pins,
+            tcx: options.tcx && probe::tcx(),
+            uplinks: HashMap::new(),
+            ports: HashMap::new(),
+            started: Instant::now(),
+            _lock: lock,
+        })
+    }
+
+    /// Detaches everything and removes all pins.
+    ///
+    /// # Errors
+    ///
+    /// The first that occurred; everything is tried.
+    pub fn remove(mut self) -> Result<(), DataplaneError> {
+        let mut result = Ok(());
+        for ifindex in self.uplinks.keys().copied().collect::<Vec<_>>() {
+            result = result.and(self.detach_uplink(ifindex));
+        }
+        for ifindex in self.ports.keys().copied().collect::<Vec<_>>() {
+            result = result.and(self.detach_port(ifindex));
+        }
+        result
+            .and(self.finish_takeover())
+            .and_then(|()| self.pins.clear())
+    }
+
+    /// Writes the clock that the datapath stamps local MACs with: seconds since the start. To be
+    /// called once a second.
+    ///
+    /// # Errors
+    ///
+    /// The map refuses.
+    pub fn tick_epoch(&mut self, now: Instant) -> Result<(), TableError> {
+        let epoch = now.saturating_duration_since(self.started).as_secs();
+        self.maps.set_epoch(epoch)
+    }
+
+    /// How long ago each local MAC was last seen as a source, to the second.
+    ///
+    /// # Errors
+    ///
+    /// The map cannot be read.
+    pub fn idle(&self) -> Result<Vec<(FdbKey, Duration)>, DataplaneError> {
+        self.maps.idle()
+    }
+
+    /// The counters.
+    ///
+    /// # Errors
+    ///
+    /// A map cannot be read.
+    pub fn read_counters(&self) -> Result<DatapathCounters, DataplaneError> {
+        DatapathCounters::read(&self.maps)
+    }
+
+    /// The source of events. Once, and in a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// It was taken already, or the reactor refuses it.
+    pub fn events(&mut self) -> Result<Events, DataplaneError> {
+        let failed = |reason: String| DataplaneError::Map {
+            map: "events",
+            reason,
+        };
+        let map = self
+            .ebpf
+            .take_map("events")
+            .ok_or_else(|| failed("taken already, or not in the object".to_owned()))?;
+        let ring = RingBuf::<MapData>::try_from(map).map_err(|error| failed(flat(&error)))?;
+        Events::new(ring).map_err(|error| failed(error.to_string()))
+    }
+
+    /// Forwards the programs' log lines through the `log` facade for as long as it is polled, and ends
+    /// only with an error of the reactor. `None` when they were built without `trace`. Once, and in a
+    /// tokio runtime.
+    pub fn trace(&mut self) -> Option<impl Future<Output = io::Error> + use<>> {
+        ring::trace(&mut self.ebpf)
+    }
+
+    /// What the kernel made of the programs.
+    pub fn info(&self) -> Vec<ProgramReport> {
+        let report = |name| {
+            let info = match self.ebpf.program(name)? {
+                Program::Xdp(program) => program.info(),
+                Program::SchedClassifier(program) => program.info(),
+                _ => return None,
+            };
+            let info: ProgramInfo = info.ok()?;
+            Some(ProgramReport {
+                name,
+                verified_instructions: info.verified_instruction_count(),
+                translated_bytes: info.size_translated(),
+                jited_bytes: info.size_jitted(),
+            })
+        };
+        PROGRAMS.into_iter().filter_map(report).collect()
+    }
+}
+
+impl Tables for Dataplane {
+    fn update(&mut self, entry: Entry) -> Result<(), TableError> {
+        self.maps.update(entry)
+    }
+
+    fn delete(&mut self, key: Key) -> Result<(), TableError> {
+        self.maps.delete(key)
+    }
+
+    fn capacity(&self, map: Map) -> u32 {
+        self.maps.capacity(map)
+    }
+}
+
+fn program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Program, DataplaneError> {
+    ebpf.program_mut(name)
+        .ok_or_else(|| DataplaneError::Object {
+            reason: format!("it has no program {name}"),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The daemon may run on any runtime.
+    #[test]
+    fn handles_may_move_between_threads() {
+        fn check<T: Send>() {}
+        check::<Dataplane>();
+        check::<Events>();
+        check::<crate::reconcile::Reconciler>();
+    }
+}

@@ -1,1 +1,19 @@
-//! EVPN.
+//! EVPN: bridge domains, MAC mobility, address bindings, what is imported and what is originated.
+//! No IO, no BPF tables.
+
+mod bd;
+mod import;
+mod mac;
+mod mobility;
+mod neighbor;
+mod originate;
+mod receiver;
+
+pub use bd::{BridgeDomain, Dirty, is_host_address};
+pub use import::{Imported, TargetIndex, Unused, encapsulation_name, import, route_type};
+pub use mac::{
+    Learned, Local, MacEntry, MacTable, Origin, Refused, Remote, RemoteId, Slot, Winner,
+};
+pub use neighbor::{Binding, BindingOrigin, NeighborTable};
+pub use originate::Originator;
+pub use receiver::{Receiver, ReceiverTable};

@@ -1,1 +1,276 @@
-//! reconcile
+//! Carries the desired tables out: difference, order, retry.
+//!
+//! Level-triggered: a key that was touched is compared with what was last written, whatever happened
+//! to it in between, and a failed write stays due until it succeeds or is no longer wanted.
+//!
+//! One round of [`Reconciler::apply`] has three steps, so that no entry points at what is not there
+//! yet, and none at what is gone already:
+//!
+//! 1. keys leave the hash tables, what points before what is pointed at. This comes first, because
+//!    a table that is full gets room before anything is added;
+//! 2. wanted entries are written, what is pointed at before what points;
+//! 3. entries of arrays that nobody wants are zeroed, in the order of step 1.
+//!
+//! A failed operation holds nothing else back. An entry that then points at an old or empty one does
+//! no harm: the datapath compares the bridge domain and its generation on both and drops the frame.
+
+mod difference;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use crate::intent::Intent;
+use difference::{Difference, Stage};
+pub use tables::{Entry, Key, Map, TableError, Tables};
+
+/// Delay before a failed operation is tried again; doubles with every failure.
+pub const RETRY_MIN: Duration = Duration::from_millis(100);
+/// Longest delay between two attempts.
+pub const RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// Most operations of one round, some 10 ms of system calls: whoever shares the thread has to get on,
+/// too.
+pub const ROUND_MAX: usize = 8192;
+
+/// Keeps the maps equal to the intent.
+pub struct Reconciler {
+    /// In dependency order: what is pointed at before what points.
+    stages: Vec<Box<dyn Stage>>,
+    totals: Totals,
+    failing: BTreeMap<Map, Trouble>,
+    deadline: Option<Instant>,
+}
+
+/// What one round did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Entries written.
+    pub updated: u64,
+    /// Entries deleted or zeroed.
+    pub deleted: u64,
+    /// Operations that the kernel refused.
+    pub failed: u64,
+    /// Operations that are still to be done: refused ones, of earlier rounds too, and those for which
+    /// this round had no time.
+    pub pending: usize,
+    /// Maps that have no room for what is wanted. The operator has to see these.
+    pub full: BTreeSet<Map>,
+}
+
+/// Counters since the start, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// `vtep_reconcile_operations_total{op="update"}`
+    pub updates: u64,
+    /// `vtep_reconcile_operations_total{op="delete"}`
+    pub deletes: u64,
+    /// `vtep_reconcile_errors_total`
+    pub errors: u64,
+}
+
+/// Why a map does not take what is wanted. Logged when an episode begins and when it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trouble {
+    Full,
+    Refused,
+}
+
+impl Reconciler {
+    /// Takes all maps as empty.
+    pub fn new() -> Self {
+        let stages: Vec<Box<dyn Stage>> = vec![
+            Box::new(Difference::new(
+                Map::Settings,
+                Entry::Settings,
+                Key::Settings,
+                |i| &mut i.settings,
+            )),
+            Box::new(Difference::new(Map::Vteps, Entry::Vteps, Key::Vteps, |i| {
+                &mut i.vteps
+            })),
+            Box::new(Difference::new(
+                Map::Groups,
+                Entry::Groups,
+                Key::Groups,
+                |i| &mut i.groups,
+            )),
+            Box::new(Difference::new(Map::Ports, Entry::Ports, Key::Ports, |i| {
+                &mut i.ports
+            })),
+            Box::new(Difference::new(Map::Flood, Entry::Flood, Key::Flood, |i| {
+                &mut i.flood
+            })),
+            Box::new(Difference::new(Map::Bds, Entry::Bds, Key::Bds, |i| {
+                &mut i.bds
+            })),
+            Box::new(Difference::new(Map::Fdb, Entry::Fdb, Key::Fdb, |i| {
+                &mut i.fdb
+            })),
+            Box::new(Difference::new(Map::Arp, Entry::Arp, Key::Arp, |i| {
+                &mut i.arp
+            })),
+            Box::new(Difference::new(Map::Nd, Entry::Nd, Key::Nd, |i| &mut i.nd)),
+            Box::new(Difference::new(
+                Map::Sources,
+                Entry::Sources,
+                Key::Sources,
+                |i| &mut i.sources,
+            )),
+            Box::new(Difference::new(
+                Map::PortIndex,
+                Entry::PortIndex,
+                Key::PortIndex,
+                |i| &mut i.port_index,
+            )),
+            Box::new(Difference::new(Map::Vnis, Entry::Vnis, Key::Vnis, |i| {
+                &mut i.vnis
+            })),
+        ];
+        Self {
+            stages,
+            totals: Totals::default(),
+            failing: BTreeMap::new(),
+            deadline: None,
+        }
+    }
+
+    /// One round: writes what changed in `intent` and what is due again, at most [`ROUND_MAX`]
+    /// operations. When there is more, [`Reconciler::deadline`] is `now`.
+    pub fn apply(&mut self, intent: &mut Intent, tables: &mut dyn Tables, now: Instant) -> Outcome {
+        let mut round = Round::new(now);
+        for stage in &mut self.stages {
+            stage.collect(intent);
+        }
+        for stage in self.stages.iter_mut().rev() {
+            if !stage.map().is_array() {
+                stage.delete(intent, tables, &mut round);
+            }
+        }
+        for stage in &mut self.stages {
+            stage.update(intent, tables, &mut round);
+        }
+        for stage in self.stages.iter_mut().rev() {
+            if stage.map().is_array() {
+                stage.delete(intent, tables, &mut round);
+            }
+        }
+        self.finish(round)
+    }
+
+    /// When [`Reconciler::apply`] wants to be called again although nothing changed.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Counters for metrics.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// Entries in each map, as far as this agent wrote them (`vtep_map_entries`).
+    pub fn entries(&self) -> impl Iterator<Item = (Map, usize)> + '_ {
+        self.stages.iter().map(|stage| (stage.map(), stage.len()))
+    }
+
+    fn finish(&mut self, round: Round) -> Outcome {
+        let Round {
+            now,
+            mut outcome,
+            first,
+            ..
+        } = round;
+        self.totals.updates += outcome.updated;
+        self.totals.deletes += outcome.deleted;
+        self.totals.errors += outcome.failed;
+        self.deadline = self.stages.iter().filter_map(|stage| stage.due(now)).min();
+        outcome.pending = self.stages.iter().map(|stage| stage.pending()).sum();
+        for stage in &self.stages {
+            let map = stage.map();
+            let before = self.failing.get(&map).copied();
+            let trouble = match (stage.pending(), first.get(&map)) {
+                (0, _) => None,
+                (_, Some(TableError::Full)) => Some(Trouble::Full),
+                (_, Some(TableError::Refused(_))) if before.is_none() => Some(Trouble::Refused),
+                (_, _) => before,
+            };
+            if before != trouble {
+                log(map, trouble, first.get(&map), stage.pending());
+            }
+            match trouble {
+                Some(trouble) => self.failing.insert(map, trouble),
+                None => self.failing.remove(&map),
+            };
+            if trouble == Some(Trouble::Full) {
+                outcome.full.insert(map);
+            }
+        }
+        outcome
+    }
+}
+
+impl Default for Reconciler {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Says that an episode began or ended.
+fn log(map: Map, trouble: Option<Trouble>, error: Option<&TableError>, pending: usize) {
+    let name = map.name();
+    match (trouble, error) {
+        (Some(Trouble::Full), _) => tracing::error!(
+            map = name,
+            pending,
+            "map is full: raise max_macs or remove endpoints"
+        ),
+        (Some(Trouble::Refused), Some(error)) => {
+            tracing::warn!(map = name, pending, %error, "map write failed, will retry");
+        }
+        (Some(Trouble::Refused), None) => {}
+        (None, _) => tracing::info!(map = name, "map is complete again"),
+    }
+}
+
+/// State of one round.
+struct Round {
+    now: Instant,
+    outcome: Outcome,
+    /// Operations that may still be done.
+    budget: usize,
+    /// First refusal of each map; `Full` takes precedence.
+    first: BTreeMap<Map, TableError>,
+}
+
+impl Round {
+    fn new(now: Instant) -> Self {
+        Self {
+            now,
+            outcome: Outcome::default(),
+            budget: ROUND_MAX,
+            first: BTreeMap::new(),
+        }
+    }
+
+    /// Takes one operation from the budget, or says that there is none left.
+    fn spend(&mut self) -> bool {
+        let left = self.budget > 0;
+        self.budget = self.budget.saturating_sub(1);
+        left
+    }
+
+    fn failed(&mut self, map: Map, error: TableError) {
+        self.outcome.failed += 1;
+        match self.first.get(&map) {
+            Some(TableError::Full) => {}
+            Some(TableError::Refused(_)) if !matches!(error, TableError::Full) => {}
+            _ => {
+                self.first.insert(map, error);
+            }
+        }
+    }
+}

@@ -1,4 +1,12 @@
-//! Routing tables: adj-rib-in, decision, adj-rib-out.
+//! Routing tables: adj-rib-in with the decision process, adj-rib-out.
+
+mod adj_in;
+mod adj_out;
+mod decision;
+
+pub use adj_in::{AdjRibIn, Best, Change, NotBest, Path, Rejected, Speaker};
+pub use adj_out::AdjRibOut;
+pub use decision::Step;
 
 use std::sync::Arc;
 

@@ -1,0 +1,90 @@
+//! GoBGP as a route reflector.
+
+use std::{fs, net::Ipv4Addr, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::{Daemon, Host, eventually, programs};
+
+/// A route reflector (RFC 4456) for L2VPN EVPN, which waits for its clients to connect.
+#[derive(Debug)]
+pub struct RouteReflector {
+    host: Host,
+    daemon: Daemon,
+}
+
+impl RouteReflector {
+    /// Starts gobgpd on a host, with clients in the same AS.
+    ///
+    /// # Errors
+    ///
+    /// When GoBGP is not installed or refuses to start.
+    pub fn start(host: &Host, asn: u32, clients: &[Ipv4Addr]) -> Result<Self> {
+        let neighbors = clients.iter().map(|client| {
+            json!({
+                "config": { "neighbor-address": client, "peer-as": asn },
+                "transport": { "config": { "passive-mode": true } },
+                "route-reflector": { "config": {
+                    "route-reflector-client": true,
+                    "route-reflector-cluster-id": host.address(),
+                } },
+                "afi-safis": [{ "config": { "afi-safi-name": "l2vpn-evpn" } }],
+            })
+        });
+        let config = json!({
+            "global": { "config": { "as": asn, "router-id": host.address() } },
+            "neighbors": neighbors.collect::<Vec<_>>(),
+        });
+        let name = format!("gobgpd-{}", host.name());
+        let file = host.lab().directory().join(format!("{name}.json"));
+        fs::write(&file, config.to_string())?;
+        let mut command = host.ns().command(programs::find("gobgpd")?);
+        command
+            .args(["-t", "json", "--api-hosts", "127.0.0.1:50051", "-f"])
+            .arg(&file);
+        let daemon = Daemon::spawn(host.lab(), &name, command)?;
+        let reflector = Self {
+            host: host.clone(),
+            daemon,
+        };
+        eventually(Duration::from_secs(10), || reflector.gobgp("neighbor"))
+            .with_context(|| format!("gobgpd did not start: {}", reflector.daemon.log()))?;
+        Ok(reflector)
+    }
+
+    /// Runs a `gobgp` command with JSON output.
+    ///
+    /// # Errors
+    ///
+    /// When the daemon does not answer.
+    pub fn gobgp(&self, arguments: &str) -> Result<Value> {
+        let text = self.host.ns().run(&format!("gobgp -j {arguments}"))?;
+        serde_json::from_str(&text).with_context(|| format!("gobgp {arguments} printed {text}"))
+    }
+
+    /// Waits until a number of clients are established.
+    ///
+    /// # Errors
+    ///
+    /// When they are not.
+    pub fn wait_established(&self, clients: usize) -> Result<()> {
+        /// `PeerState.SessionState.ESTABLISHED` of GoBGP's API.
+        const ESTABLISHED: u64 = 6;
+        eventually(Duration::from_secs(30), || {
+            let neighbors = self.gobgp("neighbor")?;
+            let states = neighbors.as_array().into_iter().flatten();
+            let up = states.filter(|n| n["state"]["session_state"] == ESTABLISHED);
+            ensure!(
+                up.count() == clients,
+                "GoBGP has other than {clients} clients established: {neighbors}"
+            );
+            Ok(())
+        })
+    }
+
+    /// The gobgpd process, to stop or kill it.
+    pub fn daemon(&mut self) -> &mut Daemon {
+        &mut self.daemon
+    }
+}

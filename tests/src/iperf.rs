@@ -1,0 +1,114 @@
+//! Streams of TCP and UDP.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::{Daemon, Lab, Namespace, programs};
+
+/// A measurement with iperf3.
+#[derive(Clone, Debug)]
+pub struct Iperf {
+    seconds: u32,
+    udp: Option<String>,
+    reverse: bool,
+}
+
+/// What came through.
+#[derive(Clone, Copy, Debug)]
+pub struct IperfResult {
+    /// Bits of payload per second at the receiver.
+    pub bits_per_second: f64,
+    /// TCP segments sent again; 0 for UDP.
+    pub retransmits: u64,
+    /// UDP datagrams lost, as a share of those sent (0 to 1); 0 for TCP.
+    pub loss: f64,
+}
+
+impl Iperf {
+    /// TCP, as fast as it goes.
+    pub fn tcp(seconds: u32) -> Self {
+        Self {
+            seconds,
+            udp: None,
+            reverse: false,
+        }
+    }
+
+    /// UDP at a bit rate, for example `50M`.
+    pub fn udp(seconds: u32, rate: &str) -> Self {
+        Self {
+            udp: Some(rate.to_owned()),
+            ..Self::tcp(seconds)
+        }
+    }
+
+    /// From the server to the client.
+    #[must_use]
+    pub fn reverse(self) -> Self {
+        Self {
+            reverse: true,
+            ..self
+        }
+    }
+
+    /// Runs a server on `address` in one namespace and a client in another.
+    ///
+    /// # Errors
+    ///
+    /// When the two cannot talk.
+    pub fn run(
+        &self,
+        lab: &Lab,
+        client: &Namespace,
+        server: &Namespace,
+        address: &str,
+    ) -> Result<IperfResult> {
+        let iperf3 = programs::find("iperf3")?;
+        let mut command = server.command(&iperf3);
+        command.args(["--server", "--one-off", "--forceflush", "--bind", address]);
+        // A log of its own for each run: an earlier server's "listening" must not be mistaken.
+        let name = format!("iperf3-{}-{}", server.name(), lab.serial());
+        let mut server = Daemon::spawn(lab, &name, command)?;
+        server.wait_for_log("listening", Duration::from_secs(5))?;
+
+        let mut command = client.command(&iperf3);
+        command
+            .args(["--json", "--connect-timeout", "5000", "--client", address])
+            .args(["--time", &self.seconds.to_string()]);
+        if let Some(rate) = &self.udp {
+            // Datagrams that fit into the smallest MTU in use here.
+            command.args(["--udp", "--length", "1200", "--bitrate", rate]);
+        }
+        if self.reverse {
+            command.arg("--reverse");
+        }
+        let output = command.output().context("cannot run iperf3")?;
+        let report: Value = serde_json::from_slice(&output.stdout).with_context(|| {
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            format!("iperf3 to {address} printed no report: {stderr}")
+        })?;
+        ensure!(
+            report["error"].is_null(),
+            "iperf3 to {address}: {}",
+            report["error"]
+        );
+        IperfResult::read(&report["end"]).context("iperf3 printed another report than expected")
+    }
+}
+
+impl IperfResult {
+    fn read(end: &Value) -> Option<Self> {
+        let received = if end["sum_received"].is_object() {
+            &end["sum_received"]
+        } else {
+            &end["sum"]
+        };
+        Some(Self {
+            bits_per_second: received["bits_per_second"].as_f64()?,
+            retransmits: end["sum_sent"]["retransmits"].as_u64().unwrap_or(0),
+            loss: end["sum"]["lost_percent"].as_f64().unwrap_or(0.0) / 100.0,
+        })
+    }
+}

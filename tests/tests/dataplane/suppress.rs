@@ -1,0 +1,189 @@
+//! ARP and ND suppression (RFC 9161).
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use vtep_common::{
+    Mac,
+    abi::{BdFlags, FdbFlags, FdbWord, NeighborFlags},
+};
+
+use crate::{
+    frames::{arp, icmp6, icmp6_checksum, ip6, solicitation, solicited_node},
+    rig::*,
+};
+
+const IP1: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const IP9: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
+
+fn request(source: Mac, spa: Ipv4Addr, tpa: Ipv4Addr) -> Vec<u8> {
+    arp((source, Mac::BROADCAST), 1, (source, spa), (Mac::ZERO, tpa))
+}
+
+/// Flooded to the other local port and both VTEPs, none of it answered.
+#[track_caller]
+fn assert_flooded(rig: &mut Rig, frame: &[u8]) {
+    let (arp_before, nd_before, copies) = rig.bd_counters(BLUE.bd);
+    let run = rig.access(frame);
+    assert!(run.drops.is_empty(), "{:?}", run.drops);
+    assert_eq!(
+        rig.bd_counters(BLUE.bd),
+        (arp_before, nd_before, copies + 3)
+    );
+}
+
+/// PX-001, PX-006.
+#[test]
+fn arp_requests_for_known_addresses_are_answered() {
+    let mut rig = Rig::new();
+    rig.neighbor(BLUE.bd, IP9.into(), VM9, NeighborFlags::default());
+    for spa in [IP1, Ipv4Addr::UNSPECIFIED] {
+        let run = rig.access(&request(VM1, spa, IP9));
+        run.assert_verdict(TC_REDIRECT);
+        assert_eq!(run.bytes, arp((VM9, VM1), 2, (VM9, IP9), (VM1, spa)));
+    }
+    assert_eq!(rig.bd_counters(BLUE.bd), (2, 0, 0));
+    assert_eq!(rig.port_counters(SLOT1).1, 2);
+}
+
+/// PX-002.
+#[test]
+fn arp_requests_for_unknown_addresses_are_flooded() {
+    let mut rig = Rig::new();
+    assert_flooded(&mut rig, &request(VM1, IP1, IP9));
+    rig.neighbor(RED.bd, IP9.into(), VM9, NeighborFlags::default());
+    assert_flooded(&mut rig, &request(VM1, IP1, IP9));
+}
+
+/// PX-003, PX-004, PX-007.
+#[test]
+fn arp_that_must_not_be_answered() {
+    let mut rig = Rig::new();
+    // The entry is on the asker's own port.
+    let neighbour = Mac([2, 0, 0, 0, 0, 0x12]);
+    rig.fdb(BLUE, neighbour, FdbWord::new(BLUE, SLOT1, FdbFlags::LOCAL));
+    rig.neighbor(BLUE.bd, IP9.into(), neighbour, NeighborFlags::default());
+    assert_flooded(&mut rig, &request(VM1, IP1, IP9));
+    // Gratuitous.
+    rig.neighbor(BLUE.bd, IP1.into(), VM9, NeighborFlags::default());
+    assert_flooded(&mut rig, &request(VM1, IP1, IP1));
+    // A VM that has just moved here probes for its own address.
+    rig.neighbor(BLUE.bd, IP1.into(), VM1, NeighborFlags::default());
+    assert_flooded(&mut rig, &request(VM1, Ipv4Addr::UNSPECIFIED, IP1));
+    // Suppression off.
+    rig.neighbor(BLUE.bd, IP9.into(), VM9, NeighborFlags::default());
+    rig.blue_policy(default_policy_without(BdFlags::SUPPRESS));
+    assert_flooded(&mut rig, &request(VM1, IP1, IP9));
+}
+
+fn default_policy_without(flag: BdFlags) -> BdFlags {
+    BdFlags(default_policy().0 & !flag.0)
+}
+
+/// RFC 9161 §3.3: unicast requests (NUD) are forwarded to who is asked.
+#[test]
+fn unicast_requests_are_forwarded() {
+    let mut rig = Rig::new();
+    rig.neighbor(BLUE.bd, IP9.into(), VM9, NeighborFlags::default());
+    let frame = arp((VM1, VM9), 1, (VM1, IP1), (VM9, IP9));
+    let run = rig.access(&frame);
+    run.assert_verdict(TC_REDIRECT);
+    assert_eq!(run.bytes[50..], frame);
+    rig.neighbor6(ip6(9), VM9, NeighborFlags::default());
+    let frame = icmp6((VM1, VM9), (ip6(1), ip6(9)), &solicitation(ip6(9), &[]));
+    assert_eq!(rig.access(&frame).bytes[50..], frame);
+    assert_eq!(rig.bd_counters(BLUE.bd), (0, 0, 0));
+}
+
+fn sllao(mac: Mac) -> Vec<u8> {
+    [&[1, 1][..], &mac.0].concat()
+}
+
+/// PX-008, PX-013.
+#[test]
+fn solicitations_for_known_addresses_are_answered() {
+    let mut rig = Rig::new();
+    let (group, mac) = solicited_node(ip6(9));
+    for (flags, wire) in [
+        (NeighborFlags::OVERRIDE, 0x60),
+        (NeighborFlags::OVERRIDE.with(NeighborFlags::ROUTER), 0xe0),
+        (NeighborFlags::default(), 0x40),
+    ] {
+        rig.neighbor6(ip6(9), VM9, flags);
+        let ns = icmp6(
+            (VM1, mac),
+            (ip6(1), group),
+            &solicitation(ip6(9), &sllao(VM1)),
+        );
+        let run = rig.access(&ns);
+        run.assert_verdict(TC_REDIRECT);
+        assert_advertisement(&run.bytes, VM1, (ip6(9), ip6(1)), wire);
+    }
+    assert_eq!(rig.bd_counters(BLUE.bd).1, 3);
+}
+
+/// PX-009, PX-007.
+#[test]
+fn duplicate_address_detection() {
+    let mut rig = Rig::new();
+    let (group, mac) = solicited_node(ip6(9));
+    let dad = icmp6(
+        (VM1, mac),
+        (Ipv6Addr::UNSPECIFIED, group),
+        &solicitation(ip6(9), &[]),
+    );
+    rig.neighbor6(ip6(9), VM9, NeighborFlags::OVERRIDE);
+    let run = rig.access(&dad);
+    run.assert_verdict(TC_REDIRECT);
+    let all_nodes = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+    assert_advertisement(
+        &run.bytes,
+        Mac([0x33, 0x33, 0, 0, 0, 1]),
+        (ip6(9), all_nodes),
+        0x20,
+    );
+    rig.neighbor6(ip6(9), VM1, NeighborFlags::OVERRIDE);
+    assert_flooded(&mut rig, &dad);
+}
+
+/// PX-011: options that we do not know may be a question that only the owner can answer.
+#[test]
+fn solicitations_with_other_options_are_flooded() {
+    let mut rig = Rig::new();
+    let (group, mac) = solicited_node(ip6(9));
+    rig.neighbor6(ip6(9), VM9, NeighborFlags::OVERRIDE);
+    let nonce = [14, 1, 1, 2, 3, 4, 5, 6];
+    for options in [nonce.to_vec(), [sllao(VM1), nonce.to_vec()].concat()] {
+        let ns = icmp6((VM1, mac), (ip6(1), group), &solicitation(ip6(9), &options));
+        assert_flooded(&mut rig, &ns);
+    }
+    let mut wrong_hop_limit = icmp6(
+        (VM1, mac),
+        (ip6(1), group),
+        &solicitation(ip6(9), &sllao(VM1)),
+    );
+    wrong_hop_limit[21] = 64;
+    assert_flooded(&mut rig, &wrong_hop_limit);
+}
+
+#[track_caller]
+fn assert_advertisement(
+    frame: &[u8],
+    to: Mac,
+    (source, destination): (Ipv6Addr, Ipv6Addr),
+    flags: u8,
+) {
+    assert_eq!(frame.len(), 14 + 40 + 32);
+    assert_eq!(frame[0..6], to.0);
+    assert_eq!(frame[6..12], VM9.0);
+    assert_eq!(frame[12..14], [0x86, 0xdd]);
+    assert_eq!(u16::from_be_bytes([frame[18], frame[19]]), 32);
+    assert_eq!((frame[20], frame[21]), (58, 255));
+    assert_eq!(frame[22..38], source.octets());
+    assert_eq!(frame[38..54], destination.octets());
+    let message = &frame[54..];
+    assert_eq!((message[0], message[1], message[4]), (136, 0, flags));
+    assert_eq!(message[8..24], source.octets());
+    assert_eq!(message[24..26], [2, 1]);
+    assert_eq!(message[26..32], VM9.0);
+    assert_eq!(icmp6_checksum(source, destination, message), 0);
+}

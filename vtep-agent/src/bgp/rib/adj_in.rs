@@ -1,0 +1,316 @@
+//! What peers told us, by NLRI, and the best of it.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, hash_map::Entry as MapEntry},
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Instant,
+};
+
+use super::decision::{self, Step};
+use crate::{
+    bgp::{
+        peer::Session,
+        wire::{Attributes, Route, RouteKey, Update},
+    },
+    types::{Asn, PeerId},
+};
+
+/// Who we are, for loop detection.
+#[derive(Clone, Debug)]
+pub struct Speaker {
+    /// Our AS.
+    pub asn: Asn,
+    /// Our BGP identifier, which is also our cluster id.
+    pub router_id: Ipv4Addr,
+    /// Our VTEP addresses.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Routes from all peers. A route is kept even when nothing imports it, so that a new bridge domain
+/// finds its routes at once.
+#[derive(Debug)]
+pub struct AdjRibIn {
+    speaker: Speaker,
+    routes: HashMap<RouteKey, Paths>,
+    peers: BTreeMap<PeerId, Peer>,
+}
+
+/// One path to an NLRI.
+#[derive(Clone, Debug)]
+pub struct Path {
+    /// From this peer,
+    pub peer: PeerId,
+    /// over this session.
+    pub session: Arc<Session>,
+    /// The route.
+    pub route: Route,
+    /// Its attributes as received.
+    pub attributes: Arc<Attributes>,
+    /// Why it takes no part in the decision.
+    pub rejected: Option<Rejected>,
+    /// When it was received in this form.
+    pub received: Instant,
+}
+
+/// Why a path is never used (RFC 4271 §9.1.2, RFC 4456 §8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejected {
+    /// Our AS is in its AS_PATH.
+    AsLoop,
+    /// We originated it.
+    OriginatorLoop,
+    /// It was reflected by us.
+    ClusterLoop,
+    /// Its next hop is one of our own addresses.
+    OwnNextHop,
+    /// Its next hop is unspecified, multicast or loopback.
+    InvalidNextHop,
+}
+
+/// The best path of an NLRI, as much of it as importing needs.
+#[derive(Clone, Debug)]
+pub struct Best {
+    /// The route.
+    pub route: Route,
+    /// Its attributes.
+    pub attributes: Arc<Attributes>,
+    /// When it was received in this form.
+    pub received: Instant,
+}
+
+/// The best path of an NLRI became another one. Both are there when it was replaced.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// The NLRI.
+    pub key: RouteKey,
+    /// What was best.
+    pub before: Option<Best>,
+    /// What is best.
+    pub after: Option<Best>,
+}
+
+#[derive(Debug)]
+struct Peer {
+    session: Arc<Session>,
+    keys: HashSet<RouteKey>,
+}
+
+#[derive(Debug, Default)]
+struct Paths {
+    paths: Vec<Path>,
+    best: Option<usize>,
+}
+
+impl AdjRibIn {
+    /// No peers, no routes.
+    pub fn new(speaker: Speaker) -> Self {
+        Self {
+            speaker,
+            routes: HashMap::new(),
+            peers: BTreeMap::new(),
+        }
+    }
+
+    /// A session is established. What is left of an older one goes.
+    pub fn up(&mut self, peer: PeerId, session: Session) -> Vec<Change> {
+        let changes = self.down(peer);
+        let session = Arc::new(session);
+        let keys = HashSet::new();
+        self.peers.insert(peer, Peer { session, keys });
+        changes
+    }
+
+    /// A session is gone, and its routes with it.
+    pub fn down(&mut self, peer: PeerId) -> Vec<Change> {
+        let Some(gone) = self.peers.remove(&peer) else {
+            return Vec::new();
+        };
+        gone.keys
+            .into_iter()
+            .filter_map(|key| self.remove(peer, key))
+            .collect()
+    }
+
+    /// Takes in an UPDATE; from a peer that is not up it is ignored.
+    pub fn update(&mut self, peer: PeerId, update: Update, now: Instant) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let Some(state) = self.peers.get_mut(&peer) else {
+            return changes;
+        };
+        let session = Arc::clone(&state.session);
+        let withdrawn: Vec<_> = update
+            .withdrawn
+            .into_iter()
+            .filter(|key| state.keys.remove(key))
+            .collect();
+        changes.extend(
+            withdrawn
+                .into_iter()
+                .filter_map(|key| self.remove(peer, key)),
+        );
+        let Some(attributes) = update.attributes else {
+            return changes;
+        };
+        let rejected = self.speaker.judge(&attributes);
+        for route in update.announced {
+            let path = Path {
+                peer,
+                session: Arc::clone(&session),
+                route,
+                attributes: Arc::clone(&attributes),
+                rejected,
+                received: now,
+            };
+            changes.extend(self.insert(path));
+        }
+        changes
+    }
+
+    /// All paths, best first or not, in no particular order of keys; each with why it is not the best.
+    pub fn paths(&self) -> impl Iterator<Item = (&RouteKey, &Path, Option<NotBest>)> {
+        self.routes.iter().flat_map(|(key, entry)| {
+            entry
+                .paths
+                .iter()
+                .enumerate()
+                .map(move |(index, path)| (key, path, entry.not_best(index, path)))
+        })
+    }
+
+    /// The best path of every NLRI that has one.
+    pub fn best(&self) -> impl Iterator<Item = (&RouteKey, Best)> {
+        self.routes
+            .iter()
+            .filter_map(|(key, entry)| entry.best().map(|best| (key, best)))
+    }
+
+    /// The paths from one peer.
+    pub fn received(&self, peer: PeerId) -> impl Iterator<Item = &Path> {
+        self.peers
+            .get(&peer)
+            .into_iter()
+            .flat_map(|peer| &peer.keys)
+            .filter_map(move |key| self.routes.get(key)?.paths.iter().find(|p| p.peer == peer))
+    }
+
+    fn insert(&mut self, path: Path) -> Option<Change> {
+        let key = path.route.key();
+        if let Some(peer) = self.peers.get_mut(&path.peer)
+            && !peer.keys.contains(&key)
+        {
+            peer.keys.insert(key.clone());
+        }
+        let entry = self.routes.entry(key.clone()).or_default();
+        let before = entry.best();
+        match entry.paths.iter_mut().find(|old| old.peer == path.peer) {
+            Some(old) => *old = path,
+            None => entry.paths.push(path),
+        }
+        entry.best = decision::best(&entry.paths);
+        Change::between(key, before, entry.best())
+    }
+
+    /// Takes `peer`'s path away; its set of keys is the caller's.
+    fn remove(&mut self, peer: PeerId, key: RouteKey) -> Option<Change> {
+        let MapEntry::Occupied(mut occupied) = self.routes.entry(key.clone()) else {
+            return None;
+        };
+        let entry = occupied.get_mut();
+        let before = entry.best();
+        entry.paths.retain(|path| path.peer != peer);
+        entry.best = decision::best(&entry.paths);
+        let after = entry.best();
+        if entry.paths.is_empty() {
+            occupied.remove();
+        }
+        Change::between(key, before, after)
+    }
+}
+
+/// Why a path is not the best one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotBest {
+    /// It takes no part.
+    Rejected(Rejected),
+    /// It lost.
+    Lost(Step),
+}
+
+impl Speaker {
+    fn judge(&self, attributes: &Attributes) -> Option<Rejected> {
+        let next_hop = attributes.next_hop.to_canonical();
+        if decision::occurrences(&attributes.as_path, self.asn) > 0 {
+            Some(Rejected::AsLoop)
+        } else if attributes.originator_id == Some(self.router_id) {
+            Some(Rejected::OriginatorLoop)
+        } else if attributes.cluster_list.contains(&self.router_id) {
+            Some(Rejected::ClusterLoop)
+        } else if self.addresses.contains(&next_hop) {
+            Some(Rejected::OwnNextHop)
+        } else if next_hop.is_unspecified() || next_hop.is_multicast() || next_hop.is_loopback() {
+            Some(Rejected::InvalidNextHop)
+        } else {
+            None
+        }
+    }
+}
+
+impl Paths {
+    fn best(&self) -> Option<Best> {
+        let path = self.paths.get(self.best?)?;
+        Some(Best {
+            route: path.route.clone(),
+            attributes: Arc::clone(&path.attributes),
+            received: path.received,
+        })
+    }
+
+    fn not_best(&self, index: usize, path: &Path) -> Option<NotBest> {
+        if let Some(rejected) = path.rejected {
+            return Some(NotBest::Rejected(rejected));
+        }
+        match self.best.and_then(|best| self.paths.get(best)) {
+            Some(best) if self.best != Some(index) => {
+                Some(NotBest::Lost(decision::lost(&self.paths, best, path)))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Change {
+    fn between(key: RouteKey, before: Option<Best>, after: Option<Best>) -> Option<Self> {
+        let same = match (&before, &after) {
+            (None, None) => true,
+            (Some(a), Some(b)) => {
+                a.route == b.route
+                    && (Arc::ptr_eq(&a.attributes, &b.attributes) || a.attributes == b.attributes)
+            }
+            _ => false,
+        };
+        (!same).then_some(Self { key, before, after })
+    }
+}
+
+impl fmt::Display for NotBest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rejected(rejected) => rejected.fmt(f),
+            Self::Lost(step) => step.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AsLoop => "rejected: our AS is in its AS_PATH",
+            Self::OriginatorLoop => "rejected: we are its originator",
+            Self::ClusterLoop => "rejected: our cluster id is in its CLUSTER_LIST",
+            Self::OwnNextHop => "rejected: the next hop is our own address",
+            Self::InvalidNextHop => "rejected: the next hop is no unicast address",
+        })
+    }
+}

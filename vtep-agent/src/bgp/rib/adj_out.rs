@@ -1,0 +1,221 @@
+//! What we tell peers: routes of our own, the same ones to every peer of the EVPN family.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use super::Advertisement;
+use crate::{
+    bgp::{
+        peer::Session,
+        wire::{AsPath, AsSegment, Attributes, Route, RouteKey},
+    },
+    types::{Asn, PeerId},
+};
+
+/// LOCAL_PREF of our routes towards internal peers.
+const LOCAL_PREF: u32 = 100;
+
+/// Our own routes, and which peers know which of them. Differences are gathered until
+/// [`AdjRibOut::flush`], so that a route that changes twice in between is sent once.
+#[derive(Debug)]
+pub struct AdjRibOut {
+    asn: Asn,
+    routes: HashMap<RouteKey, Own>,
+    /// What peers were told of the routes that were touched since the last flush.
+    touched: HashMap<RouteKey, Option<Own>>,
+    peers: BTreeMap<PeerId, Peer>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Own {
+    route: Route,
+    attributes: Arc<Attributes>,
+}
+
+#[derive(Debug)]
+struct Peer {
+    internal: bool,
+    /// The whole table is to be sent.
+    dump: Option<Dump>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Dump {
+    Initial,
+    Refresh,
+}
+
+impl AdjRibOut {
+    /// No peers, no routes.
+    pub fn new(asn: Asn) -> Self {
+        Self {
+            asn,
+            routes: HashMap::new(),
+            touched: HashMap::new(),
+            peers: BTreeMap::new(),
+        }
+    }
+
+    /// A session is established: it gets everything, and End-of-RIB.
+    pub fn up(&mut self, peer: PeerId, session: &Session) {
+        if session.evpn {
+            let internal = session.internal;
+            let dump = Some(Dump::Initial);
+            self.peers.insert(peer, Peer { internal, dump });
+        } else {
+            self.peers.remove(&peer);
+        }
+    }
+
+    /// A session is gone.
+    pub fn down(&mut self, peer: PeerId) {
+        self.peers.remove(&peer);
+    }
+
+    /// A peer asked for everything again (RFC 2918 §4).
+    pub fn refresh(&mut self, peer: PeerId) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.dump.get_or_insert(Dump::Refresh);
+        }
+    }
+
+    /// Announces a route, or replaces it.
+    pub fn announce(&mut self, route: Route, attributes: Arc<Attributes>) {
+        let key = route.key();
+        let own = Own { route, attributes };
+        if self.routes.get(&key) == Some(&own) {
+            return;
+        }
+        let before = self.routes.insert(key.clone(), own);
+        self.touched.entry(key).or_insert(before);
+    }
+
+    /// Withdraws a route.
+    pub fn withdraw(&mut self, key: &RouteKey) {
+        if let Some(before) = self.routes.remove(key) {
+            self.touched.entry(key.clone()).or_insert(Some(before));
+        }
+    }
+
+    /// What has to be sent now, by peer.
+    pub fn flush(&mut self) -> Vec<(PeerId, Advertisement)> {
+        let mut withdraw = Vec::new();
+        let mut announce = Vec::new();
+        for (key, before) in self.touched.drain() {
+            match self.routes.get(&key) {
+                Some(own) if before.as_ref() != Some(own) => announce.push(own.clone()),
+                None if before.is_some() => withdraw.push(key),
+                _ => {}
+            }
+        }
+        withdraw.sort_unstable();
+        let difference = Announcements::new(self.asn, announce);
+        let mut all = None;
+        let mut sent = Vec::new();
+        for (id, peer) in &mut self.peers {
+            let dump = peer.dump.take();
+            let (withdraw, announcements) = match dump {
+                // A new session knows nothing that could be withdrawn; another one does.
+                Some(Dump::Initial) => (Vec::new(), None),
+                Some(Dump::Refresh) => (withdraw.clone(), None),
+                None => (withdraw.clone(), Some(&difference)),
+            };
+            let announcements = announcements.unwrap_or_else(|| {
+                all.get_or_insert_with(|| {
+                    Announcements::new(self.asn, self.routes.values().cloned().collect())
+                })
+            });
+            let advertisement = Advertisement {
+                withdraw,
+                announce: announcements.towards(peer.internal).to_vec(),
+                end_of_rib: dump == Some(Dump::Initial),
+                refresh: dump == Some(Dump::Refresh),
+            };
+            if dump.is_some()
+                || !advertisement.withdraw.is_empty()
+                || !advertisement.announce.is_empty()
+            {
+                sent.push((*id, advertisement));
+            }
+        }
+        sent
+    }
+
+    /// Our own routes, in no particular order.
+    pub fn routes(&self) -> impl Iterator<Item = (&Route, &Arc<Attributes>)> {
+        self.routes
+            .values()
+            .map(|own| (&own.route, &own.attributes))
+    }
+
+    /// Number of routes that this peer was told.
+    pub fn sent(&self, peer: PeerId) -> usize {
+        if self.peers.contains_key(&peer) {
+            self.routes.len()
+        } else {
+            0
+        }
+    }
+
+    /// Whether anybody is told our routes.
+    pub fn has_peers(&self) -> bool {
+        !self.peers.is_empty()
+    }
+}
+
+/// Routes grouped by attributes, in the two forms in which they leave.
+#[derive(Default)]
+struct Announcements {
+    internal: Vec<(Arc<Attributes>, Vec<Route>)>,
+    external: Vec<(Arc<Attributes>, Vec<Route>)>,
+}
+
+impl Announcements {
+    fn new(asn: Asn, routes: Vec<Own>) -> Self {
+        let mut groups: HashMap<Arc<Attributes>, Vec<Route>> = HashMap::new();
+        for own in routes {
+            groups.entry(own.attributes).or_default().push(own.route);
+        }
+        for routes in groups.values_mut() {
+            routes.sort_by_cached_key(Route::key);
+        }
+        // A fixed order makes a run repeatable.
+        let mut groups: Vec<_> = groups.into_iter().collect();
+        groups.sort_by_cached_key(|(_, routes)| routes.first().map(Route::key));
+        let mut announcements = Self::default();
+        for (attributes, routes) in groups {
+            let internal = Arc::new(towards_internal(&attributes));
+            let external = Arc::new(towards_external(&attributes, asn));
+            announcements.internal.push((internal, routes.clone()));
+            announcements.external.push((external, routes));
+        }
+        announcements
+    }
+
+    fn towards(&self, internal: bool) -> &[(Arc<Attributes>, Vec<Route>)] {
+        if internal {
+            &self.internal
+        } else {
+            &self.external
+        }
+    }
+}
+
+/// RFC 4271 §5.1.2 a, §5.1.5.
+fn towards_internal(attributes: &Attributes) -> Attributes {
+    Attributes {
+        local_pref: Some(LOCAL_PREF),
+        ..attributes.clone()
+    }
+}
+
+/// RFC 4271 §5.1.2 b. The next hop stays the VTEP's address, whatever the session's.
+fn towards_external(attributes: &Attributes, asn: Asn) -> Attributes {
+    Attributes {
+        local_pref: None,
+        as_path: AsPath(vec![AsSegment::Sequence(vec![asn])]),
+        ..attributes.clone()
+    }
+}

@@ -1,0 +1,153 @@
+//! Which of several paths to the same NLRI is best (RFC 4271 §9.1.2, RFC 4456 §9).
+
+use std::{cmp::Ordering, fmt, net::Ipv4Addr};
+
+use super::Path;
+use crate::{
+    bgp::wire::{AsPath, AsSegment},
+    types::Asn,
+};
+
+/// LOCAL_PREF of a path that carries none (an external one).
+const DEFAULT_LOCAL_PREF: u32 = 100;
+
+/// The step of the decision at which a path lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// RFC 4271 §9.1.1
+    LocalPref,
+    /// RFC 4271 §9.1.2.2 a
+    AsPathLength,
+    /// b
+    Origin,
+    /// c
+    Med,
+    /// d
+    Internal,
+    /// f, with ORIGINATOR_ID in place of the identifier (RFC 4456 §9)
+    RouterId,
+    /// RFC 4456 §9
+    ClusterList,
+    /// g
+    PeerAddress,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::LocalPref => "not best: lower LOCAL_PREF",
+            Self::AsPathLength => "not best: longer AS_PATH",
+            Self::Origin => "not best: higher ORIGIN",
+            Self::Med => "not best: higher MED",
+            Self::Internal => "not best: internal, the best is external",
+            Self::RouterId => "not best: higher router or originator id",
+            Self::ClusterList => "not best: longer CLUSTER_LIST",
+            Self::PeerAddress => "not best: higher peer address",
+        })
+    }
+}
+
+/// Index of the best path. MED counts among paths of one neighbouring AS only, so the winner of each
+/// AS is found first: the result does not depend on the order of arrival.
+pub(super) fn best(paths: &[Path]) -> Option<usize> {
+    let eligible = || {
+        paths
+            .iter()
+            .enumerate()
+            .filter(|(_, path)| path.rejected.is_none())
+    };
+    let champion = |&(_, path): &(usize, &Path)| {
+        !eligible().any(|(_, other)| same_neighbour(other, path) && compare(other, path).0.is_lt())
+    };
+    eligible()
+        .filter(champion)
+        .min_by(|(_, a), (_, b)| compare(a, b).0)
+        .map(|(index, _)| index)
+}
+
+/// Why `path` lost; `best` won.
+pub(super) fn lost(paths: &[Path], best: &Path, path: &Path) -> Step {
+    match compare(best, path) {
+        (Ordering::Less, step) => step,
+        // Beaten by another path of its own neighbouring AS.
+        _ => paths
+            .iter()
+            .filter(|other| other.rejected.is_none() && same_neighbour(other, path))
+            .map(|other| compare(other, path))
+            .find(|(order, _)| order.is_lt())
+            .map_or(Step::PeerAddress, |(_, step)| step),
+    }
+}
+
+/// `Less` when `a` is better, and the step that decided.
+fn compare(a: &Path, b: &Path) -> (Ordering, Step) {
+    let local_pref = |path: &Path| path.attributes.local_pref.unwrap_or(DEFAULT_LOCAL_PREF);
+    let med = |path: &Path| path.attributes.med.unwrap_or(0);
+    let cluster_list = |path: &Path| path.attributes.cluster_list.len();
+    let med_order = if same_neighbour(a, b) {
+        med(a).cmp(&med(b))
+    } else {
+        Ordering::Equal
+    };
+    let steps = [
+        (local_pref(b).cmp(&local_pref(a)), Step::LocalPref),
+        (
+            path_length(&a.attributes.as_path).cmp(&path_length(&b.attributes.as_path)),
+            Step::AsPathLength,
+        ),
+        (a.attributes.origin.cmp(&b.attributes.origin), Step::Origin),
+        (med_order, Step::Med),
+        (a.session.internal.cmp(&b.session.internal), Step::Internal),
+        (router_id(a).cmp(&router_id(b)), Step::RouterId),
+        (cluster_list(a).cmp(&cluster_list(b)), Step::ClusterList),
+    ];
+    steps
+        .into_iter()
+        .find(|(order, _)| order.is_ne())
+        .unwrap_or((a.session.address.cmp(&b.session.address), Step::PeerAddress))
+}
+
+fn router_id(path: &Path) -> Ipv4Addr {
+    path.attributes
+        .originator_id
+        .unwrap_or(path.session.router_id)
+}
+
+fn same_neighbour(a: &Path, b: &Path) -> bool {
+    neighbour(&a.attributes.as_path) == neighbour(&b.attributes.as_path)
+}
+
+/// The AS that the path was received from; `None` for our own.
+fn neighbour(path: &AsPath) -> Option<Asn> {
+    path.0.iter().find_map(|segment| match segment {
+        AsSegment::Sequence(asns) => Some(asns.first().copied()),
+        AsSegment::Set(_) => Some(None),
+        AsSegment::ConfedSequence(_) | AsSegment::ConfedSet(_) => None,
+    })?
+}
+
+/// A set counts as one (RFC 4271 §9.1.2.2 a), confederation segments not at all (RFC 5065 §5.3).
+fn path_length(path: &AsPath) -> usize {
+    path.0
+        .iter()
+        .map(|segment| match segment {
+            AsSegment::Sequence(asns) => asns.len(),
+            AsSegment::Set(_) => 1,
+            AsSegment::ConfedSequence(_) | AsSegment::ConfedSet(_) => 0,
+        })
+        .sum()
+}
+
+/// How often `asn` is in the path.
+pub(super) fn occurrences(path: &AsPath, asn: Asn) -> usize {
+    path.0
+        .iter()
+        .flat_map(|segment| match segment {
+            AsSegment::Sequence(asns)
+            | AsSegment::Set(asns)
+            | AsSegment::ConfedSequence(asns)
+            | AsSegment::ConfedSet(asns) => asns,
+        })
+        .filter(|other| **other == asn)
+        .count()
+}

@@ -1,0 +1,138 @@
+use std::{net::IpAddr, path::PathBuf};
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    config::XdpMode,
+    control::Table,
+    observe::LogFormat,
+    types::{BdName, IfName, Mac, Vni},
+};
+
+/// EVPN VTEP agent: BGP EVPN in, BPF maps out.
+#[derive(Debug, Parser)]
+#[command(name = "vtep-agent", version, disable_help_subcommand = true)]
+#[command(subcommand_required = true, arg_required_else_help = false)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    pub(super) command: Command,
+
+    /// Control socket of the agent [default: /run/vtep/agent.sock; for run: vtep.socket]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(super) socket: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the agent in the foreground
+    Run {
+        /// Configuration file
+        #[arg(long, value_name = "FILE", default_value = "/etc/vtep/vtep.toml")]
+        config: PathBuf,
+        /// What is logged, e.g. debug or info,vtep_agent::bgp=debug
+        /// [default: VTEP_LOG, RUST_LOG or info]
+        #[arg(long, value_name = "LEVEL")]
+        log_level: Option<String>,
+        /// How log lines look
+        #[arg(long, value_name = "FORMAT", default_value = "text")]
+        log_format: LogFormat,
+    },
+    /// Check a configuration and explain what it does; touches nothing
+    Check {
+        /// Configuration file
+        #[arg(long, value_name = "FILE", default_value = "/etc/vtep/vtep.toml")]
+        config: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Attach an uplink NIC
+    Attach {
+        /// The NIC
+        nic: IfName,
+        /// How: the configured mode by default
+        #[arg(long, value_name = "MODE")]
+        xdp: Option<XdpMode>,
+    },
+    /// Detach an uplink NIC
+    Detach {
+        /// The NIC
+        nic: IfName,
+    },
+    /// Make and remove bridge domains
+    #[command(subcommand, subcommand_required = true, arg_required_else_help = false)]
+    Bd(BdCommand),
+    /// Add and remove VM ports and their endpoints
+    #[command(subcommand, subcommand_required = true, arg_required_else_help = false)]
+    Port(PortCommand),
+    /// Show the agent's tables
+    Show {
+        /// Which table
+        #[arg(value_name = "TABLE")]
+        what: Table,
+        /// Only this bridge domain; bgp, counters and uplinks come whole
+        #[arg(long, value_name = "NAME")]
+        bd: Option<BdName>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read the configuration file again and apply the difference
+    Reload,
+}
+
+#[derive(Debug, Subcommand)]
+#[command(disable_help_subcommand = true)]
+pub(super) enum BdCommand {
+    /// Make a bridge domain
+    Add {
+        /// Its name
+        name: BdName,
+        /// Its VNI, 1 to 16777214
+        #[arg(long, value_name = "N")]
+        vni: Vni,
+    },
+    /// Remove a bridge domain
+    Del {
+        /// Its name
+        name: BdName,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+#[command(disable_help_subcommand = true)]
+pub(super) enum PortCommand {
+    /// Add a port, or declare another endpoint of it
+    Add {
+        /// The device; one that does not exist yet is waited for
+        #[arg(value_name = "DEV")]
+        device: IfName,
+        /// Bridge domain
+        #[arg(long, value_name = "NAME")]
+        bd: BdName,
+        /// VLAN on the port, 1 to 4094; untagged by default
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4094))]
+        vlan: Option<u16>,
+        /// MAC of an endpoint behind the port
+        #[arg(long, value_name = "MAC")]
+        mac: Option<Mac>,
+        /// Its IP address; may be given several times
+        #[arg(long = "ip", value_name = "IP", requires = "mac")]
+        ips: Vec<IpAddr>,
+        /// The endpoint never moves
+        #[arg(long, requires = "mac")]
+        sticky: bool,
+    },
+    /// Remove a port, or one endpoint of it
+    Del {
+        /// The device
+        #[arg(value_name = "DEV")]
+        device: IfName,
+        /// VLAN on the port, 1 to 4094; untagged by default
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4094))]
+        vlan: Option<u16>,
+        /// Only this endpoint
+        #[arg(long, value_name = "MAC")]
+        mac: Option<Mac>,
+    },
+}

@@ -1,0 +1,163 @@
+//! The command line. Exit status 0: done; 1: failed; 2: usage. Errors are one line on stderr.
+
+mod args;
+mod tables;
+mod usage;
+
+use std::{
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::Parser as _;
+use serde_json::Value;
+
+use crate::{
+    config::{Config, DEFAULT_SOCKET, Explanation},
+    control::{self, Message, Request, Table},
+    daemon, observe,
+};
+use args::{Args, BdCommand, Command, PortCommand};
+
+/// Why a command ends otherwise than well.
+enum Failure {
+    /// Exit status 1.
+    Failed(anyhow::Error),
+    /// Exit status 2.
+    Usage(String),
+}
+
+type Outcome = Result<(), Failure>;
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    let outcome = match Args::try_parse() {
+        Ok(args) => run(args),
+        Err(error) if !error.use_stderr() => print(&error.render().to_string()),
+        Err(error) => Err(Failure::Usage(usage::one_line(&error))),
+    };
+    let (message, status) = match outcome {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Failed(error)) => (format!("{error:#}"), 1),
+        Err(Failure::Usage(message)) => (message, 2),
+    };
+    // Whoever closed stderr does not want to know.
+    let _ = writeln!(io::stderr(), "vtep-agent: {}", message.replace('\n', "; "));
+    ExitCode::from(status)
+}
+
+fn run(Args { command, socket }: Args) -> Outcome {
+    let message = match command {
+        Command::Run {
+            config,
+            log_level,
+            log_format,
+        } => {
+            observe::init_logs(log_level.as_deref(), log_format)
+                .map_err(|error| Failure::Usage(error.to_string()))?;
+            return Ok(run_daemon(config, socket)?);
+        }
+        Command::Check { config, json } => return check(&config, socket, json),
+        Command::Show { what, bd, json } => {
+            let bd = bd.map(String::from);
+            return show(&socket_path(socket), what, bd, json);
+        }
+        Command::Attach { nic, xdp } => Message::Attach {
+            nic: nic.into(),
+            xdp,
+        },
+        Command::Detach { nic } => Message::Detach { nic: nic.into() },
+        Command::Bd(BdCommand::Add { name, vni }) => Message::BdAdd {
+            name: name.into(),
+            vni: vni.get(),
+        },
+        Command::Bd(BdCommand::Del { name }) => Message::BdDel { name: name.into() },
+        Command::Port(PortCommand::Add {
+            device,
+            bd,
+            vlan,
+            mac,
+            ips,
+            sticky,
+        }) => Message::PortAdd {
+            device: device.into(),
+            bd: bd.into(),
+            vlan,
+            mac: mac.map(|mac| mac.to_string()),
+            ips,
+            sticky,
+        },
+        Command::Port(PortCommand::Del { device, vlan, mac }) => Message::PortDel {
+            device: device.into(),
+            vlan,
+            mac: mac.map(|mac| mac.to_string()),
+        },
+        Command::Reload => Message::Reload {},
+    };
+    call(&socket_path(socket), &message).map(drop)
+}
+
+fn run_daemon(file: PathBuf, socket: Option<PathBuf>) -> anyhow::Result<()> {
+    let (mut config, warnings) = Config::load(&file)?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    if let Some(socket) = socket {
+        config.vtep.socket = socket;
+    }
+    daemon::run(config, file)
+}
+
+fn check(file: &Path, socket: Option<PathBuf>, json: bool) -> Outcome {
+    let (mut config, warnings) = Config::load(file)?;
+    if let Some(socket) = socket {
+        config.vtep.socket = socket;
+    }
+    let explanation = Explanation::new(&config, &warnings);
+    match json {
+        true => print_json(&serde_json::to_value(explanation)?),
+        false => print(&explanation.to_string()),
+    }
+}
+
+fn show(socket: &Path, what: Table, bd: Option<String>, json: bool) -> Outcome {
+    let data = call(socket, &Message::Show { what, bd })?;
+    match json {
+        true => print_json(&data),
+        false => print(&tables::render(what, data)?),
+    }
+}
+
+/// Asks the agent. A request that no agent could carry out is not even sent.
+fn call(socket: &Path, message: &Message) -> Result<Value, Failure> {
+    Request::try_from(message.clone()).map_err(|error| Failure::Usage(error.to_string()))?;
+    Ok(control::call(socket, message)?)
+}
+
+fn socket_path(socket: Option<PathBuf>) -> PathBuf {
+    socket.unwrap_or_else(|| DEFAULT_SOCKET.into())
+}
+
+fn print_json(value: &Value) -> Outcome {
+    print(&format!("{}\n", serde_json::to_string_pretty(value)?))
+}
+
+/// A reader that went away (`| head`) has seen enough.
+fn print(text: &str) -> Outcome {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(anyhow::Error::new(error).context("cannot print").into())
+        }
+        _ => Ok(()),
+    }
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,293 @@
+//! `show` for people: columns without borders.
+
+use comfy_table::{CellAlignment, Table as Grid, presets};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::{
+    control::Table,
+    view::{Bd, Bgp, Counters, Flood, MacEntry, Neighbor, Port, Route, Uplink, Vtep},
+};
+
+/// A table as text, with a header even when it is empty.
+///
+/// # Errors
+///
+/// The agent's data is not of the shape that this program knows.
+pub(super) fn render(what: Table, data: Value) -> serde_json::Result<String> {
+    Ok(match what {
+        Table::Bgp => bgp(&read(data)?),
+        Table::Routes => routes(read(data)?),
+        Table::Bds => bds(read(data)?),
+        Table::Ports => ports(read(data)?),
+        Table::Macs => macs(read(data)?),
+        Table::Neighbors => neighbors(read(data)?),
+        Table::Vteps => vteps(read(data)?),
+        Table::Flood => flood(read(data)?),
+        Table::Counters => counters(&read(data)?),
+        Table::Uplinks => uplinks(read(data)?),
+    })
+}
+
+fn read<T: DeserializeOwned>(data: Value) -> serde_json::Result<T> {
+    serde_json::from_value(data)
+}
+
+fn bgp(bgp: &Bgp) -> String {
+    let columns = [
+        "PEER",
+        ">AS",
+        "STATE",
+        ">UPTIME",
+        ">RECEIVED",
+        ">ACCEPTED",
+        ">SENT",
+        "LAST ERROR",
+    ];
+    let rows = bgp.peers.iter().map(|peer| {
+        [
+            peer.address.to_string(),
+            or_dash(peer.asn),
+            peer.state.clone(),
+            peer.uptime_s.map_or_else(dash, duration),
+            peer.routes_received.to_string(),
+            peer.routes_accepted.to_string(),
+            peer.routes_sent.to_string(),
+            or_dash(peer.last_error.as_deref()),
+        ]
+    });
+    let peers = grid(columns, rows);
+    format!("AS {}, router id {}\n\n{peers}", bgp.asn, bgp.router_id)
+}
+
+fn routes(routes: Vec<Route>) -> String {
+    let columns = [
+        "", "RD", "ROUTE", "NEXT HOP", "PEER", ">VNI", ">SEQ", "TARGETS", "REASON",
+    ];
+    let rows = routes.into_iter().map(|route| {
+        let status = match (route.best, route.installed) {
+            (true, true) => "*>",
+            (true, false) => "*",
+            (false, true) => " >",
+            (false, false) => "",
+        };
+        [
+            status.to_owned(),
+            route.rd,
+            route.key,
+            or_dash(route.next_hop),
+            route
+                .peer
+                .map_or_else(|| "local".to_owned(), |peer| peer.to_string()),
+            or_dash(route.attributes.vni),
+            or_dash(route.attributes.sequence),
+            words(&route.attributes.route_targets),
+            or_dash(route.reason),
+        ]
+    });
+    let table = grid(columns, rows);
+    format!("* best, > in use\n\n{table}")
+}
+
+fn bds(bds: Vec<Bd>) -> String {
+    let columns = [
+        "NAME",
+        ">VNI",
+        "RD",
+        "IMPORT",
+        "EXPORT",
+        ">PORTS",
+        ">LOCAL MACS",
+        ">REMOTE MACS",
+        ">VTEPS",
+    ];
+    let rows = bds.into_iter().map(|bd| {
+        [
+            bd.name,
+            bd.vni.to_string(),
+            bd.rd,
+            words(&bd.rt_import),
+            words(&bd.rt_export),
+            bd.ports.to_string(),
+            bd.local_macs.to_string(),
+            bd.remote_macs.to_string(),
+            bd.vteps.to_string(),
+        ]
+    });
+    grid(columns, rows)
+}
+
+fn ports(ports: Vec<Port>) -> String {
+    let columns = [
+        "PORT",
+        ">VLAN",
+        "BD",
+        "STATE",
+        ">RX PACKETS",
+        ">TX PACKETS",
+        ">DROPS",
+    ];
+    let rows = ports.into_iter().map(|port| {
+        [
+            port.name,
+            or_dash(port.vlan),
+            port.bd,
+            port.state,
+            port.rx_packets.to_string(),
+            port.tx_packets.to_string(),
+            port.drops.to_string(),
+        ]
+    });
+    grid(columns, rows)
+}
+
+fn macs(macs: Vec<MacEntry>) -> String {
+    let columns = ["BD", ">VNI", "MAC", "ORIGIN", "AT", ">SEQ", ">AGE", "FLAGS"];
+    let rows = macs.into_iter().map(|entry| {
+        let flags = [(entry.sticky, "sticky"), (entry.duplicate, "duplicate")];
+        let flags: Vec<_> = flags
+            .into_iter()
+            .filter(|(set, _)| *set)
+            .map(|(_, name)| name.to_owned())
+            .collect();
+        [
+            entry.bd,
+            entry.vni.to_string(),
+            entry.mac,
+            entry.origin,
+            entry
+                .port
+                .or_else(|| entry.vtep.map(|vtep| vtep.to_string()))
+                .or(entry.esi)
+                .unwrap_or_else(dash),
+            entry.seq.to_string(),
+            duration(entry.age_s),
+            words(&flags),
+        ]
+    });
+    grid(columns, rows)
+}
+
+fn neighbors(neighbors: Vec<Neighbor>) -> String {
+    let columns = ["BD", "IP", "MAC", "ORIGIN", "ROUTER"];
+    let rows = neighbors.into_iter().map(|neighbor| {
+        let router = if neighbor.router { "yes" } else { "no" };
+        [
+            neighbor.bd,
+            neighbor.ip.to_string(),
+            neighbor.mac,
+            neighbor.origin,
+            router.to_owned(),
+        ]
+    });
+    grid(columns, rows)
+}
+
+fn vteps(vteps: Vec<Vtep>) -> String {
+    let rows = vteps.into_iter().map(|vtep| {
+        let reachable = if vtep.reachable { "yes" } else { "no" };
+        [
+            vtep.address.to_string(),
+            reachable.to_owned(),
+            vtep.macs.to_string(),
+            words(&vtep.bds),
+        ]
+    });
+    grid(["VTEP", "REACHABLE", ">MACS", "BDS"], rows)
+}
+
+/// A line per receiver: lists of a thousand VTEPs are common.
+fn flood(lists: Vec<Flood>) -> String {
+    let mut rows = Vec::new();
+    for list in lists {
+        let Flood {
+            bd,
+            vni,
+            ports,
+            vteps,
+        } = list;
+        for port in ports {
+            rows.push([bd.clone(), vni.to_string(), format!("port {port}"), dash()]);
+        }
+        for vtep in vteps {
+            let receiver = format!("VTEP {}", vtep.address);
+            rows.push([bd.clone(), vni.to_string(), receiver, vtep.vni.to_string()]);
+        }
+    }
+    grid(["BD", ">VNI", "RECEIVER", ">ITS VNI"], rows.into_iter())
+}
+
+/// Drops that did not happen are left out here, and are there in the JSON.
+fn counters(counters: &Counters) -> String {
+    let Counters {
+        drops,
+        rx,
+        tx,
+        suppressed,
+        flood_copies,
+    } = counters;
+    let totals = [
+        ("decapsulated packets", rx.packets),
+        ("decapsulated bytes", rx.bytes),
+        ("encapsulated packets", tx.packets),
+        ("encapsulated bytes", tx.bytes),
+        ("suppressed ARP requests", suppressed.arp),
+        ("suppressed neighbour solicitations", suppressed.nd),
+        ("flood copies", *flood_copies),
+    ];
+    let totals = totals.map(|(name, count)| [name.to_owned(), count.to_string()]);
+    let drops = drops.iter().filter(|(_, count)| **count != 0);
+    let drops = drops.map(|(reason, count)| [format!("dropped: {reason}"), count.to_string()]);
+    grid(["COUNTER", ">VALUE"], totals.into_iter().chain(drops))
+}
+
+fn uplinks(uplinks: Vec<Uplink>) -> String {
+    let rows = uplinks
+        .into_iter()
+        .map(|uplink| [uplink.name, uplink.xdp, uplink.state, or_dash(uplink.mtu)]);
+    grid(["UPLINK", "XDP", "STATE", ">MTU"], rows)
+}
+
+/// Columns without borders; those whose name begins with `>` are aligned to the right.
+fn grid<const N: usize>(columns: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let mut grid = Grid::new();
+    grid.load_style(presets::NOTHING);
+    grid.set_header(columns.map(|name| name.trim_start_matches('>')));
+    for row in rows {
+        grid.add_row(row.map(|cell| cell.replace(char::is_control, " ")));
+    }
+    for (column, name) in grid.column_iter_mut().zip(columns) {
+        column.set_padding((0, 2));
+        if name.starts_with('>') {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let lines = grid.lines().map(|line| format!("{}\n", line.trim_end()));
+    lines.collect()
+}
+
+fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(dash, |value| value.to_string())
+}
+
+fn words(words: &[String]) -> String {
+    match words {
+        [] => dash(),
+        words => words.join(" "),
+    }
+}
+
+fn dash() -> String {
+    "-".to_owned()
+}
+
+/// Seconds as `59s`, `1m00s`, `2h03m`, `4d05h`.
+fn duration(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{minutes}m{:02}s", seconds % 60),
+        3600..86400 => format!("{hours}h{:02}m", minutes % 60),
+        _ => format!("{days}d{:02}h", hours % 24),
+    }
+}

@@ -1,0 +1,310 @@
+use clap::CommandFactory as _;
+use serde_json::json;
+
+use super::*;
+
+fn parse(line: &str) -> Result<Args, String> {
+    let words = std::iter::once("vtep-agent").chain(line.split_whitespace());
+    Args::try_parse_from(words).map_err(|error| usage::one_line(&error))
+}
+
+#[test]
+fn definition_is_consistent() {
+    Args::command().debug_assert();
+}
+
+/// Every line of the documentation's command list.
+#[test]
+fn commands() {
+    for line in [
+        "run --config vtep.toml",
+        "run --config vtep.toml --log-format json --log-level info,vtep_agent::bgp=debug",
+        "check --config vtep.toml --json",
+        "attach eth0",
+        "attach eth0 --xdp native --socket /run/x.sock",
+        "--socket /run/x.sock detach eth0",
+        "bd add blue --vni 100",
+        "bd del blue",
+        "port add tap1 --bd blue",
+        "port add tap1 --bd blue --vlan 10 --mac 02:00:00:00:00:01 --ip 10.0.0.1 --ip 2001:db8::1 --sticky",
+        "port del tap1",
+        "port del tap1 --vlan 10 --mac 02:00:00:00:00:01",
+        "show bgp",
+        "show uplinks --bd blue",
+        "show routes --bd blue --json",
+        "show bds",
+        "show ports",
+        "show macs",
+        "show neighbors",
+        "show vteps",
+        "show flood",
+        "show counters --json",
+        "show uplinks",
+        "reload",
+    ] {
+        if let Err(error) = parse(line) {
+            panic!("{line}: {error}");
+        }
+    }
+}
+
+#[test]
+fn usage_errors_are_one_line() {
+    for (line, expected) in [
+        (
+            "",
+            "'vtep-agent' requires a subcommand but one was not provided \
+              [subcommands: run, check, attach, detach, bd, port, show, reload]; \
+              usage: vtep-agent [OPTIONS] <COMMAND>",
+        ),
+        (
+            "bd",
+            "'vtep-agent bd' requires a subcommand but one was not provided \
+                [subcommands: add, del]; usage: vtep-agent bd [OPTIONS] <COMMAND>",
+        ),
+        (
+            "chek",
+            "unrecognized subcommand 'chek'; tip: a similar subcommand exists: 'check'; \
+                  usage: vtep-agent [OPTIONS] <COMMAND>",
+        ),
+        (
+            "bd add blue",
+            "the following required arguments were not provided: --vni <N>; \
+                         usage: vtep-agent bd add --vni <N> <NAME>",
+        ),
+        (
+            "bd add blue --vni 0",
+            "invalid value '0' for '--vni <N>': \
+                                 not a usable VNI (expected 1 to 16777214)",
+        ),
+        (
+            "port add tap1 --bd blue --vlan 4095",
+            "invalid value '4095' for '--vlan <N>': \
+                                                 4095 is not in 1..=4094",
+        ),
+        (
+            "port add tap1 --bd blue --mac x",
+            "invalid value 'x' for '--mac <MAC>': not a MAC address \
+                                             (expected six hexadecimal bytes such as 02:00:00:00:00:01)",
+        ),
+        (
+            "port add a-name-that-is-too-long --bd blue",
+            "invalid value 'a-name-that-is-too-long' for '<DEV>': \"a-name-that-is-too-long\" is not a \
+          valid network device name: expected 1 to 15 bytes without '/', ':' or white space",
+        ),
+        (
+            "show fdb",
+            "invalid value 'fdb' for '<TABLE>' [possible values: bgp, routes, bds, ports, \
+                      macs, neighbors, vteps, flood, counters, uplinks]",
+        ),
+        (
+            "attach eth0 --xdp fast",
+            "invalid value 'fast' for '--xdp <MODE>' \
+                                    [possible values: auto, native, generic, off]",
+        ),
+    ] {
+        let error = parse(line).map(|_| ()).unwrap_err();
+        assert_eq!(error, expected, "{line}");
+    }
+    for line in [
+        "port add tap1 --bd blue --sticky",
+        "port add tap1 --bd blue --ip 10.0.0.1",
+    ] {
+        let error = parse(line).map(|_| ()).unwrap_err();
+        assert!(
+            error.contains("not provided: --mac <MAC>"),
+            "{line}: {error}"
+        );
+    }
+}
+
+/// Refused before the agent is asked, hence status 2.
+#[test]
+fn requests_that_no_agent_could_carry_out() {
+    for line in [
+        "port add tap* --bd blue",
+        "port add tap1 --bd blue --mac ff:ff:ff:ff:ff:ff",
+        "port add tap1 --bd blue --mac 02:00:00:00:00:01 --ip 224.0.0.1",
+        "port del tap1 --mac 00:00:00:00:00:00",
+    ] {
+        let args = parse(&format!("{line} --socket /nonexistent")).unwrap();
+        assert!(matches!(run(args), Err(Failure::Usage(_))), "{line}");
+    }
+    let args = parse("reload --socket /nonexistent").unwrap();
+    assert!(matches!(run(args), Err(Failure::Failed(_))));
+}
+
+/// The examples of the documentation's JSON section, with the fields that were added since.
+fn examples() -> [(Table, Value); 10] {
+    [
+        (
+            Table::Bgp,
+            json!({"asn": 65000, "router_id": "198.18.0.1", "peers": [
+            {"address": "198.18.0.100", "asn": 65000, "state": "established", "uptime_s": 12,
+             "routes_received": 9, "routes_accepted": 9, "routes_sent": 3, "last_error": null},
+            {"address": "198.18.0.101", "asn": null, "state": "active", "uptime_s": null,
+             "routes_received": 0, "routes_accepted": 0, "routes_sent": 0,
+             "last_error": "connection\nrefused"}]}),
+        ),
+        (
+            Table::Routes,
+            json!([{"type": 2, "rd": "198.18.0.2:3",
+            "key": "[2]:[0]:[48]:[02:00:00:00:00:02]:[32]:[10.0.0.2]", "next_hop": "198.18.0.2",
+            "peer": "198.18.0.100", "best": true, "installed": true, "reason": null,
+            "attributes": {"route_targets": ["65000:100"], "vni": 100, "sequence": 0,
+                "sticky": false, "esi": null, "as_path": null, "local_pref": 100,
+                "originator_id": null, "encapsulations": ["vxlan"]}}]),
+        ),
+        (
+            Table::Bds,
+            json!([{"name": "blue", "vni": 100, "rd": "198.18.0.1:2",
+            "rt_import": ["*:100"], "rt_export": ["65000:100"], "ports": 2, "local_macs": 2,
+            "remote_macs": 5, "vteps": 3}]),
+        ),
+        (
+            Table::Ports,
+            json!([{"name": "tap-vm1", "ifindex": 7, "bd": "blue", "vlan": null,
+            "state": "up", "rx_packets": 1, "tx_packets": 1, "drops": 0, "rx_bytes": 60,
+            "tx_bytes": 60}]),
+        ),
+        (
+            Table::Macs,
+            json!([{"bd": "blue", "vni": 100, "mac": "02:00:00:00:00:02",
+            "origin": "remote", "port": null, "vtep": "198.18.0.2", "esi": null, "seq": 0,
+            "sticky": false, "duplicate": false, "age_s": 3},
+            {"bd": "blue", "vni": 100, "mac": "02:00:00:00:00:01", "origin": "declared",
+            "port": "tap-vm1", "vtep": null, "esi": null, "seq": 12, "sticky": true,
+            "duplicate": true, "age_s": 7400}]),
+        ),
+        (
+            Table::Neighbors,
+            json!([{"bd": "blue", "ip": "10.0.0.2", "mac": "02:00:00:00:00:02",
+            "origin": "remote", "router": false}]),
+        ),
+        (
+            Table::Vteps,
+            json!([{"address": "198.18.0.2", "bds": ["blue"], "macs": 1,
+            "reachable": true}]),
+        ),
+        (
+            Table::Flood,
+            json!([{"bd": "blue", "vni": 100, "ports": ["tap-vm1"],
+            "vteps": [{"address": "198.18.0.2", "vni": 100}]}]),
+        ),
+        (
+            Table::Counters,
+            json!({"drops": {"unknown_vni": 4, "no_path": 0},
+            "rx": {"packets": 0, "bytes": 0}, "tx": {"packets": 7, "bytes": 700},
+            "suppressed": {"arp": 1, "nd": 2}, "flood_copies": 3}),
+        ),
+        (
+            Table::Uplinks,
+            json!([{"name": "eth0", "ifindex": 2, "xdp": "native", "state": "up",
+            "mtu": 9000}]),
+        ),
+    ]
+}
+
+/// The types that the agent serialises have the fields of the documented JSON, under these names.
+#[test]
+fn views_are_the_documented_json() {
+    fn same<T: serde::de::DeserializeOwned + serde::Serialize>(json: &Value) {
+        let view: T = serde_json::from_value(json.clone()).unwrap();
+        assert_eq!(serde_json::to_value(view).unwrap(), *json);
+    }
+    use crate::view::*;
+    for (table, json) in &examples() {
+        match table {
+            Table::Bgp => same::<Bgp>(json),
+            Table::Routes => same::<Vec<Route>>(json),
+            Table::Bds => same::<Vec<Bd>>(json),
+            Table::Ports => same::<Vec<Port>>(json),
+            Table::Macs => same::<Vec<MacEntry>>(json),
+            Table::Neighbors => same::<Vec<Neighbor>>(json),
+            Table::Vteps => same::<Vec<Vtep>>(json),
+            Table::Flood => same::<Vec<Flood>>(json),
+            Table::Counters => same::<Counters>(json),
+            Table::Uplinks => same::<Vec<Uplink>>(json),
+        }
+    }
+}
+
+#[test]
+fn tables_for_people() {
+    let mut text = String::new();
+    for (table, json) in examples() {
+        let rendered = tables::render(table, json).unwrap();
+        text += &format!("$ vtep-agent show {}\n{rendered}\n", table.name());
+    }
+    insta::assert_snapshot!(text, @r"
+    $ vtep-agent show bgp
+    AS 65000, router id 198.18.0.1
+
+    PEER             AS  STATE        UPTIME  RECEIVED  ACCEPTED  SENT  LAST ERROR
+    198.18.0.100  65000  established     12s         9         9     3  -
+    198.18.0.101      -  active            -         0         0     0  connection refused
+
+    $ vtep-agent show routes
+    * best, > in use
+
+        RD            ROUTE                                             NEXT HOP    PEER          VNI  SEQ  TARGETS    REASON
+    *>  198.18.0.2:3  [2]:[0]:[48]:[02:00:00:00:00:02]:[32]:[10.0.0.2]  198.18.0.2  198.18.0.100  100    0  65000:100  -
+
+    $ vtep-agent show bds
+    NAME  VNI  RD            IMPORT  EXPORT     PORTS  LOCAL MACS  REMOTE MACS  VTEPS
+    blue  100  198.18.0.1:2  *:100   65000:100      2           2            5      3
+
+    $ vtep-agent show ports
+    PORT     VLAN  BD    STATE  RX PACKETS  TX PACKETS  DROPS
+    tap-vm1     -  blue  up              1           1      0
+
+    $ vtep-agent show macs
+    BD    VNI  MAC                ORIGIN    AT          SEQ    AGE  FLAGS
+    blue  100  02:00:00:00:00:02  remote    198.18.0.2    0     3s  -
+    blue  100  02:00:00:00:00:01  declared  tap-vm1      12  2h03m  sticky duplicate
+
+    $ vtep-agent show neighbors
+    BD    IP        MAC                ORIGIN  ROUTER
+    blue  10.0.0.2  02:00:00:00:00:02  remote  no
+
+    $ vtep-agent show vteps
+    VTEP        REACHABLE  MACS  BDS
+    198.18.0.2  yes           1  blue
+
+    $ vtep-agent show flood
+    BD    VNI  RECEIVER         ITS VNI
+    blue  100  port tap-vm1           -
+    blue  100  VTEP 198.18.0.2      100
+
+    $ vtep-agent show counters
+    COUNTER                             VALUE
+    decapsulated packets                    0
+    decapsulated bytes                      0
+    encapsulated packets                    7
+    encapsulated bytes                    700
+    suppressed ARP requests                 1
+    suppressed neighbour solicitations      2
+    flood copies                            3
+    dropped: unknown_vni                    4
+
+    $ vtep-agent show uplinks
+    UPLINK  XDP     STATE   MTU
+    eth0    native  up     9000
+    ");
+}
+
+#[test]
+fn empty_tables_have_their_header() {
+    for (table, json) in examples() {
+        if json.is_array() {
+            let text = tables::render(table, json!([])).unwrap();
+            assert!(text.lines().last().unwrap().contains("  "), "{text}");
+        }
+    }
+}
+
+#[test]
+fn data_of_another_shape_is_an_error() {
+    let error = tables::render(Table::Bds, json!([{"name": 1}])).unwrap_err();
+    assert!(error.to_string().contains("invalid type"), "{error}");
+}

@@ -1,0 +1,191 @@
+//! `[[bd]]`
+
+use std::time::Duration;
+
+use toml::Spanned;
+use vtep_common::abi::MAX_BDS;
+
+use super::{
+    BdConfig, PortPattern,
+    diagnostic::Fault,
+    field::{Distinct, Result, each, name, number, number_or, parse},
+    glob,
+    raw::{self, OneOrMany},
+};
+use crate::types::{BdName, IfName, Vni};
+
+/// All bridge domains, each by itself and against the others.
+pub(super) fn bds(
+    raw: &[Spanned<raw::Bd>],
+    uplinks: &[IfName],
+    warnings: &mut Vec<Fault>,
+) -> Result<Vec<BdConfig>> {
+    // Index 0 of the datapath's table is never used.
+    let limit = MAX_BDS as usize - 1;
+    if let Some(excess) = raw.get(limit) {
+        return Err(Fault::new(
+            excess.span(),
+            format!("more than {limit} bridge domains"),
+        ));
+    }
+    let mut names = Distinct::new("name");
+    let mut vnis = Distinct::new("vni");
+    let mut rds = Distinct::new("rd");
+    let mut ports = Ports::new(uplinks);
+    let mut bds = Vec::with_capacity(raw.len());
+    for raw in raw {
+        let raw = raw.get_ref();
+        let bd = bd(raw)?;
+        let owner = format!("bridge domain {}", bd.name);
+        names.insert(bd.name.clone(), raw.name.span(), "another bridge domain")?;
+        vnis.insert(bd.vni, raw.vni.span(), &owner)?;
+        if let (Some(rd), Some(text)) = (bd.rd, &raw.rd) {
+            rds.insert(rd, text.span(), &owner)?;
+        }
+        for (port, raw) in bd.ports.iter().zip(&raw.ports) {
+            warnings.extend(ports.insert(port, raw, &bd.name)?);
+        }
+        bds.push(bd);
+    }
+    Ok(bds)
+}
+
+fn bd(raw: &raw::Bd) -> Result<BdConfig> {
+    let name = name(&raw.name)?;
+    let vni = number(&raw.vni, "vni", 1..=Vni::MAX)?;
+    let vni = Vni::new(vni)
+        .ok_or_else(|| Fault::new(raw.vni.span(), format!("vni {vni} is not usable")))?;
+    let default = BdConfig::new(name, vni);
+    let ageing = number_or(&raw.ageing, "ageing", 0..=u32::MAX, 300)?;
+    Ok(BdConfig {
+        ports: raw.ports.iter().map(port).collect::<Result<_>>()?,
+        rd: match &raw.rd {
+            Some(text) if text.get_ref() != "auto" => Some(parse(text, "rd")?),
+            _ => None,
+        },
+        rt_import: targets(&raw.rt_import, "rt_import")?,
+        rt_export: targets(&raw.rt_export, "rt_export")?,
+        suppress: raw.suppress.unwrap_or(default.suppress),
+        flood: raw.flood.unwrap_or(default.flood),
+        learning: raw.learning.unwrap_or(default.learning),
+        ageing: (ageing != 0).then(|| Duration::from_secs(ageing.into())),
+        max_macs_per_port: number_or(
+            &raw.max_macs_per_port,
+            "max_macs_per_port",
+            1..=u32::MAX,
+            default.max_macs_per_port,
+        )?,
+        ..default
+    })
+}
+
+fn port(raw: &Spanned<raw::Port>) -> Result<PortPattern> {
+    let raw::Port { name, vlan } = raw.get_ref();
+    let fault = if glob::is_glob(name) {
+        glob::fault(name).map(|fault| format!("port {name:?} is not a valid glob: {fault}"))
+    } else {
+        let parsed: std::result::Result<IfName, _> = name.parse();
+        parsed.err().map(|error| error.to_string())
+    };
+    if let Some(fault) = fault {
+        return Err(Fault::new(raw.span(), fault));
+    }
+    let vlan = vlan
+        .as_ref()
+        .map(|vlan| number(vlan, "vlan", 1..=4094))
+        .transpose()?;
+    Ok(PortPattern {
+        pattern: name.clone(),
+        vlan,
+    })
+}
+
+/// `None` for `"auto"`.
+fn targets<T>(raw: &Option<Spanned<OneOrMany>>, key: &str) -> Result<Option<Vec<T>>>
+where
+    T: std::str::FromStr<Err: std::fmt::Display> + PartialEq,
+{
+    let Some(raw) = raw else {
+        return Ok(None);
+    };
+    if matches!(raw.get_ref(), OneOrMany::One(text) if text == "auto") {
+        return Ok(None);
+    }
+    let mut targets = Vec::new();
+    for text in each(raw) {
+        let target = parse(&text, key)?;
+        if !targets.contains(&target) {
+            targets.push(target);
+        }
+    }
+    if targets.is_empty() {
+        return Err(Fault::new(
+            raw.span(),
+            format!("{key} is empty, expected \"auto\" or a list such as [\"65000:100\"]"),
+        ));
+    }
+    Ok(Some(targets))
+}
+
+/// Which ports the bridge domains have claimed.
+struct Ports<'a> {
+    uplinks: &'a [IfName],
+    claimed: Vec<(PortPattern, BdName)>,
+}
+
+impl<'a> Ports<'a> {
+    fn new(uplinks: &'a [IfName]) -> Self {
+        Self {
+            uplinks,
+            claimed: Vec::new(),
+        }
+    }
+
+    /// Claims `port` for `bd`. A frame of one device and VLAN belongs to one bridge domain; where
+    /// globs leave that to the devices that will exist, there is a warning.
+    fn insert(
+        &mut self,
+        port: &PortPattern,
+        raw: &Spanned<raw::Port>,
+        bd: &BdName,
+    ) -> Result<Vec<Fault>> {
+        let mut warnings = Vec::new();
+        for uplink in self.uplinks.iter().filter(|uplink| port.matches(uplink)) {
+            let message = format!("{uplink} is an uplink, it cannot be a port of {bd} as well");
+            if !port.is_glob() {
+                return Err(Fault::new(raw.span(), message));
+            }
+            let pattern = &port.pattern;
+            warnings.push(Fault::new(
+                raw.span(),
+                format!("{pattern} matches {uplink}: {message}"),
+            ));
+        }
+        let same_vlan = self
+            .claimed
+            .iter()
+            .filter(|(other, _)| other.vlan == port.vlan);
+        for (other, owner) in same_vlan {
+            if other.pattern == port.pattern {
+                return Err(Fault::new(
+                    raw.span(),
+                    format!(
+                        "port {port} belongs to bridge domain {owner} already; \
+                         a port in two bridge domains needs distinct vlans"
+                    ),
+                ));
+            }
+            if owner != bd && glob::may_overlap(&other.pattern, &port.pattern) {
+                warnings.push(Fault::new(
+                    raw.span(),
+                    format!(
+                        "port {port} and port {other} of bridge domain {owner} can mean the same \
+                         device, which then belongs to the first"
+                    ),
+                ));
+            }
+        }
+        self.claimed.push((port.clone(), bd.clone()));
+        Ok(warnings)
+    }
+}

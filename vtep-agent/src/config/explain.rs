@@ -1,0 +1,371 @@
+//! What a configuration will do, in words and as data (`vtep-agent check`).
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use serde::Serialize;
+
+use super::{
+    AutoRt, BdConfig, BgpConfig, Config, Diagnostic, FloodPolicy, OnStop, PeerAsn, PeerConfig,
+    SourceCheck, UnknownVni, VtepConfig, XdpMode,
+};
+use crate::types::{Asn, ImportTarget, RouteTarget};
+
+/// A configuration with everything derived that can be derived without touching the host.
+#[derive(Debug, Serialize)]
+pub struct Explanation {
+    valid: bool,
+    vtep: Vtep,
+    bgp: Bgp,
+    bds: Vec<Bd>,
+    warnings: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Vtep {
+    addresses: Vec<Ipv4Addr>,
+    router_id: Ipv4Addr,
+    port: u16,
+    uplinks: Vec<String>,
+    xdp: XdpMode,
+    source_check: &'static str,
+    unknown_vni: &'static str,
+    max_macs: u32,
+    on_stop: &'static str,
+    pin_dir: PathBuf,
+    state_dir: PathBuf,
+    socket: PathBuf,
+    metrics: Option<SocketAddr>,
+}
+
+#[derive(Debug, Serialize)]
+struct Bgp {
+    asn: u32,
+    listen: bool,
+    peers: Vec<Peer>,
+}
+
+#[derive(Debug, Serialize)]
+struct Peer {
+    address: IpAddr,
+    port: u16,
+    /// `null`: any but ours.
+    asn: Option<u32>,
+    internal: bool,
+    /// `null`: the kernel's choice.
+    local_address: Option<IpAddr>,
+    hold_time: u64,
+    passive: bool,
+    multihop: Option<u8>,
+    password: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Bd {
+    name: String,
+    vni: u32,
+    /// `null`: `router_id:index`, the index being chosen once and kept in the state directory.
+    rd: Option<String>,
+    rt_import: Vec<String>,
+    rt_export: Vec<String>,
+    ports: Vec<Port>,
+    suppress: bool,
+    flood: &'static str,
+    learning: bool,
+    ageing: u64,
+    max_macs_per_port: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct Port {
+    name: String,
+    vlan: Option<u16>,
+}
+
+impl Explanation {
+    /// Explains `config`; `warnings` are those of [`Config::load`].
+    pub fn new(config: &Config, warnings: &[Diagnostic]) -> Self {
+        let Config { vtep, bgp, bds } = config;
+        let mut warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
+        if vtep.uplinks.is_empty() {
+            warnings.push("no uplinks: nothing is received until `vtep-agent attach NIC`".into());
+        }
+        if bgp.peers.is_empty() {
+            warnings.push("no [[bgp.peer]]: other VTEPs will not be known".into());
+        }
+        Self {
+            valid: true,
+            vtep: Vtep::new(vtep),
+            bgp: Bgp {
+                asn: bgp.asn.0,
+                listen: bgp.listen,
+                peers: bgp
+                    .peers
+                    .iter()
+                    .map(|peer| Peer::new(peer, bgp, vtep))
+                    .collect(),
+            },
+            bds: bds.iter().map(|bd| Bd::new(bd, bgp)).collect(),
+            warnings,
+        }
+    }
+}
+
+impl Vtep {
+    fn new(vtep: &VtepConfig) -> Self {
+        Self {
+            addresses: vtep.addresses.clone(),
+            router_id: vtep.router_id,
+            port: vtep.port,
+            uplinks: vtep.uplinks.iter().map(ToString::to_string).collect(),
+            xdp: vtep.xdp,
+            source_check: match vtep.source_check {
+                SourceCheck::Off => "off",
+                SourceCheck::Loose => "loose",
+                SourceCheck::Strict => "strict",
+            },
+            unknown_vni: match vtep.unknown_vni {
+                UnknownVni::Drop => "drop",
+                UnknownVni::Pass => "pass",
+            },
+            max_macs: vtep.max_macs,
+            on_stop: match vtep.on_stop {
+                OnStop::Clean => "clean",
+                OnStop::Keep => "keep",
+            },
+            pin_dir: vtep.pin_dir.clone(),
+            state_dir: vtep.state_dir.clone(),
+            socket: vtep.socket.clone(),
+            metrics: vtep.metrics,
+        }
+    }
+}
+
+impl Peer {
+    fn new(peer: &PeerConfig, bgp: &BgpConfig, vtep: &VtepConfig) -> Self {
+        let asn = match peer.asn {
+            PeerAsn::Is(Asn(asn)) => Some(asn),
+            PeerAsn::Internal => Some(bgp.asn.0),
+            PeerAsn::External => None,
+        };
+        let internal = asn == Some(bgp.asn.0);
+        let from_vtep = peer.address.is_ipv4() && (internal || peer.multihop.is_some());
+        Self {
+            address: peer.address,
+            port: peer.port,
+            asn,
+            internal,
+            local_address: peer
+                .local_address
+                .or_else(|| from_vtep.then(|| vtep.addresses.first().copied().map(IpAddr::V4))?),
+            hold_time: peer.hold_time.as_secs(),
+            passive: peer.passive,
+            multihop: peer.multihop,
+            password: peer.password.is_some(),
+        }
+    }
+}
+
+impl Bd {
+    fn new(bd: &BdConfig, bgp: &BgpConfig) -> Self {
+        let import = match &bd.rt_import {
+            Some(targets) => targets.iter().map(ToString::to_string).collect(),
+            None => vec![ImportTarget::AnyAdmin(bd.vni.get()).to_string()],
+        };
+        let export = match (&bd.rt_export, bgp.auto_rt) {
+            (Some(targets), _) => targets.iter().map(ToString::to_string).collect(),
+            (None, AutoRt::As) => vec![RouteTarget::auto(bgp.asn, bd.vni).to_string()],
+            (None, AutoRt::Rfc8365) => {
+                vec![RouteTarget::auto_rfc8365(bgp.asn, bd.vni).to_string()]
+            }
+        };
+        Self {
+            name: bd.name.to_string(),
+            vni: bd.vni.get(),
+            rd: bd.rd.map(|rd| rd.to_string()),
+            rt_import: import,
+            rt_export: export,
+            ports: bd
+                .ports
+                .iter()
+                .map(|port| Port {
+                    name: port.pattern.clone(),
+                    vlan: port.vlan,
+                })
+                .collect(),
+            suppress: bd.suppress,
+            flood: match bd.flood {
+                FloodPolicy::All => "all",
+                FloodPolicy::NoUnknown => "no-unknown",
+                FloodPolicy::None => "none",
+            },
+            learning: bd.learning,
+            ageing: bd.ageing.map_or(0, |ageing| ageing.as_secs()),
+            max_macs_per_port: bd.max_macs_per_port,
+        }
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.vtep.fmt(f)?;
+        self.bgp.fmt(f)?;
+        if self.bds.is_empty() {
+            writeln!(f, "No bridge domains in the file")?;
+        }
+        for bd in &self.bds {
+            write!(f, "{}", WithRouterId(bd, self.vtep.router_id))?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "Warning: {warning}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Vtep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "VTEP {}, router id {}, UDP port {}",
+            list(&self.addresses, "no address"),
+            self.router_id,
+            self.port
+        )?;
+        let xdp = match self.xdp {
+            XdpMode::Auto => "native XDP where the driver has it, else TC",
+            XdpMode::Native => "native XDP",
+            XdpMode::Generic => "generic XDP",
+            XdpMode::Off => "TC only",
+        };
+        writeln!(f, "  uplinks: {} ({xdp})", list(&self.uplinks, "none"))?;
+        let sources = match self.source_check {
+            "strict" => "next hops of the bridge domain's routes",
+            "loose" => "next hops of any imported route",
+            _ => "any address",
+        };
+        let unknown = match self.unknown_vni {
+            "pass" => "are left to the host",
+            _ => "are dropped",
+        };
+        writeln!(f, "  accepts frames from {sources}; unknown VNIs {unknown}")?;
+        writeln!(f, "  up to {} MACs", self.max_macs)?;
+        let stop = match self.on_stop {
+            "keep" => "forwarding goes on when the agent stops",
+            _ => "withdraws, detaches and unpins when it stops",
+        };
+        writeln!(f, "  {stop}")?;
+        writeln!(
+            f,
+            "  pins in {}, state in {}, control socket {}",
+            self.pin_dir.display(),
+            self.state_dir.display(),
+            self.socket.display()
+        )?;
+        match self.metrics {
+            Some(address) => writeln!(f, "  metrics at http://{address}/metrics"),
+            None => writeln!(f, "  no metrics"),
+        }
+    }
+}
+
+impl fmt::Display for Bgp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let listen = match self.listen {
+            true => "accepts connections on port 179",
+            false => "only connects out",
+        };
+        writeln!(f, "BGP AS {}, {listen}", self.asn)?;
+        self.peers.iter().try_for_each(|peer| peer.fmt(f))
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "  peer {}", self.address)?;
+        if self.port != 179 {
+            write!(f, " port {}", self.port)?;
+        }
+        match (self.asn, self.internal) {
+            (None, _) => f.write_str(", any external AS")?,
+            (Some(asn), true) => write!(f, ", AS {asn} (internal)")?,
+            (Some(asn), false) => write!(f, ", AS {asn} (external)")?,
+        }
+        if let Some(local) = self.local_address {
+            write!(f, ", from {local}")?;
+        }
+        match self.hold_time {
+            0 => f.write_str(", no hold time")?,
+            seconds => write!(f, ", hold time {seconds} s")?,
+        }
+        if let Some(hops) = self.multihop {
+            write!(f, ", up to {hops} hops away")?;
+        }
+        if self.passive {
+            f.write_str(", passive")?;
+        }
+        if self.password {
+            f.write_str(", TCP MD5")?;
+        }
+        writeln!(f)
+    }
+}
+
+/// A bridge domain, with what its automatic RD is made of.
+struct WithRouterId<'a>(&'a Bd, Ipv4Addr);
+
+impl fmt::Display for WithRouterId<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(bd, router_id) = self;
+        writeln!(f, "Bridge domain {}, VNI {}", bd.name, bd.vni)?;
+        match &bd.rd {
+            Some(rd) => write!(f, "  RD {rd}")?,
+            None => write!(f, "  RD {router_id}:n, n chosen once and kept")?,
+        }
+        let import = list(&bd.rt_import, "nothing");
+        let export = list(&bd.rt_export, "nothing");
+        writeln!(f, "; imports {import}, exports {export}")?;
+        let ports: Vec<_> = bd
+            .ports
+            .iter()
+            .map(|port| match port.vlan {
+                Some(vlan) => format!("{} VLAN {vlan}", port.name),
+                None => port.name.clone(),
+            })
+            .collect();
+        writeln!(f, "  ports: {}", list(&ports, "none"))?;
+        let suppress = match bd.suppress {
+            true => "answers ARP and ND",
+            false => "does not answer ARP and ND",
+        };
+        let flood = match bd.flood {
+            "all" => "floods broadcast, multicast and unknown unicast",
+            "no-unknown" => "floods broadcast and multicast, drops unknown unicast",
+            _ => "floods nothing",
+        };
+        writeln!(f, "  {suppress}; {flood}")?;
+        let ageing = match bd.ageing {
+            0 => "never aged".to_owned(),
+            seconds => format!("aged after {seconds} s"),
+        };
+        match bd.learning {
+            true => writeln!(
+                f,
+                "  learns up to {} MACs per port, {ageing}",
+                bd.max_macs_per_port
+            ),
+            false => writeln!(f, "  does not learn"),
+        }
+    }
+}
+
+fn list<T: ToString>(items: &[T], none: &str) -> String {
+    if items.is_empty() {
+        return none.to_owned();
+    }
+    let items: Vec<_> = items.iter().map(ToString::to_string).collect();
+    items.join(", ")
+}

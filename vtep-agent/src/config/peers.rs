@@ -1,0 +1,265 @@
+//! `[[bgp.peer]]` and the groups that give them defaults.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+    time::Duration,
+};
+
+use toml::Spanned;
+
+use super::{
+    PeerAsn, PeerConfig,
+    diagnostic::Fault,
+    field::{Distinct, Result, asn, is_unicast, number, parse_with},
+    raw::{self, Integer, Scalar},
+};
+
+/// RFC 4271 suggests 90 seconds (§10).
+const DEFAULT_HOLD_TIME: Duration = Duration::from_secs(90);
+
+/// Largest key of TCP MD5 signatures in Linux (`TCP_MD5SIG_MAXKEYLEN`).
+const MAX_PASSWORD: usize = 80;
+
+/// What a peer says, or its group for it.
+#[derive(Clone, Default)]
+struct Options {
+    asn: Option<PeerAsn>,
+    local_address: Option<IpAddr>,
+    hold_time: Option<Duration>,
+    port: Option<u16>,
+    password: Option<String>,
+    passive: Option<bool>,
+    multihop: Option<Option<u8>>,
+}
+
+/// All peers, groups resolved. `directory` is where relative password files are.
+pub(super) fn peers(
+    raw: &raw::Bgp,
+    vteps: &[Ipv4Addr],
+    directory: &Path,
+) -> Result<Vec<PeerConfig>> {
+    let mut groups = BTreeMap::new();
+    for (name, raw) in &raw.group {
+        for (key, text) in [("address", &raw.address), ("group", &raw.group)] {
+            if let Some(text) = text {
+                return Err(Fault::new(
+                    text.span(),
+                    format!("bgp.group.{name} has the key {key}, which only a peer can have"),
+                ));
+            }
+        }
+        groups.insert(name.as_str(), options(raw, directory)?);
+    }
+    let mut addresses = Distinct::new("address");
+    let mut peers = Vec::with_capacity(raw.peer.len());
+    for peer_table in &raw.peer {
+        let raw = peer_table.get_ref();
+        let own = options(raw, directory)?;
+        let group = match &raw.group {
+            None => Options::default(),
+            Some(name) => groups
+                .get(name.get_ref().as_str())
+                .cloned()
+                .ok_or_else(|| unknown_group(name, &groups))?,
+        };
+        let address = raw.address.as_ref().ok_or_else(|| {
+            Fault::new(
+                peer_table.span(),
+                "peer without address, expected address = \"…\"",
+            )
+        })?;
+        let peer = peer(peer_table, address, own.or(group), vteps)?;
+        addresses.insert(peer.address, address.span(), "another peer")?;
+        peers.push(peer);
+    }
+    Ok(peers)
+}
+
+fn peer(
+    table: &Spanned<raw::Peer>,
+    address_text: &Spanned<String>,
+    options: Options,
+    vteps: &[Ipv4Addr],
+) -> Result<PeerConfig> {
+    let address = ip(address_text, "address")?;
+    if vteps.iter().any(|&vtep| IpAddr::from(vtep) == address) {
+        return Err(Fault::new(
+            address_text.span(),
+            format!("address {address} is our own VTEP address, expected the peer's"),
+        ));
+    }
+    if let Some(local) = options.local_address
+        && local.is_ipv4() != address.is_ipv4()
+    {
+        let span = table
+            .get_ref()
+            .local_address
+            .as_ref()
+            .unwrap_or(address_text)
+            .span();
+        return Err(Fault::new(
+            span,
+            format!("local_address {local} and address {address} are of different families"),
+        ));
+    }
+    let asn = options.asn.ok_or_else(|| {
+        Fault::new(
+            address_text.span(),
+            format!("peer {address} has no asn, expected a number, \"internal\" or \"external\""),
+        )
+    })?;
+    Ok(PeerConfig {
+        address,
+        asn,
+        local_address: options.local_address,
+        hold_time: options.hold_time.unwrap_or(DEFAULT_HOLD_TIME),
+        port: options.port.unwrap_or(179),
+        password: options.password,
+        passive: options.passive.unwrap_or(false),
+        multihop: options.multihop.flatten(),
+    })
+}
+
+fn options(raw: &raw::Peer, directory: &Path) -> Result<Options> {
+    let not_built = [
+        ("interface", &raw.interface),
+        ("ttl_security", &raw.ttl_security),
+        ("bfd", &raw.bfd),
+        ("graceful_restart", &raw.graceful_restart),
+        ("max_prefixes", &raw.max_prefixes),
+        ("route_reflector_client", &raw.route_reflector_client),
+        ("allowas_in", &raw.allowas_in),
+    ];
+    for (key, value) in not_built {
+        if let Some(value) = value {
+            return Err(Fault::new(
+                value.span(),
+                format!("{key} is not supported yet, remove the key"),
+            ));
+        }
+    }
+    Ok(Options {
+        asn: raw.asn.as_ref().map(peer_asn).transpose()?,
+        local_address: raw
+            .local_address
+            .as_ref()
+            .map(|text| ip(text, "local_address"))
+            .transpose()?,
+        hold_time: raw.hold_time.as_ref().map(hold_time).transpose()?,
+        port: raw
+            .port
+            .as_ref()
+            .map(|port| number(port, "port", 1..=u16::MAX))
+            .transpose()?,
+        password: password(raw, directory)?,
+        passive: raw.passive,
+        multihop: raw.multihop.as_ref().map(multihop).transpose()?,
+    })
+}
+
+fn ip(text: &Spanned<String>, key: &str) -> Result<IpAddr> {
+    parse_with(text, key, "a unicast IP address", |text| {
+        text.parse().ok().filter(|&address| is_unicast(address))
+    })
+}
+
+fn peer_asn(raw: &Spanned<Scalar>) -> Result<PeerAsn> {
+    match raw.get_ref() {
+        Scalar::Number(value) => asn(&Spanned::new(raw.span(), Integer(*value))).map(PeerAsn::Is),
+        Scalar::Word(word) if word == "internal" => Ok(PeerAsn::Internal),
+        Scalar::Word(word) if word == "external" => Ok(PeerAsn::External),
+        other => Err(Fault::new(
+            raw.span(),
+            format!("asn is {other}, expected a number, \"internal\" or \"external\""),
+        )),
+    }
+}
+
+/// Zero, or at least three seconds (RFC 4271 §4.2).
+fn hold_time(raw: &Spanned<Integer>) -> Result<Duration> {
+    match raw.get_ref().0 {
+        seconds @ (0 | 3..=65535) => Ok(Duration::from_secs(seconds.unsigned_abs())),
+        seconds => Err(Fault::new(
+            raw.span(),
+            format!("hold_time is {seconds}, expected 0 or 3 to 65535 seconds"),
+        )),
+    }
+}
+
+/// A number of hops; `true` for any number.
+fn multihop(raw: &Spanned<Scalar>) -> Result<Option<u8>> {
+    match raw.get_ref() {
+        Scalar::Number(hops) => number(
+            &Spanned::new(raw.span(), Integer(*hops)),
+            "multihop",
+            1..=u8::MAX,
+        )
+        .map(Some),
+        Scalar::Flag(any) => Ok(any.then_some(u8::MAX)),
+        other => Err(Fault::new(
+            raw.span(),
+            format!("multihop is {other}, expected 1 to 255 hops, true or false"),
+        )),
+    }
+}
+
+fn password(raw: &raw::Peer, directory: &Path) -> Result<Option<String>> {
+    let (key, span, password) = match (&raw.password, &raw.password_file) {
+        (None, None) => return Ok(None),
+        (Some(password), None) => ("password", password.span(), password.get_ref().clone()),
+        (None, Some(file)) => {
+            let path = directory.join(file.get_ref());
+            let text = std::fs::read_to_string(&path).map_err(|error| {
+                let path = path.display();
+                Fault::new(
+                    file.span(),
+                    format!("password_file: cannot read {path}: {error}"),
+                )
+            })?;
+            let password = text.trim_end_matches(['\r', '\n']).to_owned();
+            ("password_file", file.span(), password)
+        }
+        (Some(_), Some(file)) => {
+            return Err(Fault::new(
+                file.span(),
+                "password and password_file exclude each other",
+            ));
+        }
+    };
+    match password.len() {
+        1..=MAX_PASSWORD => Ok(Some(password)),
+        length => Err(Fault::new(
+            span,
+            format!("{key} has {length} bytes, expected 1 to {MAX_PASSWORD}"),
+        )),
+    }
+}
+
+fn unknown_group(name: &Spanned<String>, groups: &BTreeMap<&str, Options>) -> Fault {
+    let known = match groups.is_empty() {
+        true => "there is no [bgp.group.NAME] table".to_owned(),
+        false => {
+            let names: Vec<_> = groups.keys().copied().collect();
+            format!("expected one of {}", names.join(", "))
+        }
+    };
+    let message = format!("group {:?} is not defined, {known}", name.get_ref());
+    Fault::new(name.span(), message)
+}
+
+impl Options {
+    /// Fills in from the group what the peer leaves open.
+    fn or(self, group: Self) -> Self {
+        Self {
+            asn: self.asn.or(group.asn),
+            local_address: self.local_address.or(group.local_address),
+            hold_time: self.hold_time.or(group.hold_time),
+            port: self.port.or(group.port),
+            password: self.password.or(group.password),
+            passive: self.passive.or(group.passive),
+            multihop: self.multihop.or(group.multihop),
+        }
+    }
+}

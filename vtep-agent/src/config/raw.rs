@@ -1,0 +1,237 @@
+//! The shape of the file: which keys there are and which TOML type each has. What they mean is
+//! `parse`'s business.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, IgnoredAny, value::MapAccessDeserializer},
+};
+use toml::Spanned;
+
+use super::{AutoRt, FloodPolicy, OnStop, SourceCheck, UnknownVni, XdpMode};
+
+type Text = Spanned<String>;
+type Number = Spanned<Integer>;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) vtep: Vtep,
+    pub(super) bgp: Bgp,
+    #[serde(default)]
+    pub(super) bd: Vec<Spanned<Bd>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Vtep {
+    pub(super) address: Spanned<OneOrMany>,
+    pub(super) router_id: Option<Text>,
+    pub(super) uplinks: Option<Spanned<Vec<Text>>>,
+    pub(super) xdp: Option<XdpMode>,
+    pub(super) port: Option<Number>,
+    pub(super) pin_dir: Option<Text>,
+    pub(super) state_dir: Option<Text>,
+    pub(super) socket: Option<Text>,
+    pub(super) metrics: Option<Text>,
+    pub(super) on_stop: Option<OnStop>,
+    pub(super) unknown_vni: Option<UnknownVni>,
+    pub(super) source_check: Option<SourceCheck>,
+    pub(super) max_macs: Option<Number>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Bgp {
+    pub(super) asn: Number,
+    pub(super) listen: Option<bool>,
+    pub(super) auto_rt: Option<AutoRt>,
+    #[serde(default)]
+    pub(super) peer: Vec<Spanned<Peer>>,
+    #[serde(default)]
+    pub(super) group: BTreeMap<String, Peer>,
+}
+
+/// `[[bgp.peer]]` and `[bgp.group.NAME]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Peer {
+    pub(super) address: Option<Text>,
+    pub(super) group: Option<Text>,
+    pub(super) asn: Option<Spanned<Scalar>>,
+    pub(super) local_address: Option<Text>,
+    pub(super) hold_time: Option<Number>,
+    pub(super) port: Option<Number>,
+    pub(super) password: Option<Text>,
+    pub(super) password_file: Option<Text>,
+    pub(super) passive: Option<bool>,
+    pub(super) multihop: Option<Spanned<Scalar>>,
+    pub(super) interface: Option<Spanned<IgnoredAny>>,
+    pub(super) ttl_security: Option<Spanned<IgnoredAny>>,
+    pub(super) bfd: Option<Spanned<IgnoredAny>>,
+    pub(super) graceful_restart: Option<Spanned<IgnoredAny>>,
+    pub(super) max_prefixes: Option<Spanned<IgnoredAny>>,
+    pub(super) route_reflector_client: Option<Spanned<IgnoredAny>>,
+    pub(super) allowas_in: Option<Spanned<IgnoredAny>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Bd {
+    pub(super) name: Text,
+    pub(super) vni: Number,
+    #[serde(default)]
+    pub(super) ports: Vec<Spanned<Port>>,
+    pub(super) rd: Option<Text>,
+    pub(super) rt_import: Option<Spanned<OneOrMany>>,
+    pub(super) rt_export: Option<Spanned<OneOrMany>>,
+    pub(super) suppress: Option<bool>,
+    pub(super) flood: Option<FloodPolicy>,
+    pub(super) learning: Option<bool>,
+    pub(super) ageing: Option<Number>,
+    pub(super) max_macs_per_port: Option<Number>,
+}
+
+/// `"name"` or `{ name = "name", vlan = 10 }`.
+pub(super) struct Port {
+    pub(super) name: String,
+    pub(super) vlan: Option<Number>,
+}
+
+/// A string, or a list of strings.
+pub(super) enum OneOrMany {
+    One(String),
+    Many(Vec<Text>),
+}
+
+/// A whole number. `i64` itself would call itself "i64" in messages.
+pub(super) struct Integer(pub(super) i64);
+
+/// For keys that take a number or a word.
+pub(super) enum Scalar {
+    Number(i64),
+    Word(String),
+    Flag(bool),
+}
+
+impl<'de> Deserialize<'de> for Integer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl de::Visitor<'_> for Visitor {
+            type Value = Integer;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an integer")
+            }
+
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Integer, E> {
+                Ok(Integer(value))
+            }
+        }
+
+        deserializer.deserialize_i64(Visitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl de::Visitor<'_> for Visitor {
+            type Value = Scalar;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number or a word")
+            }
+
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Scalar, E> {
+                Ok(Scalar::Number(value))
+            }
+
+            fn visit_bool<E: de::Error>(self, value: bool) -> Result<Scalar, E> {
+                Ok(Scalar::Flag(value))
+            }
+
+            fn visit_str<E: de::Error>(self, value: &str) -> Result<Scalar, E> {
+                Ok(Scalar::Word(value.to_owned()))
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for OneOrMany {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = OneOrMany;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or a list of strings")
+            }
+
+            fn visit_str<E: de::Error>(self, value: &str) -> Result<OneOrMany, E> {
+                Ok(OneOrMany::One(value.to_owned()))
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<OneOrMany, A::Error> {
+                let mut many = Vec::new();
+                while let Some(element) = seq.next_element()? {
+                    many.push(element);
+                }
+                Ok(OneOrMany::Many(many))
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for Port {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Table {
+            name: String,
+            vlan: Option<Number>,
+        }
+
+        struct Visitor;
+
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Port;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a device name or { name = \"…\", vlan = N }")
+            }
+
+            fn visit_str<E: de::Error>(self, value: &str) -> Result<Port, E> {
+                Ok(Port {
+                    name: value.to_owned(),
+                    vlan: None,
+                })
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Port, A::Error> {
+                let Table { name, vlan } = Table::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(Port { name, vlan })
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl fmt::Display for Scalar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Word(word) => write!(f, "{word:?}"),
+            Self::Flag(flag) => flag.fmt(f),
+        }
+    }
+}

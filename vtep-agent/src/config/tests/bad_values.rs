@@ -1,0 +1,346 @@
+use super::{MINIMAL, parse};
+
+/// `MINIMAL` with one text replaced, and what is said about it.
+#[test]
+fn bad_values() {
+    let cases: &[(&str, &str, &str)] = &[
+        // Shape.
+        (
+            "asn = 65000\n[[bgp",
+            "asn = 65000\nasm = 1\n[[bgp",
+            "6:1: unknown key `asm`, expected one of `asn`, `listen`, `auto_rt`, `peer`, `group`",
+        ),
+        (
+            "vni = 100",
+            "vni = \"100\"",
+            "11:7: invalid type: string \"100\", expected an integer",
+        ),
+        (
+            "vni = 100",
+            "vni = 100\nlearning = \"yes\"",
+            "12:12: invalid type: string \"yes\", expected a boolean",
+        ),
+        ("vni = 100", "", "9:1: missing key `vni`"),
+        ("[bgp]\nasn = 65000", "[bgp]", "4:1: missing key `asn`"),
+        (
+            "vni = 100",
+            "vni = 100\nflood = \"some\"",
+            "12:9: unknown value `some`, expected one of `all`, `no-unknown`, `none`",
+        ),
+        ("vni = 100", "vni = 100\nvni = 101", "12:1: duplicate key"),
+        ("[bgp]", "[bgp", "4:5: unclosed table, expected `]`"),
+        (
+            "\"blue\"",
+            "\"blüe\" x",
+            "10:15: unexpected key or value, expected newline, `#`",
+        ),
+        // [vtep]
+        (
+            "\"198.18.0.1\"",
+            "\"2001:db8::1\"",
+            "3:11: address 2001:db8::1: IPv6 underlay is not supported yet, expected an IPv4 address",
+        ),
+        (
+            "\"198.18.0.1\"",
+            "\"198.18.0.256\"",
+            "3:11: address is \"198.18.0.256\", expected an IPv4 address",
+        ),
+        (
+            "\"198.18.0.1\"",
+            "\"224.0.0.1\"",
+            "3:11: address 224.0.0.1 is not a unicast address",
+        ),
+        (
+            "\"198.18.0.1\"",
+            "\"0.0.0.0\"",
+            "3:11: address 0.0.0.0 is not a unicast address",
+        ),
+        (
+            "\"198.18.0.1\"",
+            "[]",
+            "3:11: address is empty, expected at least one IPv4 address",
+        ),
+        (
+            "\"198.18.0.1\"",
+            "[\"198.18.0.1\", \"198.18.0.1\"]",
+            "3:26: address 198.18.0.1 is there twice",
+        ),
+        (
+            "\"198.18.0.1\"",
+            "[1]",
+            "3:12: invalid type: integer `1`, expected a string",
+        ),
+        (
+            "\"198.18.0.1\"",
+            "\"198.18.0.1\"\nrouter_id = \"0.0.0.0\"",
+            "4:13: router_id is \"0.0.0.0\", expected an IPv4 address that is not 0.0.0.0",
+        ),
+        (
+            "\"198.18.0.1\"",
+            "\"198.18.0.1\"\nport = 0",
+            "4:8: port is 0, expected 1 to 65535",
+        ),
+        (
+            "\"198.18.0.1\"",
+            "\"198.18.0.1\"\nport = 65536",
+            "4:8: port is 65536, expected 1 to 65535",
+        ),
+        (
+            "\"198.18.0.1\"",
+            "\"198.18.0.1\"\nmax_macs = 0",
+            "4:12: max_macs is 0, expected 1 to 16777216",
+        ),
+        (
+            "\"198.18.0.1\"",
+            "\"198.18.0.1\"\nmetrics = \"9473\"",
+            "4:11: metrics is \"9473\", expected ADDRESS:PORT such as 127.0.0.1:9473, or \"\" for off",
+        ),
+        (
+            "\"198.18.0.1\"",
+            "\"198.18.0.1\"\nmetrics = \"127.0.0.1:0\"",
+            "4:11: metrics is \"127.0.0.1:0\", expected ADDRESS:PORT such as 127.0.0.1:9473, or \"\" for off",
+        ),
+        (
+            "\"198.18.0.1\"",
+            "\"198.18.0.1\"\nxdp = \"fast\"",
+            "4:7: unknown value `fast`, expected one of `auto`, `native`, `generic`, `off`",
+        ),
+        (
+            "\"198.18.0.1\"",
+            "\"198.18.0.1\"\nsocket = \"\"",
+            "4:10: socket is \"\", expected a path",
+        ),
+        (
+            "\"198.18.0.1\"",
+            "\"198.18.0.1\"\nuplinks = [\"eth0\", \"eth0\"]",
+            "4:20: uplink eth0 is there twice",
+        ),
+        (
+            "\"198.18.0.1\"",
+            "\"198.18.0.1\"\nuplinks = [\"a-name-that-is-too-long\"]",
+            "4:12: \"a-name-that-is-too-long\" is not a valid network device name: \
+          expected 1 to 15 bytes without '/', ':' or white space",
+        ),
+        (
+            "\"198.18.0.1\"",
+            "\"198.18.0.1\"\nuplinks = [\"a\",\"b\",\"c\",\"d\",\"e\",\"f\",\"g\",\"h\",\"i\"]",
+            "4:11: 9 uplinks, expected at most 8",
+        ),
+        // [bgp]
+        (
+            "asn = 65000\n[[bgp",
+            "asn = 0\n[[bgp",
+            "5:7: asn is 0, expected 1 to 4294967294",
+        ),
+        (
+            "asn = 65000\n[[bgp",
+            "asn = -1\n[[bgp",
+            "5:7: asn is -1, expected 1 to 4294967294",
+        ),
+        (
+            "asn = 65000\n[[bgp",
+            "asn = 23456\n[[bgp",
+            "5:7: asn 23456 is reserved",
+        ),
+        (
+            "address = \"198.18.0.100\"\n",
+            "",
+            "6:1: peer without address, expected address = \"…\"",
+        ),
+        (
+            "address = \"198.18.0.100\"\n",
+            "interface = \"eth0\"\n",
+            "7:13: interface is not supported yet, remove the key",
+        ),
+        (
+            "\"198.18.0.100\"\nasn = 65000",
+            "\"198.18.0.100\"",
+            "7:11: peer 198.18.0.100 has no asn, expected a number, \"internal\" or \"external\"",
+        ),
+        (
+            "\"198.18.0.100\"\nasn = 65000",
+            "\"198.18.0.100\"\nasn = \"ibgp\"",
+            "8:7: asn is \"ibgp\", expected a number, \"internal\" or \"external\"",
+        ),
+        (
+            "\"198.18.0.100\"",
+            "\"rr1\"",
+            "7:11: address is \"rr1\", expected a unicast IP address",
+        ),
+        (
+            "\"198.18.0.100\"",
+            "\"198.18.0.1\"",
+            "7:11: address 198.18.0.1 is our own VTEP address, expected the peer's",
+        ),
+        (
+            "\"198.18.0.100\"",
+            "\"198.18.0.100\"\nhold_time = 2",
+            "8:13: hold_time is 2, expected 0 or 3 to 65535 seconds",
+        ),
+        (
+            "\"198.18.0.100\"",
+            "\"198.18.0.100\"\nport = 0",
+            "8:8: port is 0, expected 1 to 65535",
+        ),
+        (
+            "\"198.18.0.100\"",
+            "\"198.18.0.100\"\nmultihop = 256",
+            "8:12: multihop is 256, expected 1 to 255",
+        ),
+        (
+            "\"198.18.0.100\"",
+            "\"198.18.0.100\"\nmultihop = \"x\"",
+            "8:12: multihop is \"x\", expected 1 to 255 hops, true or false",
+        ),
+        (
+            "\"198.18.0.100\"",
+            "\"198.18.0.100\"\npassword = \"\"",
+            "8:12: password has 0 bytes, expected 1 to 80",
+        ),
+        (
+            "\"198.18.0.100\"",
+            "\"198.18.0.100\"\npassword = \"x\"\npassword_file = \"y\"",
+            "9:17: password and password_file exclude each other",
+        ),
+        (
+            "\"198.18.0.100\"",
+            "\"198.18.0.100\"\nlocal_address = \"::1\"",
+            "8:17: local_address ::1 and address 198.18.0.100 are of different families",
+        ),
+        (
+            "\"198.18.0.100\"",
+            "\"198.18.0.100\"\ngroup = \"rr\"",
+            "8:9: group \"rr\" is not defined, there is no [bgp.group.NAME] table",
+        ),
+        (
+            "[[bd]]",
+            "[bgp.group.rr]\naddress = \"198.18.0.9\"\n[[bd]]",
+            "10:11: bgp.group.rr has the key address, which only a peer can have",
+        ),
+        (
+            "[[bd]]",
+            "[[bgp.peer]]\naddress = \"198.18.0.100\"\nasn = 1\n[[bd]]",
+            "10:11: address 198.18.0.100 belongs to another peer already",
+        ),
+        // [[bd]]
+        (
+            "\"blue\"",
+            "\"b d\"",
+            "10:8: \"b d\" is not a valid bridge domain name: \
+          expected 1 to 63 printable ASCII characters without white space",
+        ),
+        (
+            "vni = 100",
+            "vni = 0",
+            "11:7: vni is 0, expected 1 to 16777214",
+        ),
+        (
+            "vni = 100",
+            "vni = 16777215",
+            "11:7: vni is 16777215, expected 1 to 16777214",
+        ),
+        (
+            "vni = 100",
+            "vni = 100\n[[bd]]\nname = \"red\"\nvni = 100",
+            "14:7: vni 100 belongs to bridge domain blue already",
+        ),
+        (
+            "vni = 100",
+            "vni = 100\n[[bd]]\nname = \"blue\"\nvni = 101",
+            "13:8: name blue belongs to another bridge domain already",
+        ),
+        (
+            "vni = 100",
+            "vni = 100\nrd = \"1:1\"\n[[bd]]\nname = \"red\"\nvni = 101\nrd = \"1:1\"",
+            "16:6: rd 1:1 belongs to bridge domain blue already",
+        ),
+        (
+            "vni = 100",
+            "vni = 100\nrd = \"1\"",
+            "12:6: rd \"1\": not a route distinguisher (expected IPv4:n, or AS:n such as 65000:100)",
+        ),
+        (
+            "vni = 100",
+            "vni = 100\nrt_export = [\"*:100\"]",
+            "12:14: rt_export \"*:100\": not a route target (expected AS:n such as 65000:100, or IPv4:n)",
+        ),
+        (
+            "vni = 100",
+            "vni = 100\nrt_import = []",
+            "12:13: rt_import is empty, expected \"auto\" or a list such as [\"65000:100\"]",
+        ),
+        (
+            "vni = 100",
+            "vni = 100\nports = [5]",
+            "12:10: invalid type: integer `5`, expected a device name or { name = \"…\", vlan = N }",
+        ),
+        (
+            "vni = 100",
+            "vni = 100\nports = [{ name = \"tap1\", vlan = 4095 }]",
+            "12:34: vlan is 4095, expected 1 to 4094",
+        ),
+        (
+            "vni = 100",
+            "vni = 100\nports = [{ name = \"tap1\", vlam = 1 }]",
+            "12:27: unknown key `vlam`, expected `name` or `vlan`",
+        ),
+        (
+            "vni = 100",
+            "vni = 100\nports = [\"tap[\"]",
+            "12:10: port \"tap[\" is not a valid glob: a '[' has no ']'",
+        ),
+        (
+            "vni = 100",
+            "vni = 100\nports = [\"tap1\", \"tap1\"]",
+            "12:18: port tap1 belongs to bridge domain blue already; \
+          a port in two bridge domains needs distinct vlans",
+        ),
+        (
+            "vni = 100",
+            "vni = 100\nports = [\"tap1\"]\n[[bd]]\nname = \"red\"\nvni = 101\nports = [\"tap1\"]",
+            "16:10: port tap1 belongs to bridge domain blue already; \
+          a port in two bridge domains needs distinct vlans",
+        ),
+        (
+            "vni = 100",
+            "vni = 100\nageing = -1",
+            "12:10: ageing is -1, expected 0 to 4294967295",
+        ),
+        (
+            "vni = 100",
+            "vni = 100\nmax_macs_per_port = 0",
+            "12:21: max_macs_per_port is 0, expected 1 to 4294967295",
+        ),
+    ];
+    for (from, to, expected) in cases {
+        assert!(MINIMAL.contains(from), "{from}");
+        let text = MINIMAL.replacen(from, to, 1);
+        let error = parse(&text).map(|_| ()).unwrap_err();
+        assert_eq!(error, format!("vtep.toml:{expected}"), "{to}");
+    }
+}
+
+#[test]
+fn keys_that_are_not_built_are_named() {
+    for key in [
+        "ttl_security = 1",
+        "bfd = false",
+        "graceful_restart = { time = 1 }",
+        "max_prefixes = 0",
+        "route_reflector_client = false",
+        "allowas_in = 0",
+    ] {
+        let name = key.split(' ').next().unwrap();
+        for table in [
+            "[[bgp.peer]]\naddress = \"198.18.0.7\"\nasn = 1",
+            "[bgp.group.x]",
+        ] {
+            let text = format!("{MINIMAL}{table}\n{key}\n");
+            let error = parse(&text).map(|_| ()).unwrap_err();
+            assert!(
+                error.ends_with(&format!("{name} is not supported yet, remove the key")),
+                "{error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,120 @@
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::XdpMode;
+
+/// A request as it is on the wire, beside `"version"`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Message {
+    /// Prints a table.
+    Show {
+        /// Which one.
+        what: Table,
+        /// Only this bridge domain, where the table is by bridge domain.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bd: Option<String>,
+    },
+    /// Attaches an uplink.
+    Attach {
+        /// The device, which must exist.
+        nic: String,
+        /// The configured mode by default.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        xdp: Option<XdpMode>,
+    },
+    /// Detaches an uplink.
+    Detach {
+        /// The device.
+        nic: String,
+    },
+    /// Makes a bridge domain.
+    BdAdd {
+        /// Its name.
+        name: String,
+        /// Its VNI.
+        vni: u32,
+    },
+    /// Removes a bridge domain.
+    BdDel {
+        /// Its name.
+        name: String,
+    },
+    /// Adds a port to a bridge domain, or an endpoint to a port.
+    PortAdd {
+        /// The device, which may not exist yet.
+        device: String,
+        /// The bridge domain.
+        bd: String,
+        /// VLAN on the port; untagged by default.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        vlan: Option<u16>,
+        /// Declares an endpoint.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mac: Option<String>,
+        /// The endpoint's addresses.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        ips: Vec<IpAddr>,
+        /// The endpoint never moves.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        sticky: bool,
+    },
+    /// Removes a port, or one endpoint of it.
+    PortDel {
+        /// The device.
+        device: String,
+        /// VLAN on the port; untagged by default.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        vlan: Option<u16>,
+        /// Only this endpoint.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mac: Option<String>,
+    },
+    /// Reads the configuration file again.
+    Reload {},
+}
+
+/// What `show` can print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Table {
+    /// Our AS and the peers.
+    Bgp,
+    /// Routes, received and our own.
+    Routes,
+    /// Bridge domains.
+    Bds,
+    /// VM ports.
+    Ports,
+    /// MAC addresses.
+    Macs,
+    /// IP to MAC.
+    Neighbors,
+    /// Other VTEPs.
+    Vteps,
+    /// Receivers of broadcast, unknown unicast and multicast.
+    Flood,
+    /// Packets, bytes and drops by reason.
+    Counters,
+    /// Underlay NICs.
+    Uplinks,
+}
+
+impl Table {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bgp => "bgp",
+            Self::Routes => "routes",
+            Self::Bds => "bds",
+            Self::Ports => "ports",
+            Self::Macs => "macs",
+            Self::Neighbors => "neighbors",
+            Self::Vteps => "vteps",
+            Self::Flood => "flood",
+            Self::Counters => "counters",
+            Self::Uplinks => "uplinks",
+        }
+    }
+}

@@ -1,0 +1,175 @@
+use std::{net::IpAddr, str::FromStr};
+
+use serde_json::Value;
+
+use super::{
+    VERSION,
+    message::{Message, Table},
+};
+use crate::{
+    config::{BdConfig, PortPattern},
+    core::{Command, DeclaredEndpoint},
+    types::{BdName, IfName, Mac, Vni},
+};
+
+/// A request, checked.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// Wants a table, perhaps of one bridge domain. [`Table::Bgp`], [`Table::Counters`] and
+    /// [`Table::Uplinks`] are not by bridge domain and come whole.
+    Show(Table, Option<BdName>),
+    /// Wants something changed.
+    Change(Command),
+    /// Wants the configuration file read again.
+    Reload,
+}
+
+/// The request cannot be carried out, whatever the agent's state.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidRequest {
+    /// No JSON object.
+    #[error("not a request: {0}, expected a JSON object on one line")]
+    Syntax(String),
+    /// Not our version of the protocol.
+    #[error("protocol version {0} is not supported, this agent speaks version {VERSION}")]
+    Version(String),
+    /// Not one of the commands, or not with these fields.
+    #[error("bad request: {0}")]
+    Shape(String),
+    /// A field has a value that it cannot have.
+    #[error("{0}")]
+    Value(String),
+}
+
+impl Request {
+    /// Reads one line.
+    ///
+    /// # Errors
+    ///
+    /// Names the field that is wrong.
+    pub fn parse(line: &[u8]) -> Result<Self, InvalidRequest> {
+        let mut object: serde_json::Map<String, Value> = serde_json::from_slice(line)
+            .map_err(|error| InvalidRequest::Syntax(error.to_string()))?;
+        match object.remove("version") {
+            Some(version) if version == VERSION => {}
+            Some(version) => return Err(InvalidRequest::Version(version.to_string())),
+            None => {
+                let message = format!("missing field `version`, expected {VERSION}");
+                return Err(InvalidRequest::Shape(message));
+            }
+        }
+        serde_json::from_value::<Message>(Value::Object(object))
+            .map_err(|error| InvalidRequest::Shape(error.to_string()))?
+            .try_into()
+    }
+}
+
+impl TryFrom<Message> for Request {
+    type Error = InvalidRequest;
+
+    fn try_from(message: Message) -> Result<Self, InvalidRequest> {
+        let command = match message {
+            Message::Reload {} => return Ok(Self::Reload),
+            Message::Show { what, bd } => {
+                let bd = bd.as_deref().map(value).transpose()?;
+                return Ok(Self::Show(what, bd));
+            }
+            Message::Attach { nic, xdp } => Command::Attach(value(&nic)?, xdp),
+            Message::Detach { nic } => Command::Detach(value(&nic)?),
+            Message::BdAdd { name, vni } => {
+                let vni = Vni::try_from(vni)
+                    .map_err(|error| InvalidRequest::Value(format!("vni {vni}: {error}")))?;
+                Command::AddBd(Box::new(BdConfig::new(value(&name)?, vni)))
+            }
+            Message::BdDel { name } => Command::DeleteBd(value(&name)?),
+            Message::PortAdd {
+                device,
+                bd,
+                vlan,
+                mac,
+                ips,
+                sticky,
+            } => Command::AddPort {
+                bd: value(&bd)?,
+                port: port(&device, vlan)?,
+                endpoint: endpoint(mac.as_deref(), ips, sticky)?,
+            },
+            Message::PortDel { device, vlan, mac } => {
+                check_vlan(vlan)?;
+                Command::DeletePort {
+                    device: value(&device)?,
+                    vlan,
+                    mac: mac.as_deref().map(station).transpose()?,
+                }
+            }
+        };
+        Ok(Self::Change(command))
+    }
+}
+
+fn port(device: &str, vlan: Option<u16>) -> Result<PortPattern, InvalidRequest> {
+    let name: IfName = value(device)?;
+    check_vlan(vlan)?;
+    let port = PortPattern {
+        pattern: name.into(),
+        vlan,
+    };
+    if port.is_glob() {
+        let message =
+            format!("port {device:?} is a glob, which only the configuration file can have");
+        return Err(InvalidRequest::Value(message));
+    }
+    Ok(port)
+}
+
+fn endpoint(
+    mac: Option<&str>,
+    ips: Vec<IpAddr>,
+    sticky: bool,
+) -> Result<Option<DeclaredEndpoint>, InvalidRequest> {
+    let Some(mac) = mac else {
+        return match ips.is_empty() && !sticky {
+            true => Ok(None),
+            false => Err(InvalidRequest::Value("an endpoint needs a mac".to_owned())),
+        };
+    };
+    let unusable = |ip: &&IpAddr| {
+        let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
+        ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() || broadcast
+    };
+    if let Some(ip) = ips.iter().find(unusable) {
+        let message = format!("ip {ip} is not an address that a VM can have");
+        return Err(InvalidRequest::Value(message));
+    }
+    Ok(Some(DeclaredEndpoint {
+        mac: station(mac)?,
+        ips,
+        sticky,
+    }))
+}
+
+fn station(text: &str) -> Result<Mac, InvalidRequest> {
+    let mac: Mac = text
+        .parse()
+        .map_err(|error| InvalidRequest::Value(format!("mac {text:?}: {error}")))?;
+    match mac.is_station() {
+        true => Ok(mac),
+        false => Err(InvalidRequest::Value(format!(
+            "mac {mac} is a group address or zero, expected a station's"
+        ))),
+    }
+}
+
+fn check_vlan(vlan: Option<u16>) -> Result<(), InvalidRequest> {
+    match vlan {
+        None | Some(1..=4094) => Ok(()),
+        Some(vlan) => Err(InvalidRequest::Value(format!(
+            "vlan is {vlan}, expected 1 to 4094"
+        ))),
+    }
+}
+
+fn value<T: FromStr<Err: ToString>>(text: &str) -> Result<T, InvalidRequest> {
+    text.parse()
+        .map_err(|error: T::Err| InvalidRequest::Value(error.to_string()))
+}

@@ -1,0 +1,500 @@
+//! Requests of operators and orchestrators: each is carried out as a whole or refused with the
+//! reason. What exists already as requested is done; what exists otherwise is an error.
+
+use std::{fmt, net::IpAddr, time::Instant};
+
+use vtep_common::abi::MAX_UPLINKS;
+
+use super::{Command, Core, DeclaredEndpoint, Output, SavedBd, SavedEndpoint, SavedPort};
+use crate::{
+    config::{BdConfig, Config, PortPattern, XdpMode},
+    evpn::is_host_address,
+    types::{BdName, IfName, InvalidName, Mac, Vni},
+};
+
+/// Why a command was refused; nothing has changed then.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// No such bridge domain.
+    #[error("no bridge domain {0}; make it with: vtep-agent bd add {0} --vni N")]
+    UnknownBd(BdName),
+    /// Commands don't change what the file owns.
+    #[error("bridge domain {0} belongs to the configuration file; change it there and reload")]
+    BdInFile(BdName),
+    /// Another VNI.
+    #[error(
+        "bridge domain {name} has VNI {have}, not {want}; remove it first: vtep-agent bd del {name}"
+    )]
+    OtherVni {
+        /// The bridge domain.
+        name: BdName,
+        /// What it has.
+        have: Vni,
+        /// What was requested.
+        want: Vni,
+    },
+    /// The VNI is another one's.
+    #[error("VNI {vni} belongs to bridge domain {owner}; choose another VNI for {name}")]
+    VniTaken {
+        /// The VNI.
+        vni: Vni,
+        /// Who has it.
+        owner: BdName,
+        /// Who wants it.
+        name: BdName,
+    },
+    /// Same name and VNI, other settings.
+    #[error("bridge domain {0} exists with other settings; remove it first: vtep-agent bd del {0}")]
+    OtherSettings(BdName),
+    /// Not a device name.
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+    /// The port is another bridge domain's.
+    #[error("port {port} belongs to bridge domain {owner}, not {want}; remove it there first")]
+    PortTaken {
+        /// Device and VLAN.
+        port: PortName,
+        /// Who has it.
+        owner: BdName,
+        /// Who wants it.
+        want: BdName,
+    },
+    /// Commands don't change what the file owns.
+    #[error("port {port} belongs to bridge domain {bd}'s configuration; change it there")]
+    PortInConfig {
+        /// Device and VLAN.
+        port: PortName,
+        /// Whose it is.
+        bd: BdName,
+    },
+    /// A device is one or the other.
+    #[error("{0} is an uplink and cannot be a port; detach it first: vtep-agent detach {0}")]
+    IsUplink(IfName),
+    /// A device is one or the other.
+    #[error(
+        "{device} is a port of bridge domain {bd} and cannot be an uplink; remove it there first"
+    )]
+    IsPort {
+        /// The device.
+        device: IfName,
+        /// Whose port it is.
+        bd: BdName,
+    },
+    /// A group address or zero.
+    #[error("{0} cannot be an endpoint's MAC; give a unicast address")]
+    NotStation(Mac),
+    /// Multicast, loopback, unspecified.
+    #[error("{0} cannot be an endpoint's address; give a unicast address")]
+    NotHost(IpAddr),
+    /// Declared with other values.
+    #[error(
+        "endpoint {mac} is declared with {have}, not {want}; remove it first: vtep-agent port del {port} --mac {mac}"
+    )]
+    OtherEndpoint {
+        /// The endpoint.
+        mac: Mac,
+        /// Its port.
+        port: PortName,
+        /// As declared.
+        have: String,
+        /// As requested.
+        want: String,
+    },
+    /// Declared on another port.
+    #[error(
+        "endpoint {mac} is declared on port {have}, not {want}; remove it there first: vtep-agent port del {have} --mac {mac}"
+    )]
+    EndpointElsewhere {
+        /// The endpoint.
+        mac: Mac,
+        /// Where it is.
+        have: PortName,
+        /// Where it was requested.
+        want: PortName,
+    },
+    /// The address is another endpoint's.
+    #[error("address {ip} is declared for endpoint {owner}, not {mac}; remove that one first")]
+    AddressTaken {
+        /// The address.
+        ip: IpAddr,
+        /// Who has it.
+        owner: Mac,
+        /// Who wants it.
+        mac: Mac,
+    },
+    /// `attach` of what isn't there.
+    #[error("no network device {0}; see: ip link")]
+    NoDevice(IfName),
+    /// The table is full.
+    #[error("there are {MAX_UPLINKS} uplinks already; detach one first")]
+    TooManyUplinks,
+    /// Attached otherwise.
+    #[error(
+        "{name} is attached with --xdp {have}, not {want}; detach it first: vtep-agent detach {name}"
+    )]
+    OtherMode {
+        /// The uplink.
+        name: IfName,
+        /// How it is attached.
+        have: XdpModeName,
+        /// How it was requested.
+        want: XdpModeName,
+    },
+    /// Commands don't change what the file owns.
+    #[error("uplink {0} belongs to the configuration file; remove it there and reload")]
+    UplinkInFile(IfName),
+    /// `reload` cannot change this.
+    #[error("{0} cannot change while the agent runs; nothing was applied, restart the agent")]
+    NeedsRestart(&'static str),
+}
+
+/// A port in messages, in the form of the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortName {
+    /// The device.
+    pub device: IfName,
+    /// VLAN on it.
+    pub vlan: Option<u16>,
+}
+
+/// A mode in messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct XdpModeName(pub XdpMode);
+
+impl fmt::Display for PortName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.vlan {
+            Some(vlan) => write!(f, "{} --vlan {vlan}", self.device),
+            None => self.device.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for XdpModeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            XdpMode::Auto => "auto",
+            XdpMode::Native => "native",
+            XdpMode::Generic => "generic",
+            XdpMode::Off => "off",
+        })
+    }
+}
+
+impl Core {
+    /// Carries out a command.
+    ///
+    /// # Errors
+    ///
+    /// The reason, when it is refused; then nothing has changed.
+    pub fn command(&mut self, command: Command, now: Instant) -> Result<Vec<Output>, CommandError> {
+        match command {
+            Command::Reload(config) => self.reload(*config, now)?,
+            Command::Attach(name, mode) => self.attach(name, mode, now)?,
+            Command::Detach(name) => self.detach(&name, now)?,
+            Command::AddBd(config) => self.add_bd(&config, now)?,
+            Command::DeleteBd(name) => self.remove_bd(&name, now)?,
+            Command::AddPort { bd, port, endpoint } => {
+                self.add_port_command(bd, &port, endpoint, now)?;
+            }
+            Command::DeletePort { device, vlan, mac } => {
+                let port = PortName { device, vlan };
+                match mac {
+                    Some(mac) => self.remove_endpoint(&port, mac, now),
+                    None => self.remove_port_command(&port, now)?,
+                }
+            }
+        }
+        Ok(self.finish(now))
+    }
+
+    /// Applies the difference between the configuration in force and a new one.
+    fn reload(&mut self, config: Config, now: Instant) -> Result<(), CommandError> {
+        let (old, new) = (&self.config.vtep, &config.vtep);
+        let fixed = [
+            ("vtep.address", old.addresses == new.addresses),
+            ("vtep.router_id", old.router_id == new.router_id),
+            ("bgp.asn", self.config.bgp.asn == config.bgp.asn),
+            ("bgp.listen", self.config.bgp.listen == config.bgp.listen),
+            ("vtep.pin_dir", old.pin_dir == new.pin_dir),
+            ("vtep.state_dir", old.state_dir == new.state_dir),
+            ("vtep.socket", old.socket == new.socket),
+            ("vtep.metrics", old.metrics == new.metrics),
+            ("vtep.max_macs", old.max_macs == new.max_macs),
+        ];
+        if let Some((name, _)) = fixed.into_iter().find(|(_, same)| !same) {
+            return Err(CommandError::NeedsRestart(name));
+        }
+        let check = config.vtep.source_check;
+        if check != self.config.vtep.source_check {
+            self.nexthops.set_source_check(check, &mut self.intent);
+        }
+        self.config = config;
+        self.sync_peers(now);
+        self.sync_uplinks();
+        self.sync_bds(now);
+        Ok(())
+    }
+
+    fn attach(
+        &mut self,
+        name: IfName,
+        mode: Option<XdpMode>,
+        now: Instant,
+    ) -> Result<(), CommandError> {
+        let Some(ifindex) = self.ports.link_named(&name).map(|link| link.ifindex) else {
+            return Err(CommandError::NoDevice(name));
+        };
+        if let Some(have) = self.uplinks.mode(&name) {
+            return match mode.filter(|want| *want != have) {
+                None => Ok(()),
+                Some(want) => Err(CommandError::OtherMode {
+                    name,
+                    have: XdpModeName(have),
+                    want: XdpModeName(want),
+                }),
+            };
+        }
+        if let Some(claim) = self.ports.exact_claim(&name) {
+            let bd = claim.bd.clone();
+            return Err(CommandError::IsPort { device: name, bd });
+        }
+        if self.uplinks.len() >= MAX_UPLINKS {
+            return Err(CommandError::TooManyUplinks);
+        }
+        self.state.uplinks.insert(name, mode);
+        self.state_dirty = true;
+        self.sync_uplinks();
+        // A glob may have taken it as a port.
+        self.sync_device(ifindex, now);
+        Ok(())
+    }
+
+    fn detach(&mut self, name: &IfName, now: Instant) -> Result<(), CommandError> {
+        if self.config.vtep.uplinks.contains(name) {
+            return Err(CommandError::UplinkInFile(name.clone()));
+        }
+        if self.state.uplinks.remove(name).is_some() {
+            self.state_dirty = true;
+            self.sync_uplinks();
+            if let Some(ifindex) = self.ports.link_named(name).map(|link| link.ifindex) {
+                self.sync_device(ifindex, now);
+            }
+        }
+        Ok(())
+    }
+
+    fn add_bd(&mut self, config: &BdConfig, now: Instant) -> Result<(), CommandError> {
+        let name = &config.name;
+        let existing = self.names.get(name).and_then(|id| self.bds.get(id));
+        if let Some(existing) = existing {
+            if existing.config.vni != config.vni {
+                return Err(CommandError::OtherVni {
+                    name: name.clone(),
+                    have: existing.config.vni,
+                    want: config.vni,
+                });
+            }
+            // The command line gives name and VNI only: of the file's, that is all there is to compare.
+            if self.is_bd_of_file(name) || existing.config == *config {
+                return Ok(());
+            }
+            return Err(CommandError::OtherSettings(name.clone()));
+        }
+        if let Some(owner) = self.bds.values().find(|bd| bd.config.vni == config.vni) {
+            return Err(CommandError::VniTaken {
+                vni: config.vni,
+                owner: owner.config.name.clone(),
+                name: name.clone(),
+            });
+        }
+        self.state.bds.insert(name.clone(), SavedBd::new(config));
+        self.state_dirty = true;
+        self.sync_bds(now);
+        Ok(())
+    }
+
+    fn remove_bd(&mut self, name: &BdName, now: Instant) -> Result<(), CommandError> {
+        if self.is_bd_of_file(name) {
+            return Err(CommandError::BdInFile(name.clone()));
+        }
+        if self.state.bds.remove(name).is_some() {
+            self.state_dirty = true;
+            self.sync_bds(now);
+            // After the ports: these know their endpoints from the state.
+            self.state.ports.retain(|port| port.bd != *name);
+            self.state.endpoints.retain(|endpoint| endpoint.bd != *name);
+        }
+        Ok(())
+    }
+
+    fn add_port_command(
+        &mut self,
+        bd: BdName,
+        port: &PortPattern,
+        endpoint: Option<DeclaredEndpoint>,
+        now: Instant,
+    ) -> Result<(), CommandError> {
+        let device: IfName = port.pattern.parse()?;
+        let port = PortName {
+            device,
+            vlan: port.vlan,
+        };
+        if !self.names.contains_key(&bd) {
+            return Err(CommandError::UnknownBd(bd));
+        }
+        if self.uplinks.contains(&port.device) {
+            return Err(CommandError::IsUplink(port.device));
+        }
+        let (claims, _) = self.ports.claims(&port.device);
+        let owner = claims.get(&port.vlan.unwrap_or(0)).map(|claim| &claim.bd);
+        if let Some(owner) = owner.filter(|owner| **owner != bd) {
+            return Err(CommandError::PortTaken {
+                owner: owner.clone(),
+                port,
+                want: bd,
+            });
+        }
+        let exists = owner.is_some();
+        let new_endpoint = match endpoint {
+            Some(endpoint) => self.check_endpoint(&bd, &port, endpoint)?,
+            None => None,
+        };
+        if !exists {
+            self.state.ports.push(SavedPort {
+                device: port.device.clone(),
+                vlan: port.vlan,
+                bd,
+            });
+            self.state_dirty = true;
+            self.sync_claims();
+        }
+        if let Some(ifindex) = self.ports.link_named(&port.device).map(|link| link.ifindex) {
+            self.sync_device(ifindex, now);
+        }
+        if let Some(endpoint) = new_endpoint {
+            if let Some(port) = self.ports.find(&port.device, port.vlan).cloned() {
+                self.declare(&port, &endpoint, now);
+            }
+            self.state.endpoints.push(endpoint);
+            self.state_dirty = true;
+        }
+        Ok(())
+    }
+
+    /// What has to be saved for a new endpoint; `None` when it is declared already.
+    fn check_endpoint(
+        &self,
+        bd: &BdName,
+        port: &PortName,
+        endpoint: DeclaredEndpoint,
+    ) -> Result<Option<SavedEndpoint>, CommandError> {
+        let mac = endpoint.mac;
+        if !mac.is_station() {
+            return Err(CommandError::NotStation(mac));
+        }
+        if let Some(ip) = endpoint.ips.iter().find(|ip| !is_host_address(**ip)) {
+            return Err(CommandError::NotHost(*ip));
+        }
+        let mut ips = endpoint.ips;
+        ips.sort_unstable();
+        ips.dedup();
+        let want = SavedEndpoint {
+            device: port.device.clone(),
+            vlan: port.vlan,
+            bd: bd.clone(),
+            mac,
+            ips,
+            sticky: endpoint.sticky,
+        };
+        for have in self.state.endpoints.iter().filter(|e| e.bd == *bd) {
+            if have.mac != mac {
+                if let Some(ip) = want.ips.iter().find(|ip| have.ips.contains(ip)) {
+                    return Err(CommandError::AddressTaken {
+                        ip: *ip,
+                        owner: have.mac,
+                        mac,
+                    });
+                }
+                continue;
+            }
+            if have == &want {
+                return Ok(None);
+            }
+            let there = PortName {
+                device: have.device.clone(),
+                vlan: have.vlan,
+            };
+            if there != *port {
+                return Err(CommandError::EndpointElsewhere {
+                    mac,
+                    have: there,
+                    want: port.clone(),
+                });
+            }
+            return Err(CommandError::OtherEndpoint {
+                mac,
+                port: there,
+                have: values(have),
+                want: values(&want),
+            });
+        }
+        Ok(Some(want))
+    }
+
+    fn remove_endpoint(&mut self, port: &PortName, mac: Mac, now: Instant) {
+        let is = |e: &SavedEndpoint| e.mac == mac && e.device == port.device && e.vlan == port.vlan;
+        let bds: Vec<_> = self
+            .state
+            .endpoints
+            .iter()
+            .filter(|endpoint| is(endpoint))
+            .filter_map(|endpoint| self.names.get(&endpoint.bd).copied())
+            .collect();
+        for bd in bds {
+            if let Some(bd) = self.bd_mut(bd) {
+                bd.undeclare(mac, now);
+            }
+        }
+        let before = self.state.endpoints.len();
+        self.state.endpoints.retain(|endpoint| !is(endpoint));
+        self.state_dirty |= self.state.endpoints.len() != before;
+    }
+
+    fn remove_port_command(&mut self, port: &PortName, now: Instant) -> Result<(), CommandError> {
+        let is = |saved: &SavedPort| saved.device == port.device && saved.vlan == port.vlan;
+        if !self.state.ports.iter().any(is) {
+            let (claims, _) = self.ports.claims(&port.device);
+            return match claims.get(&port.vlan.unwrap_or(0)) {
+                Some(claim) => Err(CommandError::PortInConfig {
+                    port: port.clone(),
+                    bd: claim.bd.clone(),
+                }),
+                None => Ok(()),
+            };
+        }
+        self.state.ports.retain(|saved| !is(saved));
+        self.sync_claims();
+        if let Some(ifindex) = self.ports.link_named(&port.device).map(|link| link.ifindex) {
+            self.sync_device(ifindex, now);
+        }
+        // After the port, which knows its endpoints from the state.
+        self.state
+            .endpoints
+            .retain(|e| (&e.device, e.vlan) != (&port.device, port.vlan));
+        self.state_dirty = true;
+        Ok(())
+    }
+}
+
+/// Addresses and stickiness of an endpoint, in the form of the command line.
+fn values(endpoint: &SavedEndpoint) -> String {
+    let mut text: Vec<_> = endpoint.ips.iter().map(|ip| format!("--ip {ip}")).collect();
+    if endpoint.sticky {
+        text.push("--sticky".to_owned());
+    }
+    if text.is_empty() {
+        text.push("no addresses".to_owned());
+    }
+    text.join(" ")
+}

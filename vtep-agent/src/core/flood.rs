@@ -1,0 +1,252 @@
+//! Flood lists in the datapath's one table of members.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    time::Instant,
+};
+
+use vtep_common::abi::{BdRef, FloodMember, FloodSpan, MAX_FLOOD_MEMBERS};
+
+use super::index::QUARANTINE;
+use crate::intent::Intent;
+
+/// All flood lists. A list that changes is written to a free part of the table and the bridge domain
+/// switched to it; only members that join at the end are added in place.
+#[derive(Debug)]
+pub(super) struct FloodLists {
+    /// Free parts, offset to length, never adjacent to each other.
+    free: BTreeMap<u32, u32>,
+    lists: HashMap<BdRef, FloodList>,
+    /// Parts that are out of use and may still be read.
+    retired: VecDeque<(Instant, u32, u32)>,
+}
+
+#[derive(Debug)]
+struct FloodList {
+    offset: u32,
+    capacity: u32,
+    ports: usize,
+    members: Vec<FloodMember>,
+}
+
+/// The table has no free part of the size needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the flood table ({MAX_FLOOD_MEMBERS} members) has no room for a list of {0}")]
+pub(super) struct FloodFull(usize);
+
+impl FloodLists {
+    pub(super) fn new() -> Self {
+        Self {
+            free: BTreeMap::from([(0, MAX_FLOOD_MEMBERS)]),
+            lists: HashMap::new(),
+            retired: VecDeque::new(),
+        }
+    }
+
+    /// Makes the list of `bd` these port slots and these (VTEP index, VNI), and answers where it lies.
+    /// The order of VTEPs stays as it was, new ones last.
+    ///
+    /// # Errors
+    ///
+    /// When there is no room; the old list stays.
+    pub(super) fn set(
+        &mut self,
+        bd: BdRef,
+        ports: &[u32],
+        vteps: &[(u32, u32)],
+        intent: &mut Intent,
+        now: Instant,
+    ) -> Result<FloodSpan, FloodFull> {
+        let member = |target: u32, vni: u32| FloodMember {
+            target,
+            vni,
+            bd,
+            reserved: 0,
+        };
+        let key = bd;
+        let old = self.lists.get(&key);
+        let old_vteps = old.map_or(&[][..], |list| &list.members[list.ports..]);
+        let mut missing: BTreeSet<_> = vteps.iter().copied().collect();
+        let mut members: Vec<_> = ports.iter().map(|slot| member(*slot, 0)).collect();
+        members.extend(
+            old_vteps
+                .iter()
+                .filter(|old| missing.remove(&(old.target, old.vni))),
+        );
+        members.extend(missing.into_iter().map(|(index, vni)| member(index, vni)));
+
+        if let Some(old) = self.lists.get_mut(&key)
+            && old.ports == ports.len()
+            && members.len() <= old.capacity as usize
+            && members.starts_with(&old.members)
+        {
+            for (index, member) in (old.offset..).zip(&members).skip(old.members.len()) {
+                intent.flood.set(index, *member);
+            }
+            old.members = members;
+            return Ok(old.span());
+        }
+        let list = if members.is_empty() {
+            None
+        } else {
+            let capacity = members.len().next_power_of_two();
+            let capacity = u32::try_from(capacity).map_err(|_| FloodFull(members.len()))?;
+            let offset = self.allocate(capacity).ok_or(FloodFull(members.len()))?;
+            for (index, member) in (offset..).zip(&members) {
+                intent.flood.set(index, *member);
+            }
+            Some(FloodList {
+                offset,
+                capacity,
+                ports: ports.len(),
+                members,
+            })
+        };
+        self.remove(bd, now);
+        let span = list.as_ref().map(FloodList::span).unwrap_or_default();
+        if let Some(list) = list {
+            self.lists.insert(key, list);
+        }
+        Ok(span)
+    }
+
+    /// Takes the list of `bd` out of use.
+    pub(super) fn remove(&mut self, bd: BdRef, now: Instant) {
+        if let Some(list) = self.lists.remove(&bd) {
+            self.retired.push_back((now, list.offset, list.capacity));
+        }
+    }
+
+    /// Frees parts that nobody can be reading any more.
+    pub(super) fn expire(&mut self, intent: &mut Intent, now: Instant) {
+        while let Some((retired, offset, length)) = self.retired.front().copied()
+            && retired + QUARANTINE <= now
+        {
+            self.retired.pop_front();
+            for index in offset..offset + length {
+                intent.flood.remove(index);
+            }
+            self.release(offset, length);
+        }
+    }
+
+    /// When [`FloodLists::expire`] has something to do.
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
+        self.retired
+            .front()
+            .map(|(retired, ..)| *retired + QUARANTINE)
+    }
+
+    fn allocate(&mut self, length: u32) -> Option<u32> {
+        let (offset, free) = self
+            .free
+            .iter()
+            .find(|(_, free)| **free >= length)
+            .map(|(offset, free)| (*offset, *free))?;
+        self.free.remove(&offset);
+        if free > length {
+            self.free.insert(offset + length, free - length);
+        }
+        Some(offset)
+    }
+
+    fn release(&mut self, mut offset: u32, mut length: u32) {
+        if let Some((before, free)) = self.free.range(..offset).next_back()
+            && before + free == offset
+        {
+            offset = *before;
+            length += free;
+        }
+        if let Some(free) = self.free.remove(&(offset + length)) {
+            length += free;
+        }
+        // A part that grew downwards replaces the one that it begins with.
+        self.free.insert(offset, length);
+    }
+}
+
+impl FloodList {
+    fn span(&self) -> FloodSpan {
+        let vteps = self.members.len() - self.ports;
+        FloodSpan {
+            offset: self.offset,
+            ports: u16::try_from(self.ports).unwrap_or(u16::MAX),
+            vteps: u16::try_from(vteps).unwrap_or(u16::MAX),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vtep_common::abi::BdId;
+
+    use super::*;
+
+    const BD: BdRef = BdRef {
+        bd: BdId(1),
+        generation: 1,
+    };
+
+    fn read(intent: &Intent, span: FloodSpan) -> Vec<(u32, u32)> {
+        (span.offset..span.offset + u32::from(span.ports) + u32::from(span.vteps))
+            .map(|index| intent.flood.get(index).copied().unwrap())
+            .map(|member| (member.target, member.vni))
+            .collect()
+    }
+
+    #[test]
+    fn a_list_in_use_is_never_overwritten() {
+        let now = Instant::now();
+        let mut intent = Intent::default();
+        let mut lists = FloodLists::new();
+        let vteps: Vec<_> = (1..=3).map(|index| (index, 100)).collect();
+        let first = lists.set(BD, &[7], &vteps, &mut intent, now).unwrap();
+        assert_eq!(read(&intent, first), [(7, 0), (1, 100), (2, 100), (3, 100)]);
+        let second = lists.set(BD, &[7], &vteps[1..], &mut intent, now).unwrap();
+        assert_ne!(first.offset, second.offset);
+        assert_eq!(read(&intent, first), [(7, 0), (1, 100), (2, 100), (3, 100)]);
+        assert_eq!(read(&intent, second), [(7, 0), (2, 100), (3, 100)]);
+        // One that joins fits behind the others.
+        let third = lists.set(BD, &[7], &vteps, &mut intent, now).unwrap();
+        assert_eq!(third.offset, second.offset);
+        assert_eq!(read(&intent, third), [(7, 0), (2, 100), (3, 100), (1, 100)]);
+        lists.expire(&mut intent, now + QUARANTINE);
+        assert_eq!(intent.flood.len(), 4);
+    }
+
+    #[test]
+    fn parts_are_joined_again() {
+        let now = Instant::now();
+        let mut intent = Intent::default();
+        let mut lists = FloodLists::new();
+        let vteps: Vec<_> = (1..=1000).map(|index| (index, 100)).collect();
+        for generation in 1..=50 {
+            let bd = BdRef {
+                bd: BdId(1),
+                generation,
+            };
+            lists
+                .set(bd, &[generation.into()], &vteps, &mut intent, now)
+                .unwrap();
+        }
+        for generation in [3, 1, 2].into_iter().chain(4..=50) {
+            let bd = BdRef {
+                bd: BdId(1),
+                generation,
+            };
+            lists.remove(bd, now);
+        }
+        lists.expire(&mut intent, now + QUARANTINE);
+        assert!(intent.flood.is_empty());
+        assert_eq!(lists.free, BTreeMap::from([(0, MAX_FLOOD_MEMBERS)]));
+    }
+
+    #[test]
+    fn full() {
+        let now = Instant::now();
+        let mut intent = Intent::default();
+        let mut lists = FloodLists::new();
+        let vteps: Vec<_> = (0..MAX_FLOOD_MEMBERS + 1).map(|index| (index, 1)).collect();
+        assert!(lists.set(BD, &[], &vteps, &mut intent, now).is_err());
+    }
+}

@@ -1,0 +1,248 @@
+//! Sessions and their routes: from adj-rib-in into bridge domains.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+    time::Instant,
+};
+
+use vtep_common::abi::BdId;
+
+use super::{Core, Output, nexthops::GroupKey};
+use crate::{
+    bgp::{
+        peer::PeerEvent,
+        rib::{Best, Change},
+        wire::RouteKey,
+    },
+    config::PeerConfig,
+    evpn::{Imported, TargetIndex, import, route_type},
+    types::{ImportTarget, PeerId},
+};
+
+/// Configured peers and their ids, which stay with the address.
+#[derive(Debug, Default)]
+pub(super) struct PeerIds {
+    ids: BTreeMap<IpAddr, PeerId>,
+    configured: Vec<(PeerId, PeerConfig)>,
+    next: u32,
+}
+
+/// How many routes a peer sent and was sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerRoutes {
+    /// Routes in its adj-rib-in,
+    pub received: u64,
+    /// by route type.
+    pub received_by_type: BTreeMap<u8, u64>,
+    /// Those that some bridge domain imports.
+    pub accepted: u64,
+    /// Routes in its adj-rib-out.
+    pub sent: u64,
+}
+
+impl PeerIds {
+    /// Configured peers.
+    pub(super) fn configured(&self) -> &[(PeerId, PeerConfig)] {
+        &self.configured
+    }
+}
+
+impl Core {
+    /// Announces the configured peers to the daemon, if they changed.
+    pub(super) fn sync_peers(&mut self, now: Instant) {
+        let mut configured = Vec::new();
+        for peer in &self.config.bgp.peers {
+            let id = *self.peers.ids.entry(peer.address).or_insert_with(|| {
+                let id = PeerId(self.peers.next);
+                self.peers.next += 1;
+                id
+            });
+            configured.push((id, peer.clone()));
+        }
+        if configured != self.peers.configured {
+            let old = std::mem::replace(&mut self.peers.configured, configured.clone());
+            for (id, _) in old {
+                if !configured.iter().any(|(other, _)| *other == id) {
+                    self.peer_event(id, PeerEvent::Down, now);
+                }
+            }
+            self.outputs.push(Output::Peers(configured));
+        }
+    }
+
+    pub(super) fn peer_event(&mut self, peer: PeerId, event: PeerEvent, now: Instant) {
+        let changes = match event {
+            PeerEvent::Up(session) => {
+                self.adj_out.up(peer, &session);
+                self.adj_in.up(peer, session)
+            }
+            PeerEvent::Down => {
+                self.adj_out.down(peer);
+                self.adj_in.down(peer)
+            }
+            PeerEvent::Update(update) => self.adj_in.update(peer, *update, now),
+            PeerEvent::Refresh => {
+                self.adj_out.refresh(peer);
+                Vec::new()
+            }
+        };
+        for change in changes {
+            self.change(change, now);
+        }
+    }
+
+    /// Route counts of a peer.
+    pub fn peer_routes(&self, peer: PeerId) -> PeerRoutes {
+        let mut routes = PeerRoutes {
+            sent: self.adj_out.sent(peer) as u64,
+            ..PeerRoutes::default()
+        };
+        for path in self.adj_in.received(peer) {
+            routes.received += 1;
+            *routes
+                .received_by_type
+                .entry(route_type(&path.route))
+                .or_default() += 1;
+            let accepted =
+                path.rejected.is_none() && !self.targets.matching(&path.attributes).is_empty();
+            routes.accepted += u64::from(accepted);
+        }
+        routes
+    }
+
+    /// Sets what bridge domains import (`None`: nothing any more) and applies the difference to all
+    /// routes in one pass.
+    pub(super) fn set_targets(
+        &mut self,
+        targets: Vec<(BdId, Option<Vec<ImportTarget>>)>,
+        now: Instant,
+    ) {
+        let mut touched = BTreeSet::new();
+        let mut before = TargetIndex::default();
+        for (bd, targets) in targets {
+            touched.insert(bd);
+            before.set(bd, self.targets.get(bd));
+            match targets {
+                Some(targets) => self.targets.set(bd, &targets),
+                None => self.targets.remove(bd),
+            }
+        }
+        let mut differences = Vec::new();
+        for (key, best) in self.adj_in.best() {
+            let was = before.matching(&best.attributes);
+            let is = self.targets.matching(&best.attributes);
+            let leave: Vec<_> = was.iter().filter(|bd| !is.contains(bd)).copied().collect();
+            let join: Vec<_> = is
+                .iter()
+                .filter(|bd| touched.contains(bd) && !was.contains(bd))
+                .copied()
+                .collect();
+            if !leave.is_empty() || !join.is_empty() {
+                differences.push((key.clone(), best, leave, join));
+            }
+        }
+        for (key, best, leave, join) in differences {
+            for bd in leave {
+                self.apply(bd, &key, Some(&best), None, now);
+            }
+            for bd in join {
+                self.apply(bd, &key, None, Some(&best), now);
+            }
+        }
+    }
+
+    fn change(&mut self, change: Change, now: Instant) {
+        let matching = |best: &Option<Best>| match best {
+            Some(best) => self.targets.matching(&best.attributes),
+            None => Vec::new(),
+        };
+        let was = matching(&change.before);
+        let is = matching(&change.after);
+        for bd in &is {
+            let before = change.before.as_ref().filter(|_| was.contains(bd));
+            self.apply(*bd, &change.key, before, change.after.as_ref(), now);
+        }
+        for bd in was.into_iter().filter(|bd| !is.contains(bd)) {
+            self.apply(bd, &change.key, change.before.as_ref(), None, now);
+        }
+    }
+
+    /// One route, in one bridge domain, becomes another one.
+    fn apply(
+        &mut self,
+        bd: BdId,
+        key: &RouteKey,
+        before: Option<&Best>,
+        after: Option<&Best>,
+        now: Instant,
+    ) {
+        let Some(domain) = self.bds.get(&bd) else {
+            return;
+        };
+        let (id, vni) = (domain.id, domain.config.vni);
+        let before = before.and_then(|best| import(best, vni).ok());
+        let after = after.and_then(|best| match import(best, vni) {
+            Ok(imported) => Some(imported),
+            Err(reason) => {
+                tracing::debug!(bd = %domain.config.name, ?key, %reason, "route not used");
+                None
+            }
+        });
+        // Acquire first: what both need is never free in between.
+        if let Some((next_hop, group)) = after.as_ref().map(|after| needs(bd, after)) {
+            self.nexthops.acquire(
+                bd,
+                next_hop,
+                self.config.vtep.source_check,
+                &mut self.intent,
+                &mut self.outputs,
+                now,
+            );
+            if let Some(group) = group {
+                self.nexthops
+                    .acquire_group(id, group, &mut self.intent, now);
+            }
+        }
+        if let Some((next_hop, group)) = before.as_ref().map(|before| needs(bd, before)) {
+            self.nexthops.release(
+                bd,
+                next_hop,
+                self.config.vtep.source_check,
+                &mut self.intent,
+            );
+            if let Some(group) = group {
+                self.nexthops.release_group(group);
+            }
+        }
+        let Some(domain) = self.bd_mut(bd) else {
+            return;
+        };
+        match (before, after) {
+            (_, Some(Imported::Mac(mac, id, remote))) => {
+                domain.set_remote(mac, id, Some(remote), now);
+            }
+            (Some(Imported::Mac(mac, id, _)), None) => domain.set_remote(mac, id, None, now),
+            (_, Some(Imported::Receiver(key, receiver))) => {
+                domain.set_receiver(key, Some(receiver));
+            }
+            (Some(Imported::Receiver(key, _)), None) => domain.set_receiver(key, None),
+            (None, None) => {}
+        }
+    }
+}
+
+/// The VTEP, and for a MAC the group, that a route needs.
+fn needs(bd: BdId, imported: &Imported) -> (Ipv4Addr, Option<GroupKey>) {
+    match imported {
+        Imported::Mac(_, _, remote) => {
+            let group = GroupKey {
+                bd,
+                vtep: remote.next_hop,
+                vni: remote.vni,
+            };
+            (remote.next_hop, Some(group))
+        }
+        Imported::Receiver(_, receiver) => (receiver.next_hop, None),
+    }
+}

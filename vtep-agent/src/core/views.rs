@@ -1,0 +1,569 @@
+//! What `show` prints, in a fixed order.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Write,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Instant,
+};
+
+use vtep_common::abi::BdId;
+
+use super::{CommandError, Core};
+use crate::{
+    bgp::{
+        rib::{Best, NotBest, Path},
+        wire::{AsPath, AsSegment, Attributes, Route, RouteKey},
+    },
+    config::{PeerConfig, XdpMode},
+    evpn::{
+        BindingOrigin, BridgeDomain, Imported, Local, Origin, Winner, encapsulation_name, import,
+        route_type,
+    },
+    types::{BdName, Esi, PeerId, RouteDistinguisher},
+    view,
+};
+
+/// A bridge domain in numbers.
+#[derive(Clone, Debug)]
+pub struct BdStats {
+    /// Its name.
+    pub name: BdName,
+    /// Its index in the datapath's tables.
+    pub id: BdId,
+    /// MACs.
+    pub macs: ByOrigin,
+    /// IP to MAC bindings.
+    pub neighbors: ByOrigin,
+    /// Other VTEPs.
+    pub vteps: u64,
+    /// MACs that changed place since the start.
+    pub mac_moves: u64,
+}
+
+/// A number by origin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ByOrigin {
+    /// From frames.
+    pub learned: u64,
+    /// By an orchestrator.
+    pub declared: u64,
+    /// From BGP.
+    pub remote: u64,
+}
+
+impl Core {
+    /// `show routes`: what peers sent, and our own; with a bridge domain, what it imports and
+    /// announces.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such bridge domain.
+    pub fn routes(&self, bd: Option<&BdName>) -> Result<Vec<view::Route>, CommandError> {
+        let filter = self.filter(bd)?;
+        let rd = filter
+            .and_then(|id| self.bds.get(&id))
+            .map(|bd| bd.originator().rd());
+        let own = self
+            .adj_out
+            .routes()
+            .filter(|(route, _)| rd.is_none_or(|rd| route_rd(route) == Some(rd)))
+            .map(|(route, attributes)| (route.key(), self.own_route(route, attributes)));
+        let received = self.adj_in.paths().filter_map(|(key, path, not_best)| {
+            let bds = self.targets.matching(&path.attributes);
+            let shown = filter.is_none_or(|filter| bds.contains(&filter));
+            shown.then(|| (key.clone(), self.received_route(path, not_best, &bds)))
+        });
+        let mut routes: Vec<_> = own.chain(received).collect();
+        routes.sort_by(|(a_key, a), (b_key, b)| (a_key, a.peer).cmp(&(b_key, b.peer)));
+        Ok(routes.into_iter().map(|(_, route)| route).collect())
+    }
+
+    /// `show bds`
+    ///
+    /// # Errors
+    ///
+    /// When there is no such bridge domain.
+    pub fn bds(&self, bd: Option<&BdName>) -> Result<Vec<view::Bd>, CommandError> {
+        let selected = self.selected(bd)?;
+        Ok(selected.into_iter().map(|bd| self.bd_view(bd)).collect())
+    }
+
+    /// What metrics report of every bridge domain.
+    pub fn bd_stats(&self) -> Vec<BdStats> {
+        let by_name = self.names.values().filter_map(|id| self.bds.get(id));
+        by_name.map(|bd| self.stats_of(bd)).collect()
+    }
+
+    /// `show macs`
+    ///
+    /// # Errors
+    ///
+    /// When there is no such bridge domain.
+    pub fn macs(
+        &self,
+        bd: Option<&BdName>,
+        now: Instant,
+    ) -> Result<Vec<view::MacEntry>, CommandError> {
+        let mut entries = Vec::new();
+        for bd in self.selected(bd)? {
+            let mut macs: Vec<_> = bd.macs().iter().collect();
+            macs.sort_unstable_by_key(|(mac, _)| *mac);
+            for (mac, winner) in macs {
+                let (origin, port, vtep, mobility, since) = match winner {
+                    Winner::Local(local) => (
+                        origin_name(local),
+                        self.ports
+                            .get(local.slot)
+                            .map(|port| port.device.to_string()),
+                        None,
+                        (local.mobility.sequence, local.mobility.sticky),
+                        local.since,
+                    ),
+                    Winner::Remote(_, remote) => (
+                        "remote",
+                        None,
+                        Some(IpAddr::V4(remote.next_hop)),
+                        (remote.sequence, remote.sticky),
+                        remote.received,
+                    ),
+                };
+                entries.push(view::MacEntry {
+                    bd: bd.config.name.to_string(),
+                    vni: bd.config.vni.get(),
+                    mac: mac.to_string(),
+                    origin: origin.to_owned(),
+                    port,
+                    vtep,
+                    esi: None,
+                    seq: mobility.0,
+                    sticky: mobility.1,
+                    duplicate: false,
+                    age_s: now.saturating_duration_since(since).as_secs(),
+                });
+            }
+        }
+        Ok(entries)
+    }
+
+    /// `show neighbors`
+    ///
+    /// # Errors
+    ///
+    /// When there is no such bridge domain.
+    pub fn neighbors(&self, bd: Option<&BdName>) -> Result<Vec<view::Neighbor>, CommandError> {
+        let mut neighbors = Vec::new();
+        for bd in self.selected(bd)? {
+            let mut bindings: Vec<_> = bd.neighbors().iter().collect();
+            bindings.sort_unstable_by_key(|(ip, _)| *ip);
+            neighbors.extend(bindings.into_iter().map(|(ip, binding)| {
+                view::Neighbor {
+                    bd: bd.config.name.to_string(),
+                    ip,
+                    mac: binding.mac.to_string(),
+                    origin: match binding.origin {
+                        BindingOrigin::Learned => "learned",
+                        BindingOrigin::Declared => "declared",
+                        BindingOrigin::Remote => "remote",
+                    }
+                    .to_owned(),
+                    router: binding.flags.router,
+                }
+            }));
+        }
+        Ok(neighbors)
+    }
+
+    /// `show vteps`
+    ///
+    /// # Errors
+    ///
+    /// When there is no such bridge domain.
+    pub fn vteps(&self, bd: Option<&BdName>) -> Result<Vec<view::Vtep>, CommandError> {
+        let filter = self.filter(bd)?;
+        let mut macs: HashMap<Ipv4Addr, u64> = HashMap::new();
+        for bd in self.selected(bd)? {
+            for (_, winner) in bd.macs().iter() {
+                if let Winner::Remote(_, remote) = winner {
+                    *macs.entry(remote.next_hop).or_default() += 1;
+                }
+            }
+        }
+        let vteps = self
+            .nexthops
+            .iter()
+            .filter(|(_, vtep)| filter.is_none_or(|filter| vtep.bds().any(|bd| bd == filter)))
+            .map(|(address, vtep)| {
+                let mut bds: Vec<_> = vtep
+                    .bds()
+                    .filter_map(|id| Some(self.bds.get(&id)?.config.name.to_string()))
+                    .collect();
+                bds.sort_unstable();
+                view::Vtep {
+                    address: IpAddr::V4(address),
+                    bds,
+                    macs: macs.get(&address).copied().unwrap_or(0),
+                    reachable: vtep.is_reachable(),
+                }
+            });
+        Ok(vteps.collect())
+    }
+
+    /// `show flood`: what the datapath replicates to.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such bridge domain.
+    pub fn flood(&self, bd: Option<&BdName>) -> Result<Vec<view::Flood>, CommandError> {
+        let lists = self.selected(bd)?.into_iter().map(|bd| {
+            let mut ports: Vec<_> = self.flood_ports(bd).map(|p| p.device.to_string()).collect();
+            ports.sort_unstable();
+            let vteps = bd.receivers().distinct().into_iter();
+            view::Flood {
+                bd: bd.config.name.to_string(),
+                vni: bd.config.vni.get(),
+                ports,
+                vteps: vteps
+                    .filter(|receiver| self.nexthops.reachable(receiver.next_hop).is_some())
+                    .map(|receiver| view::FloodVtep {
+                        address: IpAddr::V4(receiver.next_hop),
+                        vni: receiver.vni,
+                    })
+                    .collect(),
+            }
+        });
+        Ok(lists.collect())
+    }
+
+    /// `show ports`, counters zero: those are the datapath's, by [`view::Port::slot`].
+    ///
+    /// # Errors
+    ///
+    /// When there is no such bridge domain.
+    pub fn ports(&self, bd: Option<&BdName>) -> Result<Vec<view::Port>, CommandError> {
+        self.filter(bd)?;
+        let existing = self.ports.iter().filter_map(|port| {
+            let bd = &self.bds.get(&port.bd.bd)?.config.name;
+            let state = if port.link.up { "up" } else { "down" };
+            let view = port_view(port.device.as_str(), bd, port.vlan, state);
+            Some(view::Port {
+                ifindex: Some(port.ifindex),
+                slot: Some(port.slot.0),
+                ..view
+            })
+        });
+        let wanted = self.ports.exact_claims().map(|(device, claim)| {
+            let view = port_view(device, &claim.bd, claim.vlan, "waiting");
+            (device.to_owned(), claim.vlan, view)
+        });
+        // Their bridge domain may have left the file.
+        let saved = self.state.ports.iter().map(|port| {
+            let view = port_view(port.device.as_str(), &port.bd, port.vlan, "waiting");
+            (port.device.to_string(), port.vlan, view)
+        });
+        let mut ports: BTreeMap<_, _> = saved
+            .chain(wanted)
+            .map(|(device, vlan, view)| ((device, vlan), view))
+            .collect();
+        ports.extend(existing.map(|port| ((port.name.clone(), port.vlan), port)));
+        let ports = ports.into_values();
+        Ok(ports
+            .filter(|port| bd.is_none_or(|bd| port.bd == bd.as_str()))
+            .collect())
+    }
+
+    /// `show uplinks`. `xdp` is the mode asked for; how it is attached, the daemon knows.
+    pub fn uplinks(&self) -> Vec<view::Uplink> {
+        let uplinks = self.uplinks.iter().map(|(name, uplink)| {
+            let link = uplink.link.as_ref();
+            view::Uplink {
+                name: name.to_string(),
+                ifindex: link.map(|link| link.ifindex),
+                xdp: match uplink.mode {
+                    XdpMode::Generic => "generic",
+                    XdpMode::Native => "native",
+                    XdpMode::Auto | XdpMode::Off => "off",
+                }
+                .to_owned(),
+                state: match link {
+                    Some(link) if link.up => "up",
+                    Some(_) => "down",
+                    None => "waiting",
+                }
+                .to_owned(),
+                mtu: link.map(|link| link.mtu),
+            }
+        });
+        uplinks.collect()
+    }
+
+    /// MACs that changed their place, by bridge domain.
+    pub fn mac_moves(&self) -> Vec<(BdName, u64)> {
+        let bds = self.names.iter();
+        bds.filter_map(|(name, id)| Some((name.clone(), self.bds.get(id)?.macs().moves())))
+            .collect()
+    }
+
+    /// Name of a bridge domain by its index in the datapath's tables.
+    pub fn bd_by_id(&self, id: BdId) -> Option<&BdName> {
+        Some(&self.bds.get(&id)?.config.name)
+    }
+
+    /// Configured peers and their ids.
+    pub fn peers(&self) -> &[(PeerId, PeerConfig)] {
+        self.peers.configured()
+    }
+
+    fn filter(&self, bd: Option<&BdName>) -> Result<Option<BdId>, CommandError> {
+        let Some(name) = bd else {
+            return Ok(None);
+        };
+        match self.names.get(name) {
+            Some(id) => Ok(Some(*id)),
+            None => Err(CommandError::UnknownBd(name.clone())),
+        }
+    }
+
+    fn selected(&self, bd: Option<&BdName>) -> Result<Vec<&BridgeDomain>, CommandError> {
+        let filter = self.filter(bd)?;
+        let ids = self.names.values();
+        Ok(ids
+            .filter(|id| filter.is_none_or(|filter| filter == **id))
+            .filter_map(|id| self.bds.get(id))
+            .collect())
+    }
+
+    fn stats_of(&self, bd: &BridgeDomain) -> BdStats {
+        let mut macs = ByOrigin::default();
+        for (_, winner) in bd.macs().iter() {
+            *match winner {
+                Winner::Remote(..) => &mut macs.remote,
+                Winner::Local(local) if local.origin == Origin::Declared => &mut macs.declared,
+                Winner::Local(_) => &mut macs.learned,
+            } += 1;
+        }
+        let mut neighbors = ByOrigin::default();
+        for (_, binding) in bd.neighbors().iter() {
+            *match binding.origin {
+                BindingOrigin::Remote => &mut neighbors.remote,
+                BindingOrigin::Declared => &mut neighbors.declared,
+                BindingOrigin::Learned => &mut neighbors.learned,
+            } += 1;
+        }
+        BdStats {
+            name: bd.config.name.clone(),
+            id: bd.id.bd,
+            macs,
+            neighbors,
+            vteps: self.vteps_of(bd.id.bd),
+            mac_moves: bd.macs().moves(),
+        }
+    }
+
+    fn vteps_of(&self, id: BdId) -> u64 {
+        let vteps = self.nexthops.iter();
+        vteps
+            .filter(|(_, vtep)| vtep.bds().any(|bd| bd == id))
+            .count() as u64
+    }
+
+    fn bd_view(&self, bd: &BridgeDomain) -> view::Bd {
+        let (mut local_macs, mut remote_macs) = (0, 0);
+        for (_, winner) in bd.macs().iter() {
+            match winner {
+                Winner::Local(_) => local_macs += 1,
+                Winner::Remote(..) => remote_macs += 1,
+            }
+        }
+        view::Bd {
+            name: bd.config.name.to_string(),
+            vni: bd.config.vni.get(),
+            rd: bd.originator().rd().to_string(),
+            rt_import: bd.rt_import.iter().map(ToString::to_string).collect(),
+            rt_export: bd.rt_export.iter().map(ToString::to_string).collect(),
+            ports: self.ports.of_bd(bd.id).count() as u64,
+            local_macs,
+            remote_macs,
+            vteps: self.vteps_of(bd.id.bd),
+        }
+    }
+
+    fn own_route(&self, route: &Route, attributes: &Arc<Attributes>) -> view::Route {
+        let announced = self.adj_out.has_peers();
+        view::Route {
+            route_type: route_type(route),
+            rd: route_rd(route).map(|rd| rd.to_string()).unwrap_or_default(),
+            key: route.key().to_string(),
+            next_hop: Some(attributes.next_hop),
+            peer: None,
+            best: true,
+            installed: announced,
+            reason: (!announced).then(|| "not announced: no peer is established".to_owned()),
+            attributes: attributes_view(route, attributes),
+        }
+    }
+
+    fn received_route(&self, path: &Path, not_best: Option<NotBest>, bds: &[BdId]) -> view::Route {
+        let use_ = match &not_best {
+            Some(reason) => Err(reason.to_string()),
+            None => self.route_use(path, bds),
+        };
+        view::Route {
+            route_type: route_type(&path.route),
+            rd: route_rd(&path.route)
+                .map(|rd| rd.to_string())
+                .unwrap_or_default(),
+            key: path.route.key().to_string(),
+            next_hop: Some(path.attributes.next_hop),
+            peer: Some(path.session.address),
+            best: not_best.is_none(),
+            installed: use_.is_ok(),
+            reason: use_.err(),
+            attributes: attributes_view(&path.route, &path.attributes),
+        }
+    }
+
+    /// Whether some bridge domain uses a best route, or why none does.
+    fn route_use(&self, path: &Path, bds: &[BdId]) -> Result<(), String> {
+        let mut reason = "not imported: no bridge domain has one of its route targets".to_owned();
+        for bd in bds.iter().filter_map(|id| self.bds.get(id)) {
+            match self.use_in(bd, path) {
+                Ok(()) => return Ok(()),
+                Err(why) => reason = why,
+            }
+        }
+        Err(reason)
+    }
+
+    fn use_in(&self, bd: &BridgeDomain, path: &Path) -> Result<(), String> {
+        let best = Best {
+            route: path.route.clone(),
+            attributes: Arc::clone(&path.attributes),
+            received: path.received,
+        };
+        let next_hop = match import(&best, bd.config.vni).map_err(|unused| unused.to_string())? {
+            Imported::Receiver(_, receiver) => receiver.next_hop,
+            Imported::Mac(mac, _, remote) => {
+                match bd.macs().winner(mac) {
+                    Some(Winner::Local(local)) => {
+                        return Err(format!(
+                            "not used: the MAC is local, sequence {}",
+                            local.mobility.sequence
+                        ));
+                    }
+                    Some(Winner::Remote(_, best)) if best.next_hop != remote.next_hop => {
+                        return Err(format!(
+                            "not used: the MAC is at {}, sequence {}",
+                            best.next_hop, best.sequence
+                        ));
+                    }
+                    _ => {}
+                }
+                let group = super::nexthops::GroupKey {
+                    bd: bd.id.bd,
+                    vtep: remote.next_hop,
+                    vni: remote.vni,
+                };
+                if self.nexthops.group(&group).is_none() {
+                    return Err("not installed: the next-hop tables are full".to_owned());
+                }
+                remote.next_hop
+            }
+        };
+        match self.nexthops.reachable(next_hop) {
+            Some(_) => Ok(()),
+            None => Err("next hop unreachable".to_owned()),
+        }
+    }
+}
+
+fn port_view(device: &str, bd: &BdName, vlan: Option<u16>, state: &str) -> view::Port {
+    view::Port {
+        name: device.to_owned(),
+        ifindex: None,
+        bd: bd.to_string(),
+        vlan,
+        state: state.to_owned(),
+        rx_packets: 0,
+        tx_packets: 0,
+        drops: 0,
+        rx_bytes: 0,
+        tx_bytes: 0,
+        slot: None,
+    }
+}
+
+fn origin_name(local: &Local) -> &'static str {
+    match local.origin {
+        Origin::Learned => "learned",
+        Origin::Declared => "declared",
+    }
+}
+
+fn route_rd(route: &Route) -> Option<RouteDistinguisher> {
+    match route.key() {
+        RouteKey::EthernetAd { rd, .. }
+        | RouteKey::MacIp { rd, .. }
+        | RouteKey::Imet { rd, .. }
+        | RouteKey::EthernetSegment { rd, .. }
+        | RouteKey::IpPrefix { rd, .. } => Some(rd),
+        // Types 6 to 11 begin with their RD as well (RFC 9251 §9, RFC 9572 §3).
+        RouteKey::Opaque { value, .. } => value
+            .first_chunk::<8>()
+            .map(|bytes| RouteDistinguisher(*bytes)),
+    }
+}
+
+fn attributes_view(route: &Route, attributes: &Attributes) -> view::RouteAttributes {
+    let mobility = attributes.mac_mobility();
+    let (vni, esi) = match route {
+        Route::EthernetAd(route) => (Some(route.label), Some(route.esi)),
+        Route::MacIp(route) => (Some(route.label1), Some(route.esi)),
+        Route::Imet(_) => (attributes.pmsi.as_ref().map(|pmsi| pmsi.label), None),
+        Route::EthernetSegment(route) => (None, Some(route.esi)),
+        Route::IpPrefix(route) => (Some(route.label), Some(route.esi)),
+        Route::Opaque { .. } => (None, None),
+    };
+    let sequence =
+        matches!(route, Route::MacIp(_)).then(|| mobility.map_or(0, |mobility| mobility.sequence));
+    view::RouteAttributes {
+        route_targets: attributes
+            .route_targets()
+            .map(|rt| rt.to_string())
+            .collect(),
+        vni,
+        sequence,
+        sticky: mobility.is_some_and(|mobility| mobility.sticky),
+        esi: esi
+            .filter(|esi| *esi != Esi::ZERO)
+            .map(|esi| esi.to_string()),
+        as_path: Some(as_path(&attributes.as_path)),
+        local_pref: attributes.local_pref,
+        originator_id: attributes.originator_id,
+        encapsulations: attributes
+            .ext_communities
+            .iter()
+            .filter_map(|community| community.tunnel())
+            .map(encapsulation_name)
+            .collect(),
+    }
+}
+
+/// As routers print it: sequences plain, sets in braces, confederation segments in parentheses.
+fn as_path(path: &AsPath) -> String {
+    let mut text = String::new();
+    for segment in &path.0 {
+        let (open, asns, close) = match segment {
+            AsSegment::Sequence(asns) => ("", asns, ""),
+            AsSegment::Set(asns) => ("{", asns, "}"),
+            AsSegment::ConfedSequence(asns) => ("(", asns, ")"),
+            AsSegment::ConfedSet(asns) => ("[", asns, "]"),
+        };
+        let asns: Vec<_> = asns.iter().map(ToString::to_string).collect();
+        let separator = if text.is_empty() { "" } else { " " };
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{separator}{open}{}{close}", asns.join(" "));
+    }
+    text
+}

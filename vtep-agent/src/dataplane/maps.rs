@@ -1,0 +1,337 @@
+//! The maps as typed handles, and the reconciler's writes to them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    io,
+    time::Duration,
+};
+
+use aya::{
+    Ebpf, Pod,
+    maps::{
+        Array, DevMapHash, HashMap, Map as AyaMap, MapData, MapError, PerCpuArray, PerCpuValues,
+    },
+};
+use vtep_common::abi::{
+    ArpKey, BdCounters, BdEntry, BdId, BdRef, FdbEntry, FdbFlags, FdbKey, FdbWord, FloodMember,
+    NdKey, NeighborEntry, NhGroup, PortCounters, PortEntry, PortFlags, PortKey, PortRef, Settings,
+    SourceKey, Traffic, VniKey, VtepEntry,
+};
+
+use super::{DataplaneError, error, error::flat, pins::Pins};
+use crate::reconcile::{Entry, Key, Map, TableError, Tables};
+
+type Hash<K, V> = HashMap<MapData, K, V>;
+
+/// Handles of all maps but `events`, and what has to be known of their content.
+pub(super) struct Maps {
+    settings: Array<MapData, Settings>,
+    vteps: Array<MapData, VtepEntry>,
+    groups: Array<MapData, NhGroup>,
+    ports: Array<MapData, PortEntry>,
+    flood: Array<MapData, FloodMember>,
+    bds: Array<MapData, BdEntry>,
+    fdb: Hash<FdbKey, FdbEntry>,
+    arp: Hash<ArpKey, NeighborEntry>,
+    nd: Hash<NdKey, NeighborEntry>,
+    sources: Hash<SourceKey, u32>,
+    port_index: Hash<PortKey, PortRef>,
+    vnis: Hash<VniKey, BdRef>,
+    redirect: DevMapHash<MapData>,
+    pub(super) drops: PerCpuArray<MapData, u64>,
+    pub(super) paths: PerCpuArray<MapData, Traffic>,
+    pub(super) stats: PerCpuArray<MapData, u64>,
+    pub(super) port_counters: PerCpuArray<MapData, PortCounters>,
+    pub(super) bd_counters: PerCpuArray<MapData, BdCounters>,
+    capacity: BTreeMap<Map, u32>,
+    /// Last settings written; the epoch is the current one.
+    current: Settings,
+    /// Slots in use.
+    pub(super) active_ports: BTreeMap<u32, PortEntry>,
+    /// Bridge domains in use.
+    pub(super) active_bds: BTreeSet<BdId>,
+    /// Keys of `fdb` that are behind a port: the ones that have a stamp.
+    local: HashSet<FdbKey>,
+}
+
+impl Maps {
+    /// Takes the maps out of a loaded object and pins them.
+    pub(super) fn take(ebpf: &mut Ebpf, pins: &Pins) -> Result<Self, DataplaneError> {
+        let mut capacity = BTreeMap::new();
+        for &map in Map::ALL {
+            let info = data(ebpf, map.name())?.info();
+            let info = info.map_err(|error| unusable(map.name(), &error))?;
+            capacity.insert(map, info.max_entries());
+        }
+        Ok(Self {
+            settings: take(ebpf, pins, "settings")?,
+            vteps: take(ebpf, pins, "vteps")?,
+            groups: take(ebpf, pins, "groups")?,
+            ports: take(ebpf, pins, "ports")?,
+            flood: take(ebpf, pins, "flood")?,
+            bds: take(ebpf, pins, "bds")?,
+            fdb: take(ebpf, pins, "fdb")?,
+            arp: take(ebpf, pins, "arp")?,
+            nd: take(ebpf, pins, "nd")?,
+            sources: take(ebpf, pins, "sources")?,
+            port_index: take(ebpf, pins, "port_index")?,
+            vnis: take(ebpf, pins, "vnis")?,
+            redirect: take(ebpf, pins, "redirect")?,
+            drops: take(ebpf, pins, "drops")?,
+            paths: take(ebpf, pins, "path_counters")?,
+            stats: take(ebpf, pins, "stats")?,
+            port_counters: take(ebpf, pins, "port_counters")?,
+            bd_counters: take(ebpf, pins, "bd_counters")?,
+            capacity,
+            current: Settings::default(),
+            active_ports: BTreeMap::new(),
+            active_bds: BTreeSet::new(),
+            local: HashSet::new(),
+        })
+    }
+
+    /// Sets the clock that the datapath stamps into `fdb`, seconds.
+    pub(super) fn set_epoch(&mut self, epoch: u64) -> Result<(), TableError> {
+        if self.current.epoch == epoch {
+            return Ok(());
+        }
+        self.write_settings(Settings {
+            epoch,
+            ..self.current
+        })
+    }
+
+    /// How long ago each local MAC was last seen. One lookup for each: a host has few of its own,
+    /// whatever the size of the fabric.
+    pub(super) fn idle(&self) -> Result<Vec<(FdbKey, Duration)>, DataplaneError> {
+        let mut idle = Vec::with_capacity(self.local.len());
+        for key in &self.local {
+            match self.fdb.get(key, 0) {
+                Ok(entry) => {
+                    let seconds = self.current.epoch.saturating_sub(entry.seen);
+                    idle.push((*key, Duration::from_secs(seconds)));
+                }
+                Err(MapError::KeyNotFound) => {}
+                Err(error) => {
+                    return Err(DataplaneError::Map {
+                        map: "fdb",
+                        reason: flat(&error),
+                    });
+                }
+            }
+        }
+        Ok(idle)
+    }
+
+    fn write_settings(&mut self, settings: Settings) -> Result<(), TableError> {
+        self.settings.set(0, settings, 0).map_err(refused)?;
+        self.current = settings;
+        Ok(())
+    }
+
+    fn write_fdb(&mut self, key: FdbKey, word: FdbWord) -> Result<(), TableError> {
+        let entry = FdbEntry {
+            word,
+            seen: self.current.epoch,
+        };
+        self.fdb.insert(key, entry, 0).map_err(refused)?;
+        if word.flags().has(FdbFlags::LOCAL) {
+            self.local.insert(key);
+        } else {
+            self.local.remove(&key);
+        }
+        Ok(())
+    }
+
+    /// Writes a port and its entry in `redirect`. When the device map refuses the device, frames go
+    /// through TC, and the error makes the reconciler try again.
+    fn write_port(&mut self, slot: u32, port: PortEntry) -> Result<(), TableError> {
+        if !self.active_ports.contains_key(&slot) {
+            // The slot's last user had counters, too.
+            reset(&mut self.port_counters, slot)?;
+        }
+        let redirected = if takes_xdp(&port) {
+            self.redirect
+                .insert(port.ifindex, port.ifindex, None, 0)
+                .map_err(|error| TableError::Refused(io::Error::other(flat(&error))))
+        } else {
+            Ok(())
+        };
+        let mut written = port;
+        if redirected.is_err() {
+            written.flags = PortFlags(port.flags.0 & !PortFlags::REDIRECT_XDP.0);
+        }
+        self.ports.set(slot, written, 0).map_err(refused)?;
+        if let Some(old) = self.active_ports.insert(slot, written) {
+            self.forget_redirect(&old);
+        }
+        redirected
+    }
+
+    fn clear_port(&mut self, slot: u32) -> Result<(), TableError> {
+        self.ports
+            .set(slot, PortEntry::default(), 0)
+            .map_err(refused)?;
+        if let Some(old) = self.active_ports.remove(&slot) {
+            self.forget_redirect(&old);
+        }
+        Ok(())
+    }
+
+    /// Takes a device out of `redirect` when no port needs it there any more. The kernel does the
+    /// same when the device goes, hence nothing to remove is fine; an entry that stays is never
+    /// looked up.
+    fn forget_redirect(&mut self, port: &PortEntry) {
+        let needed = self
+            .active_ports
+            .values()
+            .any(|other| other.ifindex == port.ifindex && takes_xdp(other));
+        if takes_xdp(port)
+            && !needed
+            && let Err(error) = gone(self.redirect.remove(port.ifindex))
+        {
+            tracing::debug!(ifindex = port.ifindex, %error, "redirect entry stays");
+        }
+    }
+
+    fn write_bd(&mut self, id: u32, bd: BdEntry) -> Result<(), TableError> {
+        let key = BdId(id as u16);
+        if !self.active_bds.contains(&key) {
+            reset(&mut self.bd_counters, id)?;
+        }
+        self.bds.set(id, bd, 0).map_err(refused)?;
+        self.active_bds.insert(key);
+        Ok(())
+    }
+
+    fn clear_bd(&mut self, id: u32) -> Result<(), TableError> {
+        self.bds.set(id, BdEntry::default(), 0).map_err(refused)?;
+        self.active_bds.remove(&BdId(id as u16));
+        Ok(())
+    }
+}
+
+impl Tables for Maps {
+    fn update(&mut self, entry: Entry) -> Result<(), TableError> {
+        match entry {
+            Entry::Settings(_, settings) => self.write_settings(Settings {
+                epoch: self.current.epoch,
+                ..settings
+            }),
+            Entry::Ports(slot, port) => self.write_port(slot, port),
+            Entry::Bds(id, bd) => self.write_bd(id, bd),
+            Entry::Fdb(key, word) => self.write_fdb(key, word),
+            Entry::Vteps(index, vtep) => self.vteps.set(index, vtep, 0).map_err(refused),
+            Entry::Groups(index, group) => self.groups.set(index, group, 0).map_err(refused),
+            Entry::Flood(index, member) => self.flood.set(index, member, 0).map_err(refused),
+            Entry::Arp(key, neighbor) => self.arp.insert(key, neighbor, 0).map_err(refused),
+            Entry::Nd(key, neighbor) => self.nd.insert(key, neighbor, 0).map_err(refused),
+            Entry::Sources(key, one) => self.sources.insert(key, one, 0).map_err(refused),
+            Entry::PortIndex(key, port) => self.port_index.insert(key, port, 0).map_err(refused),
+            Entry::Vnis(vni, bd) => self.vnis.insert(vni, bd, 0).map_err(refused),
+        }
+    }
+
+    fn delete(&mut self, key: Key) -> Result<(), TableError> {
+        match key {
+            Key::Settings(_) => self.write_settings(Settings {
+                epoch: self.current.epoch,
+                ..Settings::default()
+            }),
+            Key::Ports(slot) => self.clear_port(slot),
+            Key::Bds(id) => self.clear_bd(id),
+            Key::Vteps(index) => zero(&mut self.vteps, index),
+            Key::Groups(index) => zero(&mut self.groups, index),
+            Key::Flood(index) => zero(&mut self.flood, index),
+            Key::Fdb(key) => {
+                gone(self.fdb.remove(&key))?;
+                self.local.remove(&key);
+                Ok(())
+            }
+            Key::Arp(key) => gone(self.arp.remove(&key)),
+            Key::Nd(key) => gone(self.nd.remove(&key)),
+            Key::Sources(key) => gone(self.sources.remove(&key)),
+            Key::PortIndex(key) => gone(self.port_index.remove(&key)),
+            Key::Vnis(vni) => gone(self.vnis.remove(&vni)),
+        }
+    }
+
+    fn capacity(&self, map: Map) -> u32 {
+        self.capacity.get(&map).copied().unwrap_or_default()
+    }
+}
+
+/// XDP may hand frames to this port's device.
+fn takes_xdp(port: &PortEntry) -> bool {
+    port.flags
+        .has(PortFlags::ACTIVE.with(PortFlags::REDIRECT_XDP))
+}
+
+fn zero<V: Pod + Default>(map: &mut Array<MapData, V>, index: u32) -> Result<(), TableError> {
+    map.set(index, V::default(), 0).map_err(refused)
+}
+
+fn reset<V: Pod + Default>(
+    map: &mut PerCpuArray<MapData, V>,
+    index: u32,
+) -> Result<(), TableError> {
+    let cpus = aya::util::nr_cpus().map_err(|(_, error)| error)?;
+    let zeros = PerCpuValues::try_from(vec![V::default(); cpus])?;
+    map.set(index, zeros, 0).map_err(refused)
+}
+
+/// The error of a write as the reconciler wants it.
+fn refused(error: MapError) -> TableError {
+    match error::errno(&error) {
+        Some(libc::E2BIG | libc::ENOSPC) => TableError::Full,
+        Some(number) => TableError::Refused(io::Error::from_raw_os_error(number)),
+        None => TableError::Refused(io::Error::other(flat(&error))),
+    }
+}
+
+/// A key that is gone already has been removed.
+fn gone(result: Result<(), MapError>) -> Result<(), TableError> {
+    match result {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(error) if error::errno(&error) == Some(libc::ENOENT) => Ok(()),
+        other => other.map_err(refused),
+    }
+}
+
+fn take<M>(ebpf: &mut Ebpf, pins: &Pins, name: &'static str) -> Result<M, DataplaneError>
+where
+    M: TryFrom<AyaMap, Error = MapError>,
+{
+    pins.pin_map(name, data(ebpf, name)?)?;
+    let map = ebpf.take_map(name).ok_or_else(|| missing(name))?;
+    M::try_from(map).map_err(|error| unusable(name, &error))
+}
+
+/// The map of this name, of a kind that the agent uses.
+fn data<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<&'a MapData, DataplaneError> {
+    match ebpf.map(name) {
+        Some(
+            AyaMap::Array(data)
+            | AyaMap::HashMap(data)
+            | AyaMap::PerCpuArray(data)
+            | AyaMap::DevMapHash(data),
+        ) => Ok(data),
+        Some(_) => Err(DataplaneError::Object {
+            reason: format!("map {name} is of another kind than the agent expects"),
+        }),
+        None => Err(missing(name)),
+    }
+}
+
+fn missing(name: &str) -> DataplaneError {
+    DataplaneError::Object {
+        reason: format!("it has no map {name}"),
+    }
+}
+
+fn unusable(name: &'static str, error: &MapError) -> DataplaneError {
+    DataplaneError::Map {
+        map: name,
+        reason: flat(error),
+    }
+}

@@ -1,0 +1,320 @@
+//! One bridge domain: what is known in it and what it announces.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use vtep_common::abi::BdRef;
+
+use super::{
+    Binding, BindingOrigin, Learned, MacTable, NeighborTable, Origin, Originator, Receiver,
+    ReceiverTable, Remote, RemoteId, Slot,
+};
+use crate::{
+    bgp::wire::{ArpNd, Attributes, Route, RouteKey},
+    config::BdConfig,
+    types::{ImportTarget, Mac, RouteTarget},
+};
+
+/// A bridge domain, one MAC-VRF with one broadcast domain (RFC 7432 §6.1).
+#[derive(Debug)]
+pub struct BridgeDomain {
+    /// Its place in the datapath's tables.
+    pub id: BdRef,
+    /// As configured.
+    pub config: BdConfig,
+    /// What it imports.
+    pub rt_import: Vec<ImportTarget>,
+    /// What it exports.
+    pub rt_export: Vec<RouteTarget>,
+    macs: MacTable,
+    neighbors: NeighborTable,
+    receivers: ReceiverTable,
+    originator: Originator,
+    /// Addresses of declared endpoints.
+    declared: HashMap<Mac, Vec<IpAddr>>,
+    /// MAC and MAC/IP routes that we announce.
+    announced: HashMap<Mac, BTreeSet<Option<IpAddr>>>,
+    flood_dirty: bool,
+}
+
+/// What changed and has to be published.
+#[derive(Debug, Default)]
+pub struct Dirty {
+    /// MACs whose owner or routes may have changed.
+    pub macs: HashSet<Mac>,
+    /// Ports whose number of MACs changed.
+    pub ports: HashSet<Slot>,
+    /// Addresses whose binding may have changed.
+    pub ips: HashSet<IpAddr>,
+    /// The flood list may have changed.
+    pub flood: bool,
+}
+
+impl BridgeDomain {
+    /// Empty. `vtep` is our address in it.
+    pub fn new(
+        id: BdRef,
+        config: BdConfig,
+        vtep: Ipv4Addr,
+        originator: Originator,
+        rt_import: Vec<ImportTarget>,
+        rt_export: Vec<RouteTarget>,
+    ) -> Self {
+        Self {
+            id,
+            config,
+            rt_import,
+            rt_export,
+            macs: MacTable::new(vtep),
+            neighbors: NeighborTable::default(),
+            receivers: ReceiverTable::default(),
+            originator,
+            declared: HashMap::new(),
+            announced: HashMap::new(),
+            flood_dirty: true,
+        }
+    }
+
+    /// A frame from `mac` came in on a port.
+    pub fn learn(&mut self, mac: Mac, slot: Slot, now: Instant) -> Learned {
+        if !mac.is_station() {
+            return Learned::Unchanged;
+        }
+        let limit = usize::try_from(self.config.max_macs_per_port).unwrap_or(usize::MAX);
+        let learned = self.macs.learn(mac, slot, limit, now);
+        match learned {
+            Learned::Refused(reason) => {
+                tracing::warn!(bd = %self.config.name, %mac, %reason, "MAC not learned");
+            }
+            Learned::New | Learned::Moved(_) => self.settle(mac, now),
+            Learned::Unchanged => {}
+        }
+        learned
+    }
+
+    /// A MAC that we have on `slot` showed that it has an address.
+    pub fn bind(&mut self, mac: Mac, slot: Slot, ip: IpAddr, flags: ArpNd, now: Instant) {
+        let here = self.macs.local(mac).is_some_and(|local| local.slot == slot);
+        if !here || !is_host_address(ip) {
+            return;
+        }
+        let binding = Binding {
+            mac,
+            origin: BindingOrigin::Learned,
+            flags,
+            since: now,
+        };
+        if let Some(previous) = self.neighbors.bind(ip, binding) {
+            self.macs.touch(mac);
+            if let Some(previous) = previous {
+                self.macs.touch(previous);
+            }
+        }
+    }
+
+    /// An endpoint is declared behind a port that is up.
+    pub fn declare(&mut self, mac: Mac, ips: Vec<IpAddr>, sticky: bool, slot: Slot, now: Instant) {
+        self.declared.insert(mac, ips);
+        if let Learned::Refused(reason) = self.macs.declare(mac, slot, sticky, now) {
+            tracing::warn!(bd = %self.config.name, %mac, %reason, "declared MAC is not announced");
+        }
+        self.settle(mac, now);
+    }
+
+    /// A declared endpoint is gone, or its port is.
+    pub fn undeclare(&mut self, mac: Mac, now: Instant) {
+        if self.declared.remove(&mac).is_some() {
+            self.macs.undeclare(mac, now);
+            self.settle(mac, now);
+        }
+    }
+
+    /// A port is gone or down: nothing is behind it any more.
+    pub fn close_port(&mut self, slot: Slot, now: Instant) {
+        for mac in self.macs.on_port(slot) {
+            self.macs.forget(mac, now);
+            self.settle(mac, now);
+        }
+    }
+
+    /// A local MAC was last seen `idle` ago.
+    pub fn age(&mut self, mac: Mac, idle: Duration, now: Instant) {
+        let Some(ageing) = self.config.ageing else {
+            return;
+        };
+        // The stamp in the map may be older than the MAC's arrival on its port.
+        let aged = self.macs.local(mac).is_some_and(|local| {
+            local.origin == Origin::Learned
+                && idle.min(now.saturating_duration_since(local.since)) >= ageing
+        });
+        if aged {
+            self.macs.forget(mac, now);
+            self.settle(mac, now);
+        }
+    }
+
+    /// Sets, replaces or removes what a MAC or MAC/IP route says.
+    pub fn set_remote(&mut self, mac: Mac, id: RemoteId, remote: Option<Remote>, now: Instant) {
+        if self.macs.set_remote(mac, id, remote, now) {
+            tracing::warn!(
+                bd = %self.config.name, %mac, vtep = ?remote.map(|remote| remote.next_hop),
+                "a sticky MAC of ours is claimed by another VTEP"
+            );
+        }
+        if let Some(ip) = id.ip {
+            let flags = remote.map(|remote| remote.flags);
+            if let Some(displaced) = self.neighbors.set_remote(ip, id.rd, mac, flags, now) {
+                self.macs.touch(displaced);
+            }
+        }
+        self.settle(mac, now);
+    }
+
+    /// Sets, replaces or removes what an inclusive multicast route says.
+    pub fn set_receiver(&mut self, key: RouteKey, receiver: Option<Receiver>) {
+        self.receivers.set(key, receiver);
+        self.flood_dirty = true;
+    }
+
+    /// A port or the reachability of a VTEP changed.
+    pub fn touch_flood(&mut self) {
+        self.flood_dirty = true;
+    }
+
+    /// The routes that announce a MAC and its addresses, and the keys of those that are to go.
+    pub fn routes(&mut self, mac: Mac) -> (Vec<(Route, Arc<Attributes>)>, Vec<RouteKey>) {
+        let mut announce = Vec::new();
+        let mut ips = BTreeSet::new();
+        if let Some(local) = self.macs.local(mac) {
+            announce.push(self.originator.mac_ip(mac, local.mobility, None));
+            ips.insert(None);
+            for (ip, binding) in self.neighbors.of_local(mac) {
+                let binding = Some((ip, binding.flags));
+                announce.push(self.originator.mac_ip(mac, local.mobility, binding));
+                ips.insert(Some(ip));
+            }
+        }
+        let before = if ips.is_empty() {
+            self.announced.remove(&mac)
+        } else {
+            self.announced.insert(mac, ips.clone())
+        };
+        let withdraw = before
+            .unwrap_or_default()
+            .difference(&ips)
+            .map(|ip| self.mac_key(mac, *ip))
+            .collect();
+        (announce, withdraw)
+    }
+
+    /// The route that announces the bridge domain itself.
+    pub fn imet(&self) -> (Route, Arc<Attributes>) {
+        self.originator.imet()
+    }
+
+    /// Keys of everything that is announced.
+    pub fn announced(&self) -> Vec<RouteKey> {
+        let macs = self
+            .announced
+            .iter()
+            .flat_map(|(mac, ips)| ips.iter().map(|ip| self.mac_key(*mac, *ip)));
+        std::iter::once(self.imet().0.key()).chain(macs).collect()
+    }
+
+    /// Replaces what the bridge domain's own routes carry. What was announced with the old one has to
+    /// be withdrawn before; everything is announced anew.
+    pub fn set_originator(&mut self, originator: Originator, rt_export: Vec<RouteTarget>) {
+        self.originator = originator;
+        self.rt_export = rt_export;
+        let announced: Vec<_> = self.announced.drain().map(|(mac, _)| mac).collect();
+        for mac in announced {
+            self.macs.touch(mac);
+        }
+    }
+
+    /// What changed since the last call.
+    pub fn take_dirty(&mut self) -> Dirty {
+        let (macs, ports) = self.macs.take_dirty();
+        Dirty {
+            macs,
+            ports,
+            ips: self.neighbors.take_dirty(),
+            flood: std::mem::take(&mut self.flood_dirty),
+        }
+    }
+
+    /// Forgets what is over.
+    pub fn expire(&mut self, now: Instant) {
+        self.macs.expire(now);
+    }
+
+    /// When [`BridgeDomain::expire`] has something to do.
+    pub fn next_expiry(&self) -> Option<Instant> {
+        self.macs.next_expiry()
+    }
+
+    /// The MAC table.
+    pub fn macs(&self) -> &MacTable {
+        &self.macs
+    }
+
+    /// The address bindings.
+    pub fn neighbors(&self) -> &NeighborTable {
+        &self.neighbors
+    }
+
+    /// Remote receivers of BUM traffic.
+    pub fn receivers(&self) -> &ReceiverTable {
+        &self.receivers
+    }
+
+    /// Route distinguisher and own routes.
+    pub fn originator(&self) -> &Originator {
+        &self.originator
+    }
+
+    /// After the owner of `mac` may have changed: addresses follow the MAC.
+    fn settle(&mut self, mac: Mac, now: Instant) {
+        let Some(local) = self.macs.local(mac) else {
+            self.neighbors.release(mac);
+            return;
+        };
+        if local.origin != Origin::Declared {
+            return;
+        }
+        for ip in self.declared.get(&mac).into_iter().flatten() {
+            let binding = Binding {
+                mac,
+                origin: BindingOrigin::Declared,
+                flags: ArpNd {
+                    router: false,
+                    override_: ip.is_ipv6(),
+                    immutable: true,
+                },
+                since: now,
+            };
+            if let Some(Some(previous)) = self.neighbors.bind(*ip, binding) {
+                self.macs.touch(previous);
+            }
+        }
+    }
+
+    fn mac_key(&self, mac: Mac, ip: Option<IpAddr>) -> RouteKey {
+        RouteKey::MacIp {
+            rd: self.originator.rd(),
+            tag: crate::types::EthernetTag::default(),
+            mac,
+            ip,
+        }
+    }
+}
+
+/// Can be a host's own address.
+pub fn is_host_address(ip: IpAddr) -> bool {
+    let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
+    !(ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() || broadcast)
+}

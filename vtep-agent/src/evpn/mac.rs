@@ -1,0 +1,494 @@
+//! Where each MAC of a bridge domain is: every place that claims it, and which claim wins
+//! (RFC 7432 §15).
+
+use std::{
+    cmp::{Ordering, Reverse},
+    collections::{HashMap, HashSet, VecDeque, hash_map::Entry},
+    net::{IpAddr, Ipv4Addr},
+    time::{Duration, Instant},
+};
+
+use super::mobility;
+use crate::{
+    bgp::wire::{ArpNd, MacMobility},
+    types::{Mac, RouteDistinguisher},
+};
+
+/// How long a MAC's last sequence number is remembered when nobody has the MAC any more, so that its
+/// next owner does not start below a route that is still under way.
+const MEMORY: Duration = Duration::from_secs(600);
+
+/// A port, by its slot in the datapath's tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot(pub u32);
+
+/// The MAC table of one bridge domain.
+#[derive(Debug)]
+pub struct MacTable {
+    /// Our address, which breaks ties.
+    vtep: Ipv4Addr,
+    entries: HashMap<Mac, MacEntry>,
+    /// MACs whose owner is a local port, by port.
+    ports: HashMap<Slot, HashSet<Mac>>,
+    /// Vacant entries by the end of their memory.
+    remembered: VecDeque<(Instant, Mac)>,
+    dirty: HashSet<Mac>,
+    dirty_ports: HashSet<Slot>,
+    moves: u64,
+}
+
+/// All claims to one MAC.
+#[derive(Debug, Default)]
+pub struct MacEntry {
+    declared: Option<Declared>,
+    /// Present exactly while our claim wins.
+    local: Option<Local>,
+    remote: Vec<(RemoteId, Remote)>,
+    /// The least sequence number of our next claim.
+    floor: u32,
+    vacant_since: Option<Instant>,
+}
+
+/// How we know a local MAC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// From frames.
+    Learned,
+    /// From the operator or orchestrator.
+    Declared,
+}
+
+/// A MAC behind one of our ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// The port.
+    pub slot: Slot,
+    /// How it is known.
+    pub origin: Origin,
+    /// What we announce.
+    pub mobility: MacMobility,
+    /// When it got there.
+    pub since: Instant,
+}
+
+/// Names one of the routes to a MAC in a bridge domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RemoteId {
+    /// The route's RD.
+    pub rd: RouteDistinguisher,
+    /// The address that it binds.
+    pub ip: Option<IpAddr>,
+}
+
+/// What a route says of a MAC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remote {
+    /// The VTEP.
+    pub next_hop: Ipv4Addr,
+    /// VNI to send with.
+    pub vni: u32,
+    /// Mobility sequence.
+    pub sequence: u32,
+    /// Mobility's sticky flag.
+    pub sticky: bool,
+    /// Flags of the binding.
+    pub flags: ArpNd,
+    /// When the route was received.
+    pub received: Instant,
+}
+
+/// Who has the MAC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Winner<'a> {
+    /// A port of ours.
+    Local(&'a Local),
+    /// Another VTEP.
+    Remote(RemoteId, &'a Remote),
+}
+
+/// What became of a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Learned {
+    /// Known there already.
+    Unchanged,
+    /// Ours now.
+    New,
+    /// From this port.
+    Moved(Slot),
+    /// Not taken.
+    Refused(Refused),
+}
+
+/// Why a MAC is not learned on a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// RFC 7432 §15.2.
+    #[error("it is sticky at VTEP {0}")]
+    Sticky(Ipv4Addr),
+    /// Declared endpoints are not learned away.
+    #[error("it is declared on another port")]
+    Declared,
+    /// `max_macs_per_port`
+    #[error("the port has its full number of MACs")]
+    Limit,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Declared {
+    slot: Slot,
+    sticky: bool,
+    /// Sequence of our last claim.
+    sequence: u32,
+    since: Instant,
+}
+
+impl MacTable {
+    /// Empty. `vtep` is our own address.
+    pub fn new(vtep: Ipv4Addr) -> Self {
+        Self {
+            vtep,
+            entries: HashMap::new(),
+            ports: HashMap::new(),
+            remembered: VecDeque::new(),
+            dirty: HashSet::new(),
+            dirty_ports: HashSet::new(),
+            moves: 0,
+        }
+    }
+
+    /// A frame with this source came from a port, which may have up to `limit` MACs.
+    pub fn learn(&mut self, mac: Mac, slot: Slot, limit: usize, now: Instant) -> Learned {
+        let full = self.port_count(slot) >= limit;
+        if let Some(entry) = self.entries.get(&mac) {
+            let sticky = entry.declared.is_some_and(|declared| declared.sticky);
+            match (&entry.local, entry.best_remote()) {
+                _ if entry.declared.is_some_and(|d| d.slot != slot) => {
+                    return Learned::Refused(Refused::Declared);
+                }
+                (Some(local), _) if local.slot == slot => return Learned::Unchanged,
+                (None, Some((_, remote))) if remote.sticky && !sticky => {
+                    return Learned::Refused(Refused::Sticky(remote.next_hop));
+                }
+                _ => {}
+            }
+        }
+        if full {
+            return Learned::Refused(Refused::Limit);
+        }
+        self.claim(mac, slot, now)
+    }
+
+    /// The MAC is declared behind a port that is up. Refused while it is sticky elsewhere, until that
+    /// claim is gone.
+    pub fn declare(&mut self, mac: Mac, slot: Slot, sticky: bool, now: Instant) -> Learned {
+        let entry = self.entries.entry(mac).or_default();
+        entry.vacant_since = None;
+        let sequence = entry.local.map_or(0, |local| local.mobility.sequence);
+        entry.declared = Some(Declared {
+            slot,
+            sticky,
+            sequence,
+            since: now,
+        });
+        let elsewhere = entry.best_remote().map(|(_, remote)| *remote);
+        match elsewhere {
+            Some(remote) if remote.sticky && (!sticky || remote.next_hop < self.vtep) => {
+                self.release(mac, now);
+                Learned::Refused(Refused::Sticky(remote.next_hop))
+            }
+            _ => self.claim(mac, slot, now),
+        }
+    }
+
+    /// The declaration is gone, and our claim with it.
+    pub fn undeclare(&mut self, mac: Mac, now: Instant) {
+        let Some(entry) = self.entries.get_mut(&mac) else {
+            return;
+        };
+        if entry.declared.take().is_some() {
+            self.release(mac, now);
+        }
+    }
+
+    /// Gives up our claim to a learned MAC: it aged, or its port is gone.
+    pub fn forget(&mut self, mac: Mac, now: Instant) {
+        let learned = |entry: &MacEntry| {
+            entry
+                .local
+                .is_some_and(|local| local.origin == Origin::Learned)
+        };
+        if self.entries.get(&mac).is_some_and(learned) {
+            self.release(mac, now);
+        }
+    }
+
+    /// Sets, replaces or removes what a route says, and decides anew who has the MAC. The answer is
+    /// whether a sticky MAC is claimed from two sides.
+    pub fn set_remote(
+        &mut self,
+        mac: Mac,
+        id: RemoteId,
+        remote: Option<Remote>,
+        now: Instant,
+    ) -> bool {
+        let entry = match self.entries.entry(mac) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(_) if remote.is_none() => return false,
+            Entry::Vacant(entry) => entry.insert(MacEntry::default()),
+        };
+        let was_remote = entry.local.is_none() && !entry.remote.is_empty();
+        let from = entry.best_remote().map(|(_, remote)| remote.next_hop);
+        if let Some(index) = entry.remote.iter().position(|(other, _)| *other == id) {
+            let (_, old) = entry.remote.swap_remove(index);
+            entry.floor = mobility::later(entry.floor, old.sequence.wrapping_add(1));
+        }
+        if let Some(remote) = remote {
+            entry.remote.push((id, remote));
+            entry.vacant_since = None;
+        }
+        let to = entry.best_remote().map(|(_, remote)| remote.next_hop);
+        if was_remote && from != to && from.is_some() && to.is_some() {
+            self.moves += 1;
+        }
+        self.dirty.insert(mac);
+        self.contest(mac, now)
+    }
+
+    /// Forgets sequence numbers whose time is over.
+    pub fn expire(&mut self, now: Instant) {
+        while let Some((end, mac)) = self.remembered.front().copied()
+            && end <= now
+        {
+            self.remembered.pop_front();
+            let over = |since: Instant| since + MEMORY <= now;
+            if let Entry::Occupied(entry) = self.entries.entry(mac)
+                && entry.get().vacant_since.is_some_and(over)
+            {
+                entry.remove();
+            }
+        }
+    }
+
+    /// What is announced with the MAC changed.
+    pub fn touch(&mut self, mac: Mac) {
+        self.dirty.insert(mac);
+    }
+
+    /// MACs whose owner, or what is known of it, may have changed since the last call, and ports whose
+    /// number of MACs did.
+    pub fn take_dirty(&mut self) -> (HashSet<Mac>, HashSet<Slot>) {
+        (
+            std::mem::take(&mut self.dirty),
+            std::mem::take(&mut self.dirty_ports),
+        )
+    }
+
+    /// When [`MacTable::expire`] has something to do.
+    pub fn next_expiry(&self) -> Option<Instant> {
+        self.remembered.front().map(|(end, _)| *end)
+    }
+
+    /// Who has the MAC.
+    pub fn winner(&self, mac: Mac) -> Option<Winner<'_>> {
+        self.entries.get(&mac)?.winner()
+    }
+
+    /// Our claim, while it wins.
+    pub fn local(&self, mac: Mac) -> Option<&Local> {
+        self.entries.get(&mac)?.local.as_ref()
+    }
+
+    /// Everything that has an owner, in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = (Mac, Winner<'_>)> {
+        self.entries
+            .iter()
+            .filter_map(|(mac, entry)| Some((*mac, entry.winner()?)))
+    }
+
+    /// MACs that a port has.
+    pub fn on_port(&self, slot: Slot) -> Vec<Mac> {
+        let mut macs: Vec<_> = self
+            .ports
+            .get(&slot)
+            .into_iter()
+            .flatten()
+            .copied()
+            .collect();
+        macs.sort_unstable();
+        macs
+    }
+
+    /// Number of MACs that a port has.
+    pub fn port_count(&self, slot: Slot) -> usize {
+        self.ports.get(&slot).map_or(0, HashSet::len)
+    }
+
+    /// How often a MAC changed its place.
+    pub fn moves(&self) -> u64 {
+        self.moves
+    }
+
+    /// Our claim wins from now on: there is evidence that the MAC is on this port.
+    fn claim(&mut self, mac: Mac, slot: Slot, now: Instant) -> Learned {
+        let entry = self.entries.entry(mac).or_default();
+        entry.vacant_since = None;
+        self.dirty.insert(mac);
+        let declared = entry.declared;
+        let origin = declared.map_or(Origin::Learned, |_| Origin::Declared);
+        let sticky = declared.is_some_and(|declared| declared.sticky);
+        let (sequence, outcome) = match &entry.local {
+            // The same PE, hence no mobility event for others (RFC 7432 §15).
+            Some(local) if local.slot == slot => (local.mobility.sequence, Learned::Unchanged),
+            Some(local) => (local.mobility.sequence, Learned::Moved(local.slot)),
+            None => (entry.next_sequence(), Learned::New),
+        };
+        // Sticky routes have sequence number 0 (RFC 7432 §15.2).
+        let sequence = if sticky { 0 } else { sequence };
+        entry.local = Some(Local {
+            slot,
+            origin,
+            mobility: MacMobility { sticky, sequence },
+            since: now,
+        });
+        if let Some(declared) = &mut entry.declared {
+            declared.sequence = sequence;
+        }
+        let moved = matches!(outcome, Learned::Moved(_))
+            || outcome == Learned::New && !entry.remote.is_empty();
+        self.moves += u64::from(moved);
+        if let Learned::Moved(from) = outcome {
+            self.unlist(mac, from);
+        }
+        self.list(mac, slot);
+        outcome
+    }
+
+    /// Weighs our claim, or a declaration that lost before, against the others.
+    fn contest(&mut self, mac: Mac, now: Instant) -> bool {
+        let vtep = self.vtep;
+        let Some(entry) = self.entries.get_mut(&mac) else {
+            return false;
+        };
+        let best = entry.best_remote().map(|(_, remote)| *remote);
+        let mut conflict = false;
+        match (entry.local, entry.declared, best) {
+            (Some(local), _, Some(remote)) => {
+                conflict = local.mobility.sticky
+                    && (remote.sticky || mobility::compare(remote.sequence, 0).is_gt());
+                if loses(local.mobility, vtep, &remote) {
+                    self.moves += 1;
+                    self.release(mac, now);
+                }
+            }
+            (None, Some(declared), best) => {
+                // Nothing new was seen here, so the old sequence number has to do.
+                let mobility = MacMobility {
+                    sticky: declared.sticky,
+                    sequence: declared.sequence,
+                };
+                if best.is_none_or(|remote| !loses(mobility, vtep, &remote)) {
+                    entry.local = Some(Local {
+                        slot: declared.slot,
+                        origin: Origin::Declared,
+                        mobility,
+                        since: declared.since,
+                    });
+                    self.list(mac, declared.slot);
+                }
+            }
+            _ => {}
+        }
+        self.tidy(mac, now);
+        conflict
+    }
+
+    fn release(&mut self, mac: Mac, now: Instant) {
+        self.dirty.insert(mac);
+        if let Some(entry) = self.entries.get_mut(&mac)
+            && let Some(local) = entry.local.take()
+        {
+            entry.floor = mobility::later(entry.floor, local.mobility.sequence);
+            self.unlist(mac, local.slot);
+        }
+        self.tidy(mac, now);
+    }
+
+    fn list(&mut self, mac: Mac, slot: Slot) {
+        if self.ports.entry(slot).or_default().insert(mac) {
+            self.dirty_ports.insert(slot);
+        }
+    }
+
+    fn unlist(&mut self, mac: Mac, slot: Slot) {
+        if let Some(macs) = self.ports.get_mut(&slot)
+            && macs.remove(&mac)
+        {
+            self.dirty_ports.insert(slot);
+            if macs.is_empty() {
+                self.ports.remove(&slot);
+            }
+        }
+    }
+
+    /// Starts the memory of an entry that nobody claims any more, or drops it if there is nothing to
+    /// remember.
+    fn tidy(&mut self, mac: Mac, now: Instant) {
+        let Entry::Occupied(mut occupied) = self.entries.entry(mac) else {
+            return;
+        };
+        let entry = occupied.get_mut();
+        if entry.declared.is_some() || entry.local.is_some() || !entry.remote.is_empty() {
+            return;
+        }
+        if entry.floor == 0 {
+            occupied.remove();
+        } else if entry.vacant_since.is_none() {
+            entry.vacant_since = Some(now);
+            self.remembered.push_back((now + MEMORY, mac));
+        }
+    }
+}
+
+impl MacEntry {
+    fn winner(&self) -> Option<Winner<'_>> {
+        match &self.local {
+            Some(local) => Some(Winner::Local(local)),
+            None => self
+                .best_remote()
+                .map(|(id, remote)| Winner::Remote(*id, remote)),
+        }
+    }
+
+    /// Sticky first, then the highest sequence number, then the lowest VTEP (RFC 7432 §15). The
+    /// route's own name only makes the choice repeatable.
+    fn best_remote(&self) -> Option<&(RemoteId, Remote)> {
+        self.remote.iter().max_by(|(a_id, a), (b_id, b)| {
+            a.sticky
+                .cmp(&b.sticky)
+                .then_with(|| mobility::compare(a.sequence, b.sequence))
+                .then_with(|| Reverse(a.next_hop).cmp(&Reverse(b.next_hop)))
+                .then_with(|| Reverse(a_id).cmp(&Reverse(b_id)))
+        })
+    }
+
+    /// RFC 7432 §15: one more than the highest that was received, none for a MAC that is new.
+    fn next_sequence(&self) -> u32 {
+        self.remote
+            .iter()
+            .map(|(_, remote)| remote.sequence.wrapping_add(1))
+            .fold(self.floor, mobility::later)
+    }
+}
+
+/// Whether a claim of ours has to give way to `remote` (RFC 7432 §15, §15.2).
+fn loses(ours: MacMobility, vtep: Ipv4Addr, remote: &Remote) -> bool {
+    if ours.sticky != remote.sticky {
+        return remote.sticky;
+    }
+    match mobility::compare(ours.sequence, remote.sequence) {
+        _ if ours.sticky => remote.next_hop < vtep,
+        Ordering::Less => true,
+        Ordering::Greater => false,
+        Ordering::Equal => remote.next_hop < vtep,
+    }
+}

@@ -1,0 +1,123 @@
+//! Routes of our own for one bridge domain.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+
+use crate::{
+    bgp::wire::{
+        ArpNd, Attributes, Encapsulation, ExtCommunity, Imet, MacIp, MacMobility, PmsiTunnel,
+        Route, TunnelType,
+    },
+    types::{Esi, EthernetTag, Mac, RouteDistinguisher, RouteTarget, Vni},
+};
+
+/// Attribute sets kept for reuse; most routes share one or two.
+const CACHED: usize = 256;
+
+/// Builds the routes of a bridge domain; equal attributes are shared.
+#[derive(Debug)]
+pub struct Originator {
+    vtep: Ipv4Addr,
+    vni: Vni,
+    rd: RouteDistinguisher,
+    /// Encapsulation and route targets, which every route carries (RFC 8365 §5.1.3).
+    communities: Vec<ExtCommunity>,
+    cache: HashMap<Variant, Arc<Attributes>>,
+}
+
+/// What differs between the RT-2s of a bridge domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Variant {
+    mobility: MacMobility,
+    arp_nd: Option<ArpNd>,
+}
+
+impl Originator {
+    /// For a bridge domain whose VTEP address is `vtep`.
+    pub fn new(vtep: Ipv4Addr, vni: Vni, rd: RouteDistinguisher, targets: &[RouteTarget]) -> Self {
+        let mut communities: Vec<_> = targets.iter().copied().map(ExtCommunity::from).collect();
+        communities.push(ExtCommunity::encapsulation(Encapsulation::VXLAN));
+        Self {
+            vtep,
+            vni,
+            rd,
+            communities,
+            cache: HashMap::new(),
+        }
+    }
+
+    /// The route distinguisher.
+    pub fn rd(&self) -> RouteDistinguisher {
+        self.rd
+    }
+
+    /// Inclusive multicast route: BUM by ingress replication, with our VNI (RFC 7432 §11).
+    pub fn imet(&self) -> (Route, Arc<Attributes>) {
+        let route = Route::Imet(Imet {
+            rd: self.rd,
+            tag: EthernetTag::default(),
+            originator: IpAddr::V4(self.vtep),
+        });
+        let mut attributes = self.attributes(&[]);
+        attributes.pmsi = Some(PmsiTunnel {
+            flags: 0,
+            tunnel_type: TunnelType::INGRESS_REPLICATION,
+            label: self.vni.get(),
+            identifier: Bytes::copy_from_slice(&self.vtep.octets()),
+        });
+        (route, Arc::new(attributes))
+    }
+
+    /// MAC or MAC/IP route. The mobility community is left out of the first announcement (RFC 7432
+    /// §15). An IPv6 binding always has its flags, an IPv4 one only when it is immutable (RFC 9047
+    /// §3).
+    pub fn mac_ip(
+        &mut self,
+        mac: Mac,
+        mobility: MacMobility,
+        binding: Option<(IpAddr, ArpNd)>,
+    ) -> (Route, Arc<Attributes>) {
+        let route = Route::MacIp(MacIp {
+            rd: self.rd,
+            esi: Esi::ZERO,
+            tag: EthernetTag::default(),
+            mac,
+            ip: binding.map(|(ip, _)| ip),
+            label1: self.vni.get(),
+            label2: None,
+        });
+        let arp_nd = binding.and_then(|(ip, flags)| match ip {
+            IpAddr::V6(_) => Some(flags),
+            IpAddr::V4(_) => flags.immutable.then_some(ArpNd {
+                immutable: true,
+                ..ArpNd::default()
+            }),
+        });
+        let variant = Variant { mobility, arp_nd };
+        if let Some(attributes) = self.cache.get(&variant) {
+            return (route, Arc::clone(attributes));
+        }
+        let mut extra = Vec::new();
+        if mobility != MacMobility::default() {
+            extra.push(ExtCommunity::from_mac_mobility(mobility));
+        }
+        extra.extend(arp_nd.map(ExtCommunity::from_arp_nd));
+        let attributes = Arc::new(self.attributes(&extra));
+        if self.cache.len() >= CACHED {
+            self.cache.clear();
+        }
+        self.cache.insert(variant, Arc::clone(&attributes));
+        (route, attributes)
+    }
+
+    fn attributes(&self, extra: &[ExtCommunity]) -> Attributes {
+        let mut attributes = Attributes::originated(IpAddr::V4(self.vtep));
+        attributes.ext_communities = [&self.communities, extra].concat();
+        attributes
+    }
+}

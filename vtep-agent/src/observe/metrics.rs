@@ -1,0 +1,248 @@
+use std::time::Duration;
+
+use prometheus::{
+    Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry, Result, TextEncoder,
+};
+use vtep_common::{DropReason, abi::Path};
+
+use super::snapshot::Snapshot;
+
+/// Upper bounds of `vtep_convergence_seconds`: 0.1 ms to 10 s.
+const CONVERGENCE_BUCKETS: [f64; 16] = [
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    5.0, 10.0,
+];
+
+/// What is observed between scrapes. A clone shares it.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    convergence: Histogram,
+}
+
+impl Metrics {
+    /// Nothing observed yet.
+    ///
+    /// # Errors
+    ///
+    /// Only if the histogram's definition were invalid.
+    pub fn new() -> Result<Self> {
+        let options = HistogramOpts::new(
+            "vtep_convergence_seconds",
+            "Time from a received UPDATE to the written map.",
+        );
+        Ok(Self {
+            convergence: Histogram::with_opts(options.buckets(CONVERGENCE_BUCKETS.to_vec()))?,
+        })
+    }
+
+    /// Notes how long an UPDATE took from the socket to the maps.
+    pub fn observe_convergence(&self, duration: Duration) {
+        self.convergence.observe(duration.as_secs_f64());
+    }
+
+    /// The text format, version 0.0.4.
+    ///
+    /// # Errors
+    ///
+    /// Only if a metric's definition were invalid.
+    pub fn render(&self, snapshot: &Snapshot) -> Result<String> {
+        let page = Page(Registry::new());
+        page.gauge(
+            "vtep_build_info",
+            "Version of the agent, always 1.",
+            ["version"],
+        )?
+        .set([env!("CARGO_PKG_VERSION")], 1);
+        page.peers(snapshot)?;
+        page.bds(snapshot)?;
+        page.traffic(snapshot)?;
+        page.agent(snapshot)?;
+        page.0.register(Box::new(self.convergence.clone()))?;
+        TextEncoder::new().encode_to_string(&page.0.gather())
+    }
+}
+
+/// One scrape: families are made from the snapshot, so that nothing outlives the peer, port or
+/// bridge domain that it is about.
+struct Page(Registry);
+
+/// A family of counters with `N` labels.
+struct Counters<const N: usize>(IntCounterVec);
+
+/// A family of gauges with `N` labels.
+struct Gauges<const N: usize>(IntGaugeVec);
+
+impl Page {
+    fn peers(&self, snapshot: &Snapshot) -> Result<()> {
+        let up = self.gauge("vtep_bgp_peer_up", "The session is established.", ["peer"])?;
+        let messages = self.counter(
+            "vtep_bgp_messages_total",
+            "BGP messages.",
+            ["peer", "direction", "type"],
+        )?;
+        let routes = self.gauge(
+            "vtep_bgp_routes",
+            "Routes in the peer's adj-rib-in by EVPN route type.",
+            ["peer", "type"],
+        )?;
+        let errors = self.counter(
+            "vtep_bgp_update_errors_total",
+            "Malformed UPDATEs by what was done with them (RFC 7606).",
+            ["peer", "outcome"],
+        )?;
+        for peer in &snapshot.peers {
+            let address = peer.address.to_string();
+            let name = address.as_str();
+            up.set([name], peer.up.into());
+            for (&(direction, kind), &count) in &peer.messages {
+                messages.add([name, direction, kind], count);
+            }
+            for (kind, &count) in &peer.routes {
+                routes.set([name, &kind.to_string()], count);
+            }
+            for (&outcome, &count) in &peer.update_errors {
+                errors.add([name, outcome], count);
+            }
+        }
+        Ok(())
+    }
+
+    fn bds(&self, snapshot: &Snapshot) -> Result<()> {
+        let macs = self.gauge("vtep_macs", "MAC addresses.", ["bd", "origin"])?;
+        let neighbors = self.gauge("vtep_neighbors", "IP to MAC bindings.", ["bd", "origin"])?;
+        let vteps = self.gauge("vtep_remote_vteps", "Other VTEPs.", ["bd"])?;
+        let suppressed = self.counter(
+            "vtep_suppressed_total",
+            "ARP requests and neighbour solicitations answered on the spot.",
+            ["bd", "protocol"],
+        )?;
+        let copies = self.counter(
+            "vtep_flood_copies_total",
+            "Copies made of broadcast, unknown unicast and multicast frames.",
+            ["bd"],
+        )?;
+        let moves = self.counter("vtep_mac_moves_total", "MACs that changed place.", ["bd"])?;
+        let duplicates = self.gauge("vtep_duplicate_macs", "MACs held as duplicates.", ["bd"])?;
+        for bd in &snapshot.bds {
+            let name = bd.name.as_str();
+            for (origin, count) in bd.macs.by_name() {
+                macs.set([name, origin], count);
+            }
+            for (origin, count) in bd.neighbors.by_name() {
+                neighbors.set([name, origin], count);
+            }
+            vteps.set([name], bd.remote_vteps);
+            suppressed.add([name, "arp"], bd.counters.suppressed_arp);
+            suppressed.add([name, "nd"], bd.counters.suppressed_nd);
+            copies.add([name], bd.counters.flood_copies);
+            moves.add([name], bd.mac_moves);
+            duplicates.set([name], bd.duplicate_macs);
+        }
+        Ok(())
+    }
+
+    fn traffic(&self, snapshot: &Snapshot) -> Result<()> {
+        let labels = ["direction", "path"];
+        let help = "Tenants' frames by their way through the datapath.";
+        let packets = self.counter("vtep_packets_total", help, labels)?;
+        let help = "Bytes of tenants' frames by their way through the datapath.";
+        let bytes = self.counter("vtep_bytes_total", help, labels)?;
+        for path in Path::ALL {
+            packets.add([path.direction(), path.name()], 0);
+            bytes.add([path.direction(), path.name()], 0);
+        }
+        for path in &snapshot.paths {
+            let labels = [path.path.direction(), path.path.name()];
+            packets.add(labels, path.traffic.packets);
+            bytes.add(labels, path.traffic.bytes);
+        }
+
+        let labels = ["port", "bd", "direction"];
+        let help = "Frames from (rx) and to (tx) a VM port.";
+        let packets = self.counter("vtep_port_packets_total", help, labels)?;
+        let help = "Bytes from (rx) and to (tx) a VM port.";
+        let bytes = self.counter("vtep_port_bytes_total", help, labels)?;
+        for port in &snapshot.ports {
+            let directions = [("rx", port.counters.rx), ("tx", port.counters.tx)];
+            for (direction, traffic) in directions {
+                let labels = [port.port.as_str(), port.bd.as_str(), direction];
+                packets.add(labels, traffic.packets);
+                bytes.add(labels, traffic.bytes);
+            }
+        }
+
+        let drops = self.counter("vtep_drops_total", "Frames refused by reason.", ["reason"])?;
+        for reason in DropReason::ALL {
+            drops.add([reason.name()], 0);
+        }
+        for (reason, count) in &snapshot.drops {
+            drops.add([reason.name()], *count);
+        }
+        Ok(())
+    }
+
+    fn agent(&self, snapshot: &Snapshot) -> Result<()> {
+        let entries = self.gauge("vtep_map_entries", "Entries in use of a BPF map.", ["map"])?;
+        let capacity = self.gauge("vtep_map_capacity", "Size of a BPF map.", ["map"])?;
+        for map in &snapshot.maps {
+            entries.set([map.map], map.entries);
+            capacity.set([map.map], map.capacity);
+        }
+        let operations = self.counter(
+            "vtep_reconcile_operations_total",
+            "Writes to BPF maps by kind.",
+            ["op"],
+        )?;
+        for (&operation, &count) in &snapshot.reconcile_operations {
+            operations.add([operation], count);
+        }
+        self.counter(
+            "vtep_reconcile_errors_total",
+            "Writes to BPF maps that failed.",
+            [],
+        )?
+        .add([], snapshot.reconcile_errors);
+        self.counter(
+            "vtep_events_lost_total",
+            "Learning events that did not reach the agent.",
+            [],
+        )?
+        .add([], snapshot.events_lost);
+        Ok(())
+    }
+
+    fn counter<const N: usize>(
+        &self,
+        name: &str,
+        help: &str,
+        labels: [&str; N],
+    ) -> Result<Counters<N>> {
+        let family = IntCounterVec::new(Opts::new(name, help), &labels)?;
+        self.0.register(Box::new(family.clone()))?;
+        Ok(Counters(family))
+    }
+
+    fn gauge<const N: usize>(
+        &self,
+        name: &str,
+        help: &str,
+        labels: [&str; N],
+    ) -> Result<Gauges<N>> {
+        let family = IntGaugeVec::new(Opts::new(name, help), &labels)?;
+        self.0.register(Box::new(family.clone()))?;
+        Ok(Gauges(family))
+    }
+}
+
+impl<const N: usize> Counters<N> {
+    fn add(&self, labels: [&str; N], count: u64) {
+        self.0.with_label_values(&labels).inc_by(count);
+    }
+}
+
+impl<const N: usize> Gauges<N> {
+    fn set(&self, labels: [&str; N], value: u64) {
+        let value = i64::try_from(value).unwrap_or(i64::MAX);
+        self.0.with_label_values(&labels).set(value);
+    }
+}

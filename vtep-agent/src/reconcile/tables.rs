@@ -1,0 +1,124 @@
+//! What the reconciler writes to.
+
+use std::io;
+
+use vtep_common::abi::{
+    ArpKey, BdEntry, BdRef, FdbKey, FdbWord, FloodMember, NdKey, NeighborEntry, NhGroup, PortEntry,
+    PortKey, PortRef, Settings, SourceKey, VniKey, VtepEntry,
+};
+
+/// The maps. Writing is idempotent: an entry that is there already with this value, or gone already,
+/// is done.
+pub trait Tables {
+    /// Writes one entry. An FDB entry starts its life now: its stamp becomes the current epoch.
+    ///
+    /// # Errors
+    ///
+    /// [`TableError::Full`] when a hash table has no room for a new key.
+    fn update(&mut self, entry: Entry) -> Result<(), TableError>;
+
+    /// Removes one entry: a key of a hash table goes, an entry of an array becomes zero.
+    ///
+    /// # Errors
+    ///
+    /// [`TableError::Refused`]
+    fn delete(&mut self, key: Key) -> Result<(), TableError>;
+
+    /// Most entries of a map.
+    fn capacity(&self, map: Map) -> u32;
+}
+
+/// Why an entry was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum TableError {
+    /// The map has no room for another key (`E2BIG`, `ENOSPC`).
+    #[error("the map is full")]
+    Full,
+    /// The kernel said no, perhaps after a part was done: the entry is to be written again, or
+    /// removed, whatever it was before.
+    #[error(transparent)]
+    Refused(#[from] io::Error),
+}
+
+macro_rules! maps {
+    ($($(#[$doc:meta])* $map:ident($name:literal, $array:literal): $key:ty => $value:ty,)*) => {
+        /// The maps that the reconciler writes.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Map {
+            $($(#[$doc])* $map,)*
+        }
+
+        /// An entry to write.
+        #[derive(Clone, Copy, Debug, PartialEq)]
+        pub enum Entry {
+            $($(#[$doc])* $map($key, $value),)*
+        }
+
+        /// An entry to remove.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Key {
+            $($(#[$doc])* $map($key),)*
+        }
+
+        impl Map {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$map),*];
+
+            /// Its name in the kernel and in metrics.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$map => $name,)* }
+            }
+
+            /// An array has every index, always; what is not wanted is zero.
+            pub const fn is_array(self) -> bool {
+                match self { $(Self::$map => $array,)* }
+            }
+        }
+
+        impl Entry {
+            /// The map that it is for.
+            pub const fn map(&self) -> Map {
+                match self { $(Self::$map(..) => Map::$map,)* }
+            }
+
+            /// Where it goes.
+            pub const fn key(&self) -> Key {
+                match self { $(Self::$map(key, _) => Key::$map(*key),)* }
+            }
+        }
+
+        impl Key {
+            /// The map that it is for.
+            pub const fn map(&self) -> Map {
+                match self { $(Self::$map(_) => Map::$map,)* }
+            }
+        }
+    };
+}
+
+maps! {
+    /// The agent's settings, key 0. The dataplane fills in the epoch.
+    Settings("settings", true): u32 => Settings,
+    /// Remote VTEPs.
+    Vteps("vteps", true): u32 => VtepEntry,
+    /// Next-hop groups.
+    Groups("groups", true): u32 => NhGroup,
+    /// Ports by slot.
+    Ports("ports", true): u32 => PortEntry,
+    /// Members of flood lists.
+    Flood("flood", true): u32 => FloodMember,
+    /// Bridge domains.
+    Bds("bds", true): u32 => BdEntry,
+    /// MACs.
+    Fdb("fdb", false): FdbKey => FdbWord,
+    /// IPv4 neighbours.
+    Arp("arp", false): ArpKey => NeighborEntry,
+    /// IPv6 neighbours.
+    Nd("nd", false): NdKey => NeighborEntry,
+    /// VTEPs from which frames are accepted.
+    Sources("sources", false): SourceKey => u32,
+    /// Devices and VLANs to slots.
+    PortIndex("port_index", false): PortKey => PortRef,
+    /// VNIs to bridge domains.
+    Vnis("vnis", false): VniKey => BdRef,
+}

@@ -1,0 +1,59 @@
+//! Decapsulation in TC.
+
+use vtep_common::{
+    DropReason,
+    wire::{Frame as _, ecn::Remark, ethernet, ip, underlay::Inner},
+};
+
+use crate::skb::Skb;
+
+/// Shortest payload behind an Ethernet header that the kernel leaves when it shrinks an IPv4 packet.
+const SHRINKABLE: u32 = ip::V4_HEADER;
+
+/// Turns the outer frame into the inner one.
+#[inline(always)]
+pub fn decapsulate(skb: Skb, inner: &Inner) -> Result<(), DropReason> {
+    if inner.end < skb.len() {
+        skb.resize(inner.end)?;
+    }
+    remark(skb, inner)?;
+    let payload = inner.payload();
+    if inner.end - payload < SHRINKABLE {
+        copy_forward(skb, inner)?;
+    } else {
+        skb.shrink(payload - ethernet::HEADER)?;
+    }
+    let header = skb.packet().view::<14>(0).ok_or(DropReason::Helper)?;
+    header.set_mac::<0, 4>(inner.header.destination);
+    header.set_mac::<6, 10>(inner.header.source);
+    header.set_u16::<12>(inner.header.ethertype_be);
+    skb.reset_queue();
+    Ok(())
+}
+
+/// Through helpers, not directly: rare, and they keep the checksum over the whole packet right that
+/// a device may have noted.
+#[inline(always)]
+fn remark(skb: Skb, inner: &Inner) -> Result<(), DropReason> {
+    match inner.remark {
+        Remark::None => Ok(()),
+        Remark::V4 { first, check } => {
+            skb.store(inner.payload(), &first)?;
+            skb.store(inner.payload() + 10, &check)
+        }
+        Remark::V6 { second } => skb.store(inner.payload() + 1, &second),
+    }
+}
+
+/// Moves a payload of less than 20 bytes to where it belongs, and cuts the rest off.
+#[inline(always)]
+fn copy_forward(skb: Skb, inner: &Inner) -> Result<(), DropReason> {
+    let payload = inner.payload();
+    // Behind as many zeros as may be missing, one copy does for every length.
+    skb.resize(inner.end + SHRINKABLE)?;
+    let bytes = skb.load::<5>(payload)?;
+    skb.store(ethernet::HEADER, &bytes)?;
+    skb.resize(ethernet::HEADER + inner.end - payload)
+}
+
+const _: () = assert!(size_of::<[u32; 5]>() == SHRINKABLE as usize);

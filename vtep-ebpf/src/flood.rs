@@ -1,0 +1,146 @@
+//! Copies of a BUM frame (RFC 7432 §11, ingress replication).
+
+use core::{ffi::c_void, ptr};
+
+use aya_ebpf::helpers::bpf_loop;
+use vtep_common::{
+    DropReason,
+    abi::{BdRef, FloodSpan, Path},
+    wire::underlay::port,
+};
+
+use crate::{
+    count,
+    encap::{self, Tunnel},
+    maps::{Maps, flood},
+    skb::Skb,
+};
+
+/// State of a walk over a flood list. One for both kinds of receivers.
+#[repr(C)]
+struct Walk {
+    skb: Skb,
+    /// Index of the first member.
+    offset: u32,
+    bd: BdRef,
+    /// Slot that gets no copy; 0 for none.
+    except: u32,
+    /// Receivers that were tried.
+    receivers: u32,
+    /// Copies that were made.
+    copies: u32,
+    tunnel: Tunnel,
+}
+
+/// Sends a copy to every port of the list but `except`. Gives how many ports there were.
+#[inline(always)]
+pub fn to_ports(skb: Skb, bd: BdRef, span: FloodSpan, except: u32) -> u32 {
+    walk(
+        skb,
+        bd,
+        span.offset,
+        span.ports,
+        except,
+        Tunnel::NONE,
+        copy_to_port,
+    )
+}
+
+/// Sends a copy of an encapsulated frame to every VTEP of the list. Gives how many there were.
+#[inline(always)]
+pub fn to_vteps(skb: Skb, bd: BdRef, span: FloodSpan, tunnel: Tunnel) -> u32 {
+    let offset = span.offset.wrapping_add(span.ports.into());
+    walk(skb, bd, offset, span.vteps, 0, tunnel, copy_to_vtep)
+}
+
+#[inline(always)]
+fn walk(
+    skb: Skb,
+    bd: BdRef,
+    offset: u32,
+    members: u16,
+    except: u32,
+    tunnel: Tunnel,
+    step: extern "C" fn(u32, *mut Walk) -> i64,
+) -> u32 {
+    if members == 0 {
+        return 0;
+    }
+    let mut walk = Walk {
+        skb,
+        offset,
+        bd,
+        except,
+        receivers: 0,
+        copies: 0,
+        tunnel,
+    };
+    // SAFETY: the callback gets the pointer to `walk`, which outlives the loop.
+    unsafe {
+        bpf_loop(
+            members.into(),
+            step as *mut c_void,
+            ptr::from_mut(&mut walk).cast(),
+            0,
+        );
+    }
+    count::bd(bd.bd, |counters| {
+        counters.flood_copies += u64::from(walk.copies)
+    });
+    walk.receivers
+}
+
+extern "C" fn copy_to_port(index: u32, walk: *mut Walk) -> i64 {
+    // SAFETY: the pointer that `walk` gave to the loop.
+    let walk = unsafe { &mut *walk };
+    let Some(member) = flood.get(walk.offset.wrapping_add(index)) else {
+        return 1;
+    };
+    if member.bd != walk.bd || member.target == walk.except {
+        return 0;
+    }
+    walk.receivers += 1;
+    let sent = port(&Maps, walk.bd, member.target).and_then(|port| {
+        walk.skb.retag(port.entry.vlan)?;
+        walk.skb.send_copy(port.entry.ifindex)
+    });
+    match sent {
+        Ok(()) => {
+            walk.copies += 1;
+            count::to_port(member.target, walk.skb.len());
+        }
+        Err(reason) => count::dropped(reason),
+    }
+    0
+}
+
+extern "C" fn copy_to_vtep(index: u32, walk: *mut Walk) -> i64 {
+    // SAFETY: the pointer that `walk` gave to the loop.
+    let walk = unsafe { &mut *walk };
+    let Some(member) = flood.get(walk.offset.wrapping_add(index)) else {
+        return 1;
+    };
+    if member.bd != walk.bd {
+        return 0;
+    }
+    walk.receivers += 1;
+    match send_to_vtep(walk.skb, &walk.tunnel, member.target, member.vni) {
+        Ok(()) => {
+            walk.copies += 1;
+            count::path(Path::TxFlood, walk.tunnel.frame);
+        }
+        Err(reason) => count::dropped(reason),
+    }
+    0
+}
+
+#[inline(always)]
+fn send_to_vtep(skb: Skb, tunnel: &Tunnel, vtep: u32, vni: u32) -> Result<(), DropReason> {
+    let (vtep, path) = encap::route(vtep, tunnel.hash)?;
+    if !tunnel.fits(path) {
+        return Err(DropReason::TooBigSilent);
+    }
+    tunnel.write(skb, vtep, path, vni)?;
+    skb.retag(path.vlan)?;
+    skb.send_copy(path.ifindex)
+}

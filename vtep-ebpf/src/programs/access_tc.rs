@@ -1,0 +1,135 @@
+//! TC ingress on a VM port. Nothing that a VM sends reaches the host's stack: every verdict is a
+//! redirect or a drop.
+
+use aya_ebpf::{macros::classifier, programs::TcContext};
+use vtep_common::{
+    DropReason,
+    abi::{BdFlags, FdbKey, FloodSpan, Path, PortKey},
+    wire::{
+        Frame as _, Tables as _,
+        access::{self, Forward, Ingress, Sender},
+        ethernet::{Header, ethertype},
+        icmp,
+    },
+};
+
+use crate::{
+    count, deliver,
+    encap::{self, Tunnel},
+    flood, learn, limit,
+    maps::{self, Maps},
+    skb::{self, DROP, Skb},
+    suppress, too_big, trace,
+};
+
+/// What is looked at: Ethernet, IPv6, a neighbour solicitation with one option.
+const HEADERS: u32 = 14 + 40 + 24 + 8;
+
+#[classifier]
+pub fn access_tc(context: TcContext) -> i32 {
+    let skb = Skb::new(context.skb.skb);
+    let verdict = admit(skb).and_then(|ingress| {
+        count::from_port(ingress.port.slot, skb.len());
+        let verdict = run(skb, &ingress);
+        if verdict.is_err() {
+            count::port_dropped(ingress.port.slot);
+        }
+        verdict
+    });
+    trace::verdict(&context, "access_tc", &verdict);
+    match verdict {
+        Ok(action) => action,
+        Err(reason) => {
+            count::dropped(reason);
+            DROP
+        }
+    }
+}
+
+/// The port and bridge domain that the device and the frame's tag select.
+#[inline(always)]
+fn admit<'a>(skb: Skb) -> Result<Ingress<'a>, DropReason> {
+    let mut vlan = 0;
+    if skb.vlan_present() != 0 {
+        if skb.vlan_proto() as u16 != ethertype::C_TAG {
+            return Err(DropReason::PortVlan);
+        }
+        vlan = skb.vlan_tci() as u16 & 0x0fff;
+    }
+    let at = maps::port_at(PortKey::new(skb.ifindex(), vlan)).ok_or(DropReason::PortVlan)?;
+    Ingress::new(&Maps, at)
+}
+
+#[inline(always)]
+fn run(skb: Skb, ingress: &Ingress<'_>) -> Result<i32, DropReason> {
+    skb.pull(HEADERS)?;
+    let header = Header::read(skb.packet().view::<14>(0).ok_or(DropReason::Truncated)?);
+    if ethertype::is_tag(header.ethertype_be) {
+        return Err(DropReason::InnerVlan);
+    }
+    header.check()?;
+    let known = maps::fdb_entry(FdbKey::from_parts(ingress.bd.bd, header.source));
+    let sender = access::sender(ingress, known.map(|entry| entry.word()))?;
+    if let (Sender::Here, Some(entry), Some(settings)) = (sender, known, Maps.settings()) {
+        entry.stamp(settings.epoch);
+    }
+    skb.retag(0)?;
+    learn::report(skb, ingress, &header, sender);
+    if ingress.domain.flags.has(BdFlags::SUPPRESS)
+        && let Some(answered) = suppress::answer(skb, ingress, &header)
+    {
+        return answered;
+    }
+    match access::forward(&Maps, ingress, &header)? {
+        Forward::Port(port) => {
+            count::path(Path::Local, skb.len());
+            deliver::to_port(skb, port, header.ethertype_be)
+        }
+        Forward::Group(group) => to_group(skb, ingress, &header, group),
+        Forward::Flood => to_all(skb, ingress, &header),
+    }
+}
+
+/// To the VTEP behind which the destination is.
+#[inline(always)]
+fn to_group(
+    skb: Skb,
+    ingress: &Ingress<'_>,
+    header: &Header,
+    group: u32,
+) -> Result<i32, DropReason> {
+    let tunnel = Tunnel::new(skb, ingress.domain, header)?;
+    let group = maps::groups.get(group).ok_or(DropReason::NoPath)?;
+    let member = access::member(group, ingress.bd, tunnel.hash)?;
+    let (vtep, path) = encap::route(member.vtep, tunnel.hash)?;
+    if !tunnel.fits(path) {
+        return too_big::refuse(skb, ingress, header, icmp::room(path.mtu));
+    }
+    encap::make_room(skb, header)?;
+    tunnel.write(skb, vtep, path, member.vni)?;
+    skb.retag(path.vlan)?;
+    count::path(Path::TxUnicast, tunnel.frame);
+    Ok(skb::redirect(path.ifindex))
+}
+
+/// To everybody else in the bridge domain: local ports first, then, encapsulated once, all VTEPs.
+#[inline(always)]
+fn to_all(skb: Skb, ingress: &Ingress<'_>, header: &Header) -> Result<i32, DropReason> {
+    let slot = ingress.port.slot;
+    if !limit::bum(slot, ingress.port.entry.bum_rate) {
+        return Err(DropReason::BumRate);
+    }
+    let span = FloodSpan::from_bits(ingress.domain.flood);
+    let mut receivers = flood::to_ports(skb, ingress.bd, span, slot);
+    if span.vteps != 0 {
+        skb.retag(0)?;
+        let tunnel = Tunnel::new(skb, ingress.domain, header)?;
+        encap::make_room(skb, header)?;
+        receivers += flood::to_vteps(skb, ingress.bd, span, tunnel);
+    }
+    if receivers == 0 {
+        Err(DropReason::NoReceiver)
+    } else {
+        Ok(DROP)
+    }
+}

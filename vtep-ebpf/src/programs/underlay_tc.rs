@@ -1,0 +1,82 @@
+//! TC ingress on an uplink: finishes what the XDP half has stripped, and decapsulates the rest.
+
+use aya_ebpf::{macros::classifier, programs::TcContext};
+use vtep_common::{
+    DropReason,
+    abi::{BdRef, Path, XdpMeta},
+    wire::{
+        Frame as _,
+        underlay::{self, Received, Verdict},
+    },
+};
+
+use crate::{
+    count, decap, deliver, flood,
+    maps::Maps,
+    skb::{DROP, NOT_OURS, Skb},
+    trace,
+};
+
+/// What the decision looks at: Ethernet, outer headers, inner Ethernet with a tag, and an IPv6
+/// header.
+const HEADERS: u32 = 14 + 36 + 18 + 40;
+
+#[classifier]
+pub fn underlay_tc(context: TcContext) -> i32 {
+    let skb = Skb::new(context.skb.skb);
+    let verdict = run(skb);
+    trace::verdict(&context, "underlay_tc", &verdict);
+    match verdict {
+        Ok(action) => action,
+        Err(reason) => {
+            count::dropped(reason);
+            DROP
+        }
+    }
+}
+
+#[inline(always)]
+fn run(skb: Skb) -> Result<i32, DropReason> {
+    if let Some(meta) = skb.metadata().view::<16>(0) {
+        let magic = meta.u32::<0>();
+        if magic == XdpMeta::MAGIC {
+            return stripped(skb, meta.u32::<4>(), BdRef::from_bits(meta.u32::<8>()));
+        }
+        if (magic ^ XdpMeta::MAGIC) >> 8 == 0 {
+            return Err(DropReason::Metadata);
+        }
+    }
+    skb.pull(HEADERS)?;
+    let received = Received {
+        vlan: (skb.vlan_present() != 0).then(|| skb.vlan_tci() as u16 & 0x0fff),
+        gso: skb.gso_size() != 0,
+    };
+    match underlay::decide(skb.packet(), received, &Maps) {
+        Verdict::NotOurs => Ok(NOT_OURS),
+        Verdict::Drop(reason) => Err(reason),
+        Verdict::Port(inner, port) => {
+            decap::decapsulate(skb, &inner)?;
+            count::path(Path::RxTc, skb.len());
+            deliver::to_port(skb, port, inner.header.ethertype_be)
+        }
+        Verdict::Flood(inner, span) => {
+            decap::decapsulate(skb, &inner)?;
+            count::path(Path::RxFlood, skb.len());
+            flood::to_ports(skb, inner.bd, span, 0);
+            // Every port has its copy.
+            Ok(DROP)
+        }
+    }
+}
+
+/// A frame that the XDP half has decided on and stripped.
+#[inline(always)]
+fn stripped(skb: Skb, slot: u32, bd: BdRef) -> Result<i32, DropReason> {
+    let port = underlay::port(&Maps, bd, slot)?;
+    skb.pull(14)?;
+    let header = skb.packet().view::<14>(0).ok_or(DropReason::Truncated)?;
+    let ethertype_be = header.u16::<12>();
+    count::path(Path::RxXdpPass, skb.len());
+    skb.reset_queue();
+    deliver::to_port(skb, port, ethertype_be)
+}

@@ -1,0 +1,113 @@
+//! XDP on an uplink: drops what is refused, and finishes known unicast to a port.
+//!
+//! Everything else passes to the TC half as it is.
+
+use aya_ebpf::{
+    bindings::xdp_action::{XDP_DROP, XDP_PASS},
+    macros::xdp,
+    programs::XdpContext,
+};
+use vtep_common::{
+    DropReason,
+    abi::{Path, PortFlags, XdpMeta},
+    wire::{
+        Frame as _, Tables as _,
+        ecn::Remark,
+        offload,
+        underlay::{self, Inner, Port, Received, Verdict},
+    },
+};
+
+use crate::{
+    count,
+    maps::{Maps, redirect},
+    trace,
+    xdp::Xdp,
+};
+
+#[xdp(frags)]
+pub fn underlay_xdp(context: XdpContext) -> u32 {
+    let verdict = run(Xdp::new(context.ctx));
+    trace::verdict(&context, "underlay_xdp", &verdict);
+    match verdict {
+        Ok(action) => action,
+        Err(reason) => {
+            count::dropped(reason);
+            XDP_DROP
+        }
+    }
+}
+
+#[inline(always)]
+fn run(xdp: Xdp) -> Result<u32, DropReason> {
+    let packet = xdp.packet();
+    if packet.length() != xdp.length() {
+        // In several buffers: helpers reach only the first.
+        return Ok(XDP_PASS);
+    }
+    match underlay::decide(packet, Received::default(), &Maps) {
+        Verdict::NotOurs | Verdict::Flood(..) => Ok(XDP_PASS),
+        Verdict::Drop(reason) => Err(reason),
+        Verdict::Port(inner, port) => {
+            if inner.priority_tag || port.entry.vlan != 0 || is_uplink_mac(inner.header.destination)
+            {
+                return Ok(XDP_PASS);
+            }
+            finish(xdp, &inner, port)
+        }
+    }
+}
+
+/// A stripped frame to the uplink's own address would look like the host's.
+#[inline(always)]
+fn is_uplink_mac(destination: u64) -> bool {
+    match Maps.settings() {
+        Some(settings) => settings.uplink_macs.contains(&destination),
+        None => true,
+    }
+}
+
+#[inline(always)]
+fn finish(xdp: Xdp, inner: &Inner, port: Port<'_>) -> Result<u32, DropReason> {
+    let packet = xdp.packet();
+    if port.entry.flags.has(PortFlags::REDIRECT_XDP)
+        && offload::may_redirect(packet, inner.at, inner.header.ethertype_be)
+        // Only notes the target. Takes effect when the program returns this action.
+        && let Ok(action) = redirect.redirect(port.entry.ifindex, 0)
+    {
+        edit(xdp, inner)?;
+        xdp.strip(inner.at)?;
+        let bytes = inner.end - inner.at;
+        count::path(Path::RxXdpRedirect, bytes);
+        count::to_port(port.slot, bytes);
+        return Ok(action);
+    }
+    if !xdp.reserve_metadata(size_of::<XdpMeta>() as u32) {
+        return Ok(XDP_PASS);
+    }
+    // From here on the metadata says that the frame is stripped: no way back.
+    edit(xdp, inner)?;
+    let meta = xdp.metadata().view::<16>(0).ok_or(DropReason::Helper)?;
+    meta.set_u32::<0>(XdpMeta::MAGIC);
+    meta.set_u32::<4>(port.slot);
+    meta.set_u32::<8>(inner.bd.to_bits());
+    meta.set_u32::<12>(0);
+    xdp.strip(inner.at)?;
+    Ok(XDP_PASS)
+}
+
+/// Cuts the outer frame's padding off and writes the ECN field.
+#[inline(always)]
+fn edit(xdp: Xdp, inner: &Inner) -> Result<(), DropReason> {
+    let packet = xdp.packet();
+    if inner.remark != Remark::None {
+        let header = packet
+            .view::<20>(inner.payload())
+            .ok_or(DropReason::Helper)?;
+        inner.remark.apply(header);
+    }
+    match packet.length() - inner.end {
+        0 => Ok(()),
+        padding => xdp.trim(padding),
+    }
+}

@@ -1,0 +1,272 @@
+//! The socket buffer of TC programs: its fields and the helpers that change it.
+
+use core::{mem::MaybeUninit, ptr};
+
+use aya_ebpf::{
+    bindings::{
+        __sk_buff, BPF_ADJ_ROOM_ENCAP_L2_MASK, BPF_F_ADJ_ROOM_ENCAP_L2_ETH,
+        BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO,
+        BPF_F_ADJ_ROOM_NO_CSUM_RESET, BPF_F_RECOMPUTE_CSUM, TC_ACT_SHOT,
+        bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
+    },
+    bpf_f_adj_room_encap_l2, helpers,
+};
+use vtep_common::{DropReason, wire::ethernet};
+
+use crate::packet::Packet;
+
+/// The frame is not for us: the next program or the stack has it. Under tcx this is `TCX_NEXT`.
+pub const NOT_OURS: i32 = -1;
+/// The frame ends here.
+pub const DROP: i32 = TC_ACT_SHOT;
+
+/// To this host (`linux/if_packet.h`).
+const PACKET_HOST: u32 = 0;
+
+const _: () = assert!(ethernet::HEADER <= BPF_ADJ_ROOM_ENCAP_L2_MASK);
+
+/// A context that the kernel handed to a TC program.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct Skb(*mut __sk_buff);
+
+macro_rules! fields {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        $(
+            $(#[$doc])*
+            #[inline(always)]
+            pub fn $name(self) -> u32 {
+                // SAFETY: the kernel's context, valid for the program's run. Volatile, so that
+                // neighbouring fields are not fetched together, which the verifier refuses.
+                unsafe { ptr::read_volatile(&raw const (*self.0).$name) }
+            }
+        )*
+    };
+}
+
+impl Skb {
+    /// From a program's argument.
+    #[inline(always)]
+    pub fn new(context: *mut __sk_buff) -> Self {
+        Self(context)
+    }
+
+    /// For functions that the verifier goes through on their own, which must take the context as it
+    /// is.
+    #[inline(always)]
+    pub fn as_ptr(self) -> *mut __sk_buff {
+        self.0
+    }
+
+    fields! {
+        /// Length of the frame, pages included, without a tag in `vlan_tci`.
+        len,
+        /// EtherType that the stack noted, in wire order. Header changes do not change it.
+        protocol,
+        /// The device that the frame came in by.
+        ifindex,
+        /// There is a tag in `vlan_tci`.
+        vlan_present,
+        /// The VLAN tag that was taken out of the bytes.
+        vlan_tci,
+        /// The EtherType of that tag, in wire order.
+        vlan_proto,
+        /// Size of a segment's payload, 0 for what is no GSO frame.
+        gso_size,
+        /// Number of segments of a GSO frame.
+        gso_segs,
+    }
+
+    /// The bytes that can be accessed directly. Invalid after every helper that moves them.
+    #[inline(always)]
+    pub fn packet(self) -> Packet {
+        // SAFETY: as for the fields.
+        let (start, end) = unsafe {
+            (
+                ptr::read_volatile(&raw const (*self.0).data),
+                ptr::read_volatile(&raw const (*self.0).data_end),
+            )
+        };
+        Packet::new(start as usize, end as usize, self.len())
+    }
+
+    /// XDP metadata in front of the frame: bytes that look like a frame of their own.
+    #[inline(always)]
+    pub fn metadata(self) -> Packet {
+        // SAFETY: as for the fields.
+        let (start, end) = unsafe {
+            (
+                ptr::read_volatile(&raw const (*self.0).data_meta),
+                ptr::read_volatile(&raw const (*self.0).data),
+            )
+        };
+        Packet::new(start as usize, end as usize, 0)
+    }
+
+    /// Makes the first `bytes` of the frame, or all when there are fewer, directly accessible.
+    #[inline(always)]
+    pub fn pull(self, bytes: u32) -> Result<(), DropReason> {
+        // SAFETY: as for the fields.
+        let linear = unsafe {
+            ptr::read_volatile(&raw const (*self.0).data_end)
+                - ptr::read_volatile(&raw const (*self.0).data)
+        };
+        let wanted = if bytes < self.len() {
+            bytes
+        } else {
+            self.len()
+        };
+        if linear >= wanted {
+            return Ok(());
+        }
+        // SAFETY: the kernel's context.
+        done(unsafe { helpers::bpf_skb_pull_data(self.0, wanted) })
+    }
+
+    /// Cuts the frame off, or appends zeros. A GSO frame stops being one.
+    #[inline(always)]
+    pub fn resize(self, length: u32) -> Result<(), DropReason> {
+        // SAFETY: the kernel's context.
+        done(unsafe { helpers::bpf_skb_change_tail(self.0, length, 0) })
+    }
+
+    /// Removes `bytes` behind the Ethernet header, which stays as it is. Refused when fewer bytes
+    /// than an IP header would remain.
+    #[inline(always)]
+    pub fn shrink(self, bytes: u32) -> Result<(), DropReason> {
+        let flags = BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET;
+        self.adjust_room(-(bytes as i32), flags.into())
+    }
+
+    /// Inserts `bytes` zeros behind the Ethernet header, which stays as it is.
+    #[inline(always)]
+    pub fn grow(self, bytes: u32) -> Result<(), DropReason> {
+        let flags = BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET;
+        self.adjust_room(bytes as i32, flags.into())
+    }
+
+    /// Inserts `bytes` behind the Ethernet header, whose copy at the front stays, and notes that
+    /// they are outer IPv4, UDP, and a tunnel header that ends with an inner Ethernet header: GSO
+    /// stays possible. For IP frames only.
+    #[inline(always)]
+    pub fn grow_tunnel(self, bytes: u32) -> Result<(), DropReason> {
+        let flags = BPF_F_ADJ_ROOM_ENCAP_L3_IPV4
+            | BPF_F_ADJ_ROOM_ENCAP_L4_UDP
+            | BPF_F_ADJ_ROOM_ENCAP_L2_ETH
+            | BPF_F_ADJ_ROOM_FIXED_GSO
+            | BPF_F_ADJ_ROOM_NO_CSUM_RESET;
+        let inner = bpf_f_adj_room_encap_l2(ethernet::HEADER.into());
+        self.adjust_room(bytes as i32, u64::from(flags) | inner)
+    }
+
+    #[inline(always)]
+    fn adjust_room(self, bytes: i32, flags: u64) -> Result<(), DropReason> {
+        // SAFETY: the kernel's context.
+        done(unsafe { helpers::bpf_skb_adjust_room(self.0, bytes, BPF_ADJ_ROOM_MAC, flags) })
+    }
+
+    /// Puts `bytes` zeros in front of the frame.
+    #[inline(always)]
+    pub fn prepend(self, bytes: u32) -> Result<(), DropReason> {
+        // SAFETY: the kernel's context.
+        done(unsafe { helpers::bpf_skb_change_head(self.0, bytes, 0) })
+    }
+
+    /// Reads words at an offset, out of pages too.
+    #[inline(always)]
+    pub fn load<const N: usize>(self, at: u32) -> Result<[u32; N], DropReason> {
+        let mut value = MaybeUninit::<[u32; N]>::uninit();
+        let size = size_of::<[u32; N]>() as u32;
+        // SAFETY: the helper writes `size` bytes or fails; any bytes are words.
+        unsafe {
+            done(helpers::bpf_skb_load_bytes(
+                self.0.cast(),
+                at,
+                value.as_mut_ptr().cast(),
+                size,
+            ))?;
+            Ok(value.assume_init())
+        }
+    }
+
+    /// Writes `T` at an offset; a checksum that covers it is kept right.
+    #[inline(always)]
+    pub fn store<T: Copy>(self, at: u32, value: &T) -> Result<(), DropReason> {
+        let size = size_of::<T>() as u32;
+        // SAFETY: the helper reads `size` bytes of an initialised value.
+        done(unsafe {
+            helpers::bpf_skb_store_bytes(
+                self.0.cast(),
+                at,
+                ptr::from_ref(value).cast(),
+                size,
+                BPF_F_RECOMPUTE_CSUM.into(),
+            )
+        })
+    }
+
+    /// Takes the tag out of `vlan_tci`, if there is one, and puts another there unless `vlan` is 0.
+    #[inline(always)]
+    pub fn retag(self, vlan: u16) -> Result<(), DropReason> {
+        if self.vlan_present() != 0 {
+            // SAFETY: the kernel's context.
+            done(unsafe { helpers::bpf_skb_vlan_pop(self.0) })?;
+        }
+        if vlan == 0 {
+            return Ok(());
+        }
+        // SAFETY: the kernel's context.
+        done(unsafe { helpers::bpf_skb_vlan_push(self.0, ethernet::ethertype::C_TAG, vlan) })
+    }
+
+    /// The flow's hash, computed when the device has not.
+    #[inline(always)]
+    pub fn flow_hash(self) -> u32 {
+        // SAFETY: the kernel's context.
+        unsafe { helpers::bpf_get_hash_recalc(self.0) }
+    }
+
+    /// The frame is for this host, whatever its destination MAC.
+    #[inline(always)]
+    pub fn set_to_host(self) -> Result<(), DropReason> {
+        // SAFETY: the kernel's context.
+        done(unsafe { helpers::bpf_skb_change_type(self.0, PACKET_HOST) })
+    }
+
+    /// Forgets the receive queue, which would select the transmit queue of another device.
+    #[inline(always)]
+    pub fn reset_queue(self) {
+        // SAFETY: the kernel's context; the field may be written.
+        unsafe { ptr::write_volatile(&raw mut (*self.0).queue_mapping, 0) }
+    }
+
+    /// Transmits a copy.
+    #[inline(always)]
+    pub fn send_copy(self, ifindex: u32) -> Result<(), DropReason> {
+        // SAFETY: the kernel's context.
+        done(unsafe { helpers::bpf_clone_redirect(self.0, ifindex, 0) })
+    }
+}
+
+/// Transmits the frame on a device, once the program has returned this verdict.
+#[inline(always)]
+pub fn redirect(ifindex: u32) -> i32 {
+    // SAFETY: no pointer is involved.
+    unsafe { helpers::bpf_redirect(ifindex, 0) as i32 }
+}
+
+/// Lets the other end of a veth receive the frame, once the program has returned this verdict.
+#[inline(always)]
+pub fn redirect_peer(ifindex: u32) -> i32 {
+    // SAFETY: no pointer is involved.
+    unsafe { helpers::bpf_redirect_peer(ifindex, 0) as i32 }
+}
+
+#[inline(always)]
+fn done(result: i64) -> Result<(), DropReason> {
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(DropReason::Helper)
+    }
+}

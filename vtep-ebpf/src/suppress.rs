@@ -1,0 +1,84 @@
+//! Answers to ARP requests and neighbour solicitations from the tables (RFC 9161 §3.1), so that
+//! they need not be flooded.
+
+use vtep_common::{
+    DropReason,
+    abi::{ArpKey, FdbKey, NdKey, NeighborEntry},
+    wire::{
+        Frame as _, Tables as _,
+        access::Ingress,
+        arp,
+        ethernet::{self, Header, ethertype},
+        nd,
+    },
+};
+
+use crate::{
+    count, deliver,
+    maps::{Maps, arp_entry, nd_entry},
+    skb::Skb,
+};
+
+/// Answers the frame if it asks for what the tables know. `None`: forward it.
+#[inline(always)]
+pub fn answer(skb: Skb, ingress: &Ingress<'_>, header: &Header) -> Option<Result<i32, DropReason>> {
+    match header.ethertype_be {
+        ethertype::ARP if header.destination == ethernet::BROADCAST => answer_arp(skb, ingress),
+        ethertype::IPV6 if header.is_group() => answer_nd(skb, ingress),
+        _ => None,
+    }
+}
+
+#[inline(always)]
+fn answer_arp(skb: Skb, ingress: &Ingress<'_>) -> Option<Result<i32, DropReason>> {
+    let message = arp::Message::parse(skb.packet())?;
+    if !message.is_question() {
+        return None;
+    }
+    let entry = arp_entry(ArpKey::from_parts(ingress.bd.bd, message.target_be))?;
+    if entry.bd() != ingress.bd.bd
+        || entry.mac_bits() == message.sender_mac
+        || is_here(ingress, entry.mac_bits())
+    {
+        return None;
+    }
+    arp::answer(skb.packet().view(0)?, &message, entry.mac_bits());
+    count::bd(ingress.bd.bd, |counters| counters.suppressed_arp += 1);
+    Some(deliver::to_port(skb, ingress.port, ethertype::ARP))
+}
+
+#[inline(always)]
+fn answer_nd(skb: Skb, ingress: &Ingress<'_>) -> Option<Result<i32, DropReason>> {
+    let message = nd::Solicitation::parse(skb.packet())?;
+    let key = NdKey::from_parts(ingress.bd.bd, message.target);
+    let entry = nd_entry(&key)?;
+    if entry.bd() != ingress.bd.bd
+        || entry.mac_bits() == message.asker
+        || is_here(ingress, entry.mac_bits())
+    {
+        return None;
+    }
+    Some(send_advertisement(skb, ingress, &message, entry))
+}
+
+#[inline(always)]
+fn send_advertisement(
+    skb: Skb,
+    ingress: &Ingress<'_>,
+    message: &nd::Solicitation,
+    entry: NeighborEntry,
+) -> Result<i32, DropReason> {
+    if skb.len() != nd::FRAME as u32 {
+        skb.resize(nd::FRAME as u32)?;
+    }
+    let frame = skb.packet().view(0).ok_or(DropReason::Helper)?;
+    message.answer(frame, entry.mac_bits(), entry.flags());
+    count::bd(ingress.bd.bd, |counters| counters.suppressed_nd += 1);
+    deliver::to_port(skb, ingress.port, ethertype::IPV6)
+}
+
+/// The owner of the address is on the port that asks, and answers for itself.
+#[inline(always)]
+fn is_here(ingress: &Ingress<'_>, mac: u64) -> bool {
+    ingress.owns(Maps.fdb(FdbKey::from_parts(ingress.bd.bd, mac)))
+}
