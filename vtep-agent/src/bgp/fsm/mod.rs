@@ -14,8 +14,9 @@
 //!
 //! - Every failure is followed by an automatic start (§8.1.1 option 1), after a ConnectRetryTime
 //!   that grows with the number of failures in a row: 1 s, 2 s, 4 s … 30 s, less jitter. Meanwhile
-//!   the peer may connect (Active), except after a protocol error: then it is kept out (Idle), as
-//!   with DampPeerOscillations.
+//!   the peer may connect (Active). After a protocol error it is kept out for a second first
+//!   (Idle), so that a peer which makes the same mistake again and again costs little, and one that
+//!   was repaired is back soon.
 //! - Collisions are detected in OpenSent too, since the peer is known by its address.
 //! - An Established session wins over a new connection (no CollisionDetectEstablishedState), but
 //!   is probed with a KEEPALIVE: if the peer lost its state, its TCP resets the old connection, and
@@ -53,16 +54,19 @@ use super::wire::{Context, Family, Message, Notification, Open, RouteRefresh};
 /// How long TCP may take to connect: the ConnectRetryTime in the state Connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a peer is kept out after a protocol error.
+const IDLE_HOLD_TIME: Duration = Duration::from_secs(1);
+
 /// The machine of one peer.
 #[derive(Clone, Debug)]
 pub struct Fsm {
     settings: Settings,
     started: bool,
-    /// Idle until `retry`.
-    damped: bool,
+    /// Idle until then, whatever the peer wants (IdleHoldTimer).
+    idle_hold: Option<Instant>,
     /// A connection is being opened; when to give up.
     attempt: Option<Instant>,
-    /// When to leave Idle or Active.
+    /// When to connect (ConnectRetryTimer, outside of Connect).
     retry: Option<Instant>,
     /// At most two, of which at most one is Established. Two that aren't differ in direction.
     connections: Vec<Connection>,
@@ -82,7 +86,7 @@ impl Fsm {
             before_open: negotiation::before_open(&settings),
             settings,
             started: false,
-            damped: false,
+            idle_hold: None,
             attempt: None,
             retry: None,
             connections: Vec::new(),
@@ -103,7 +107,7 @@ impl Fsm {
             Event::Stop(cease) => {
                 self.started = false;
                 self.retry = None;
-                self.damped = false;
+                self.idle_hold = None;
                 self.abort_connect(out);
                 self.end_all(&cease, now, out);
             }
@@ -146,6 +150,7 @@ impl Fsm {
         self.attempt
             .into_iter()
             .chain(self.retry)
+            .chain(self.idle_hold)
             .chain(connections)
             .min()
     }
@@ -162,7 +167,7 @@ impl Fsm {
             });
         connection.max().unwrap_or(if self.attempt.is_some() {
             State::Connect
-        } else if self.started && !self.damped {
+        } else if self.started && self.idle_hold.is_none() {
             State::Active
         } else {
             State::Idle
@@ -211,7 +216,7 @@ impl Fsm {
     ) {
         let wanted = match direction {
             Direction::Outgoing => self.attempt.take().is_some(),
-            Direction::Incoming => self.started && !self.damped,
+            Direction::Incoming => self.started && self.idle_hold.is_none(),
         };
         if !wanted {
             out.push(Action::Close(id));
@@ -330,8 +335,11 @@ impl Fsm {
         }
         if self.retry.is_some_and(|at| at <= now) {
             self.retry = None;
-            self.damped = false;
+            self.idle_hold = None;
             self.connect(now, out);
+        }
+        if self.idle_hold.is_some_and(|at| at <= now) {
+            self.idle_hold = None;
         }
         while let Some(index) = self
             .connections
@@ -385,7 +393,7 @@ impl Fsm {
     /// Forgets a connection, and starts over when it was the last.
     fn drop_connection(&mut self, index: usize, cause: Cause, now: Instant, out: &mut Vec<Action>) {
         let connection = self.connections.remove(index);
-        let damped = is_protocol_error(&cause);
+        let hold_idle = is_protocol_error(&cause);
         if let Some(since) = connection.established_since() {
             self.backoff
                 .established_for(now.saturating_duration_since(since));
@@ -395,19 +403,19 @@ impl Fsm {
         } else {
             self.failure = Some(cause);
         }
-        self.retry_unless_connected(damped, now);
+        self.retry_unless_connected(hold_idle, now);
     }
 
-    fn retry_unless_connected(&mut self, damped: bool, now: Instant) {
+    fn retry_unless_connected(&mut self, hold_idle: bool, now: Instant) {
         if self.started && self.connections.is_empty() && self.attempt.is_none() {
-            self.schedule(damped, now);
+            self.schedule(hold_idle, now);
         }
     }
 
-    fn schedule(&mut self, damped: bool, now: Instant) {
+    fn schedule(&mut self, hold_idle: bool, now: Instant) {
         let delay = self.jitter.of(self.backoff.fail());
-        self.damped = damped;
-        self.retry = (damped || !self.settings.passive).then(|| now + delay);
+        self.retry = (!self.settings.passive).then(|| now + delay);
+        self.idle_hold = hold_idle.then(|| now + IDLE_HOLD_TIME);
     }
 
     fn abort_connect(&mut self, out: &mut Vec<Action>) {
