@@ -8,6 +8,9 @@ pub fn uplink(device: &str, address: &str, other: &Namespace, peer: &str, peer_a
     ip(&format!(
         "link add {device} type veth peer name {peer} netns {tid}"
     ));
+    // No duplicate address detection, whose notifications would hide a missing one.
+    ip(&format!("link set {device} addrgenmode none"));
+    other.ip(&format!("link set {peer} addrgenmode none"));
     ip(&format!("address add {address} dev {device}"));
     ip(&format!("link set {device} up"));
     ip("link set lo up");

@@ -41,6 +41,7 @@ fn routes_decide() {
             ip(&format!("route del {kind} 203.0.113.1"));
             watch.paths(vtep, via(c)).await;
         }
+        watch.idle().await;
         ip("rule add to 203.0.113.1 blackhole");
         watch.paths(vtep, <[_]>::is_empty).await;
         ip("rule del to 203.0.113.1");
@@ -51,8 +52,18 @@ fn routes_decide() {
         ip("address del 203.0.113.1/32 dev lo");
         watch.paths(vtep, via(c)).await;
 
+        // A route with that source goes with its address.
+        ip("address add 192.0.2.1/32 dev lo");
+        ip("route add blackhole 203.0.113.1 src 192.0.2.1");
+        watch.paths(vtep, <[_]>::is_empty).await;
+        watch.idle().await;
+        ip("address del 192.0.2.1/32 dev lo");
+        watch.paths(vtep, via(c)).await;
+
         // RFC 8950 next hop: the gateway's family is another one.
+        two.ip("address add fe80::2/64 dev q1 nodad");
         two.ip("address add fd00::2/64 dev q1 nodad");
+        ip("address add fe80::1/64 dev p1 nodad");
         ip("address add fd00::1/64 dev p1 nodad");
         ip("route del default");
         watch.paths(vtep, <[_]>::is_empty).await;
@@ -103,6 +114,7 @@ fn ecmp_has_every_next_hop() {
             ip("nexthop replace id 10 group 1/2");
             ip("route add 203.0.113.1 nhid 10");
             watch.paths(vtep, both).await;
+            watch.idle().await;
             ip("nexthop replace id 10 group 2"); // no route notification without compatibility
             watch
                 .paths(vtep, |paths| paths.len() == 1 && paths[0].ifindex == c)

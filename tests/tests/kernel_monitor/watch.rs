@@ -115,7 +115,8 @@ impl Watch {
         while tokio::time::timeout_at(deadline, self.step()).await.is_ok() {}
     }
 
-    /// Lets the monitor run until nothing has happened for a while.
+    /// Lets the monitor run until nothing has happened for a while, so that whatever it reports
+    /// next is due to what the test does next.
     pub async fn idle(&mut self) {
         while tokio::time::timeout(Duration::from_millis(500), self.step())
             .await
