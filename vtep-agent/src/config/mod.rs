@@ -70,6 +70,13 @@ pub struct VtepConfig {
     pub max_macs: u32,
 }
 
+impl VtepConfig {
+    /// Our first VTEP address: the source of what we send and the next hop of what we announce.
+    pub fn address(&self) -> Ipv4Addr {
+        self.addresses.first().copied().unwrap_or(self.router_id)
+    }
+}
+
 /// How programs are attached to an uplink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]

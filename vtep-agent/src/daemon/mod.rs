@@ -52,7 +52,10 @@ const IDLE_SCAN: Duration = Duration::from_secs(5);
 /// What keeps the agent from starting, or ended it.
 pub fn run(config: Config, file: PathBuf) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async { Daemon::start(config, file).await?.run().await })
+    runtime.block_on(async {
+        let (daemon, sources) = Daemon::start(config, file).await?;
+        daemon.run(sources).await
+    })
 }
 
 struct Daemon {
@@ -276,7 +279,12 @@ impl Daemon {
     }
 
     fn reload(&mut self) -> Result<(), String> {
-        let config = Config::load(&self.file).map_err(|error| error.to_string())?;
+        let (mut config, warnings) = Config::load(&self.file).map_err(|error| error.to_string())?;
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        // The command line may have named another one.
+        config.vtep.socket.clone_from(&self.config.socket);
         self.change(Command::Reload(Box::new(config)))
     }
 
@@ -324,11 +332,10 @@ impl Daemon {
 }
 
 fn session_options(config: &Config) -> SessionOptions {
-    let [vtep_address, ..] = config.vtep.addresses[..] else { unreachable!() };
     SessionOptions {
         local_asn: config.bgp.asn,
         router_id: config.vtep.router_id,
-        vtep_address,
+        vtep_address: config.vtep.address(),
         listen: config.bgp.listen.then_some(session::PORT),
     }
 }

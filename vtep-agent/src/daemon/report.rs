@@ -1,6 +1,6 @@
 //! What the agent tells about itself: `show`, metrics, readiness.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Instant};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -8,12 +8,13 @@ use vtep_common::abi::{BdCounters, BdId, PortCounters, Stat, Traffic};
 
 use super::Daemon;
 use crate::{
-    bgp::session::PeerStatus,
+    bgp::{fsm::State, session::PeerStatus},
     control::Table,
     dataplane::DatapathCounters,
     observe::{
         BdMetrics, MapMetrics, Origins, PathMetrics, PeerMetrics, PortMetrics, Query, Snapshot,
     },
+    reconcile::{Map, Tables as _},
     types::BdName,
     view,
 };
@@ -26,7 +27,7 @@ impl Daemon {
             Table::Bgp => json(&self.bgp()),
             Table::Routes => json(&core.routes(bd).map_err(unknown)?),
             Table::Bds => json(&core.bds(bd).map_err(unknown)?),
-            Table::Macs => json(&core.macs(bd).map_err(unknown)?),
+            Table::Macs => json(&core.macs(bd, Instant::now()).map_err(unknown)?),
             Table::Neighbors => json(&core.neighbors(bd).map_err(unknown)?),
             Table::Vteps => json(&core.vteps(bd).map_err(unknown)?),
             Table::Flood => json(&core.flood(bd).map_err(unknown)?),
@@ -66,16 +67,17 @@ impl Daemon {
     }
 
     fn bgp(&self) -> view::Bgp {
+        let now = Instant::now();
         let status = self.sessions.status();
         let mut peers: Vec<view::Peer> = status
             .iter()
             .map(|peer| {
-                let counts = self.core.peer_counts(peer.peer);
+                let counts = self.core.peer_routes(peer.peer);
                 view::Peer {
                     address: peer.address,
                     asn: peer.asn.map(|asn| asn.0),
-                    state: peer.state.name().to_owned(),
-                    uptime_s: peer.uptime.map(|uptime| uptime.as_secs()),
+                    state: peer.state.to_string(),
+                    uptime_s: peer.uptime(now).map(|uptime| uptime.as_secs()),
                     routes_received: counts.received,
                     routes_accepted: counts.accepted,
                     routes_sent: counts.sent,
@@ -84,7 +86,7 @@ impl Daemon {
             })
             .collect();
         peers.sort_by_key(|peer| peer.address);
-        view::Bgp { asn: self.core.asn().0, router_id: self.config.router_id, peers }
+        view::Bgp { asn: self.core.config().bgp.asn.0, router_id: self.config.router_id, peers }
     }
 
     /// Why traffic may not flow as it should; empty when all is in step.
@@ -96,8 +98,8 @@ impl Daemon {
         if self.outcome.pending > 0 {
             reasons.push(format!("{} map entries could not be written yet", self.outcome.pending));
         }
-        for peer in self.sessions.status().iter().filter(|peer| !peer.is_established()) {
-            reasons.push(format!("BGP peer {} is {}", peer.address, peer.state.name()));
+        for peer in self.sessions.status().iter().filter(|peer| !is_established(peer)) {
+            reasons.push(format!("BGP peer {} is {}", peer.address, peer.state));
         }
         reasons
     }
@@ -118,32 +120,44 @@ impl Daemon {
                 .map(|&(path, traffic)| PathMetrics { path, traffic })
                 .collect(),
             drops: counters.drops.clone(),
-            maps: self
-                .dataplane
-                .capacities()
-                .into_iter()
-                .map(|(map, capacity)| MapMetrics {
-                    map: map.name(),
-                    entries: self.reconciler.entries_of(map) as u64,
-                    capacity: u64::from(capacity),
-                })
-                .collect(),
+            maps: self.map_metrics(),
             reconcile_operations: BTreeMap::from([
                 ("update", totals.updates),
                 ("delete", totals.deletes),
             ]),
             reconcile_errors: totals.errors,
-            events_lost: stat(&counters, Stat::EventsLost),
+            events_lost: counters.stat(Stat::EventsLost),
         }
+    }
+
+    fn map_metrics(&self) -> Vec<MapMetrics> {
+        let entries: BTreeMap<_, _> = self.reconciler.entries().collect();
+        Map::ALL
+            .iter()
+            .map(|map| MapMetrics {
+                map: map.name(),
+                entries: entries.get(map).map_or(0, |&entries| entries as u64),
+                capacity: u64::from(self.dataplane.capacity(*map)),
+            })
+            .collect()
     }
 
     fn peer_metrics(&self, peer: &PeerStatus) -> PeerMetrics {
         PeerMetrics {
             address: peer.address,
-            up: peer.is_established(),
-            messages: peer.messages.clone(),
-            routes: self.core.peer_counts(peer.peer).by_type,
-            update_errors: peer.update_errors.clone(),
+            up: is_established(peer),
+            messages: [("received", &peer.received), ("sent", &peer.sent)]
+                .into_iter()
+                .flat_map(|(direction, counts)| {
+                    counts.iter().map(move |(kind, count)| ((direction, kind), count))
+                })
+                .collect(),
+            routes: self.core.peer_routes(peer.peer).received_by_type,
+            update_errors: peer
+                .update_errors
+                .iter()
+                .map(|(outcome, &count)| (outcome.name(), count))
+                .collect(),
         }
     }
 
@@ -183,16 +197,16 @@ impl Daemon {
     }
 }
 
+fn is_established(peer: &PeerStatus) -> bool {
+    peer.state == State::Established
+}
+
 fn json(value: &impl Serialize) -> Result<Value, String> {
     serde_json::to_value(value).map_err(|error| error.to_string())
 }
 
 fn of_bd(counters: &DatapathCounters, bd: BdId) -> BdCounters {
     counters.bds.get(&bd).copied().unwrap_or_default()
-}
-
-fn stat(counters: &DatapathCounters, wanted: Stat) -> u64 {
-    counters.stats.iter().filter(|(stat, _)| *stat == wanted).map(|(_, count)| count).sum()
 }
 
 fn fill_port(port: &mut view::Port, counters: PortCounters) {
