@@ -46,6 +46,7 @@ mod pair;
 mod ping;
 mod programs;
 mod scripted_peer;
+mod tap;
 mod undo;
 mod vxlan;
 mod wait;

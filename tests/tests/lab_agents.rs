@@ -94,6 +94,22 @@ fn traffic_with_checksum_offload() -> Result<()> {
     traffic_with("off", &options)
 }
 
+/// VMs behind taps: frames enter and leave through a program, as with QEMU.
+#[test]
+fn traffic_of_tap_ports() -> Result<()> {
+    let lab = Lab::new("taps")?;
+    let underlay = lab.underlay()?;
+    let (h1, h2) = (underlay.host("h1")?, underlay.host("h2")?);
+    let vms = [
+        h1.tap_vm("vm1", &VmSpec::new(1))?,
+        h2.tap_vm("vm2", &VmSpec::new(2))?,
+    ];
+    let pair = Pair::join(&lab, [h1, h2], vms, |config| {
+        config.bd_with("taps", 200, "ports = [\"tap-*\"]")
+    })?;
+    traffic(&pair)
+}
+
 /// What the outer headers promise: RFC 7348 §5, RFC 6935 §5 (no UDP checksum over IPv4), and
 /// entropy that is constant for a flow.
 #[test]

@@ -146,6 +146,32 @@ fn raw_frames_arrive_unchanged() -> Result<()> {
     Ok(())
 }
 
+/// A VM behind a tap talks to one behind a veth, full frames included, and its port comes and goes.
+#[test]
+fn taps_carry_frames() -> Result<()> {
+    let lab = Lab::new("tap")?;
+    let host = lab.underlay()?.host("h1")?;
+    let vm1 = host.tap_vm("vm1", &VmSpec::new(1))?;
+    let vm2 = host.vm("vm2", &VmSpec::new(2))?;
+    let bd = LinuxBd::create(&host, 100)?;
+    bd.plug(&vm1)?;
+    bd.plug(&vm2)?;
+    Ping::to("10.0.0.2").until_answered(vm1.ns())?;
+    Ping::to("fd00::1").until_answered(vm2.ns())?;
+    Ping::to("10.0.0.2")
+        .size(1472)
+        .dont_fragment()
+        .all_answered(vm1.ns())?;
+    let tcp = Iperf::tcp(1).run(&lab, vm1.ns(), vm2.ns(), "10.0.0.2")?;
+    ensure!(tcp.bits_per_second > 1e6, "{tcp:?}");
+
+    vm1.unplug()?;
+    ensure!(!host.ns().links()?.iter().any(|link| link == vm1.port()));
+    vm1.plug()?;
+    bd.plug(&vm1)?;
+    Ping::to("10.0.0.1").until_answered(vm2.ns())
+}
+
 /// The scripted peer opens a session with FRR, both ways, and is told about its mistakes.
 #[test]
 fn scripted_peer_talks_to_frr() -> Result<()> {
