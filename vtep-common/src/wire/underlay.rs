@@ -315,3 +315,6 @@ fn resolve<'a, T: Tables>(
     }
     Ok(Verdict::Flood(inner, span))
 }
+
+#[cfg(test)]
+mod tests;
