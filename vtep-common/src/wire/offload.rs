@@ -71,3 +71,80 @@ fn v6<F: Frame>(frame: F, at: u32) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::wire::testing::{LOCAL, REMOTE, ipv4_frame};
+
+    fn v4(protocol: u8) -> Vec<u8> {
+        ipv4_frame(LOCAL, REMOTE, 0, protocol, &[0x12; 26])
+    }
+
+    fn v6(next: u8) -> Vec<u8> {
+        let mut frame = v4(0);
+        frame.truncate(14);
+        frame.extend([0x60, 0, 0, 0, 0, 26, next, 64]);
+        frame.extend([0xfd; 32]);
+        frame.extend([0x12; 26]);
+        frame
+    }
+
+    fn redirects(frame: &[u8], ethertype_be: u16) -> bool {
+        may_redirect(frame, 0, ethertype_be)
+    }
+
+    #[test]
+    fn by_protocol() {
+        assert!(redirects(&[0; 42], ethertype::ARP));
+        for (protocol, want) in [
+            (protocol::ICMP, true),
+            (protocol::UDP, true),
+            (protocol::TCP, false),
+            (132, false),
+        ] {
+            assert_eq!(
+                redirects(&v4(protocol), ethertype::IPV4),
+                want,
+                "{protocol}"
+            );
+        }
+        for (next, want) in [
+            (protocol::ICMPV6, true),
+            (protocol::UDP, true),
+            (protocol::TCP, false),
+            (0, false),
+        ] {
+            assert_eq!(redirects(&v6(next), ethertype::IPV6), want, "{next}");
+        }
+    }
+
+    #[test]
+    fn fragments_options_and_short_packets_pass() {
+        let mut fragment = v4(protocol::UDP);
+        fragment[20] = 0x20;
+        assert!(!redirects(&fragment, ethertype::IPV4));
+        let mut options = v4(protocol::ICMP);
+        options[14] = 0x46;
+        assert!(!redirects(&options, ethertype::IPV4));
+        assert!(!redirects(&v4(protocol::UDP)[..41], ethertype::IPV4));
+        assert!(!redirects(&v6(protocol::UDP)[..61], ethertype::IPV6));
+    }
+
+    /// What a veth sender with checksum offload leaves in the field.
+    #[test]
+    fn a_checksum_left_to_hardware_passes() {
+        let mut frame = v4(protocol::UDP);
+        let mut sum = 0_u32;
+        for pair in frame[26..34].chunks(2).chain([&frame[38..40], &[0, 17]]) {
+            sum += u32::from(u16::from_be_bytes([pair[0], pair[1]]));
+        }
+        let folded = ((sum & 0xffff) + (sum >> 16)) as u16;
+        frame[40..42].copy_from_slice(&folded.to_be_bytes());
+        assert!(!redirects(&frame, ethertype::IPV4));
+        frame[40..42].copy_from_slice(&(!folded).to_be_bytes());
+        assert!(redirects(&frame, ethertype::IPV4));
+    }
+}

@@ -62,9 +62,11 @@ fn run(skb: Skb) -> Result<i32, DropReason> {
         Verdict::Flood(inner, span) => {
             decap::decapsulate(skb, &inner)?;
             count::path(Path::RxFlood, skb.len());
-            flood::to_ports(skb, inner.bd, span, 0);
-            // Every port has its copy.
-            Ok(DROP)
+            match flood::to_ports(skb, inner.bd, span, 0) {
+                0 => Err(DropReason::NoReceiver),
+                // Every port has its copy.
+                _ => Ok(DROP),
+            }
         }
     }
 }
