@@ -23,6 +23,19 @@ pub fn may_redirect<F: Frame>(frame: F, at: u32, ethertype_be: u16) -> bool {
     }
 }
 
+/// The IP packet at `at` is TCP, or a fragment of it. Constant for all frames of a flow.
+#[inline(always)]
+pub fn is_tcp<F: Frame>(frame: F, at: u32, ethertype_be: u16) -> bool {
+    let Some(packet) = frame.view::<20>(at) else {
+        return false;
+    };
+    match ethertype_be {
+        ethertype::IPV4 => packet.u8::<9>() == protocol::TCP,
+        ethertype::IPV6 => packet.u8::<6>() == protocol::TCP,
+        _ => false,
+    }
+}
+
 #[inline(always)]
 fn v4<F: Frame>(frame: F, at: u32) -> bool {
     let Some(packet) = frame.view::<28>(at) else {
@@ -119,6 +132,17 @@ mod tests {
         ] {
             assert_eq!(redirects(&v6(next), ethertype::IPV6), want, "{next}");
         }
+    }
+
+    #[test]
+    fn tcp() {
+        for protocol in [protocol::TCP, protocol::UDP] {
+            let want = protocol == protocol::TCP;
+            assert_eq!(is_tcp(&v4(protocol)[..], 14, ethertype::IPV4), want);
+            assert_eq!(is_tcp(&v6(protocol)[..], 14, ethertype::IPV6), want);
+        }
+        assert!(!is_tcp(&v4(protocol::TCP)[..33], 14, ethertype::IPV4));
+        assert!(!is_tcp(&v4(protocol::TCP)[..], 14, ethertype::ARP));
     }
 
     #[test]

@@ -6,7 +6,10 @@ use super::*;
 use crate::{
     Mac,
     abi::BdId,
-    wire::testing::{BD, LOCAL, Maps, REMOTE, SLOT, encapsulated, fix_outer_checksum, ipv4_frame},
+    wire::testing::{
+        BD, LOCAL, LOCAL_VTEP, Maps, REMOTE, REMOTE_VTEP, SLOT, VNI, encapsulated,
+        fix_outer_checksum, ipv4_frame,
+    },
 };
 
 /// A verdict in a form that can be compared.
@@ -189,8 +192,7 @@ fn source_check() {
     let mut maps = Maps::new();
     maps.settings_mut().flags = SettingsFlags::SOURCE_STRICT;
     assert_eq!(judge(&frame, &maps), Got::Drop(DropReason::UnknownVtep));
-    maps.sources
-        .insert(SourceKey::new(BD.bd, crate::wire::testing::REMOTE_VTEP).0);
+    maps.sources.insert(SourceKey::new(BD.bd, REMOTE_VTEP).0);
     assert_eq!(judge(&frame, &maps), Got::Port(SLOT));
     maps.sources.clear();
     maps.settings_mut().flags = SettingsFlags::SOURCE_LOOSE;
@@ -352,6 +354,42 @@ fn every_truncation_is_refused_or_not_ours() {
         };
         assert_eq!(judge(&frame[..length], &maps), want, "{length} bytes");
     }
+}
+
+#[test]
+fn what_the_vxlan_device_has_decapsulated() {
+    let maps = Maps::new();
+    let remote = u32::from_ne_bytes(REMOTE_VTEP.octets());
+    let judge = |frame: &[u8], vni, source| match decide_decapsulated(frame, vni, source, &maps) {
+        Verdict::NotOurs => Got::NotOurs,
+        Verdict::Drop(reason) => Got::Drop(reason),
+        Verdict::Port(_, port) => Got::Port(port.slot),
+        Verdict::Flood(_, span) => Got::Flood(span.ports),
+    };
+    let frame = to_local();
+    assert_eq!(judge(&frame, VNI, remote), Got::Port(SLOT));
+    assert_eq!(
+        judge(&frame, VNI + 1, remote),
+        Got::Drop(DropReason::UnknownVni)
+    );
+    assert_eq!(
+        judge(&frame, VNI, remote ^ 1),
+        Got::Drop(DropReason::UnknownVtep)
+    );
+    let own = u32::from_ne_bytes(LOCAL_VTEP.octets());
+    assert_eq!(judge(&frame, VNI, own), Got::Drop(DropReason::OwnVtep));
+    assert_eq!(
+        judge(&frame[..13], VNI, remote),
+        Got::Drop(DropReason::Truncated)
+    );
+    let broadcast = ipv4_frame(Mac::BROADCAST, REMOTE, 0, 17, &[0; 26]);
+    assert_eq!(judge(&broadcast, VNI, remote), Got::Flood(1));
+    let mut tagged = to_local();
+    tagged.splice(12..12, [0x81, 0, 0, 5]);
+    assert_eq!(
+        judge(&tagged, VNI, remote),
+        Got::Drop(DropReason::InnerVlan)
+    );
 }
 
 #[test]
