@@ -160,3 +160,6 @@ fn pick<T>(elements: &[T], count: u32, hash: u32) -> Option<&T> {
     }
     elements.get(index as usize)
 }
+
+#[cfg(test)]
+mod tests;
