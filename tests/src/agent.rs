@@ -43,6 +43,7 @@ pub fn agent_binary() -> Result<PathBuf> {
 #[derive(Clone, Debug)]
 pub struct AgentConfig {
     directory: PathBuf,
+    binary: Option<PathBuf>,
     vtep: String,
     bgp: String,
     peers: String,
@@ -70,6 +71,7 @@ impl AgentConfig {
         );
         Self {
             directory,
+            binary: None,
             vtep,
             bgp: format!("[bgp]\nasn = {asn}\n"),
             peers: String::new(),
@@ -120,6 +122,15 @@ impl AgentConfig {
     pub fn bd_with(mut self, name: &str, vni: u32, lines: &str) -> Self {
         let _ = writeln!(self.bds, "[[bd]]\nname = \"{name}\"\nvni = {vni}\n{lines}");
         self
+    }
+
+    /// Runs another binary than [`agent_binary`].
+    #[must_use]
+    pub fn binary(self, path: &Path) -> Self {
+        Self {
+            binary: Some(path.to_owned()),
+            ..self
+        }
     }
 
     /// The file.
@@ -198,6 +209,7 @@ impl CliOutput {
 pub struct Agent {
     host: Host,
     daemon: Daemon,
+    binary: PathBuf,
     config: PathBuf,
     socket: PathBuf,
 }
@@ -231,12 +243,14 @@ impl Agent {
         fs::create_dir_all(&config.directory)?;
         let file = config.directory.join("vtep.toml");
         fs::write(&file, config.text())?;
-        let mut command = host.ns().command(agent_binary()?);
+        let binary = config.binary.clone().map_or_else(agent_binary, Ok)?;
+        let mut command = host.ns().command(&binary);
         command.args(["run", "--config"]).arg(&file);
         let daemon = Daemon::spawn(host.lab(), &format!("agent-{}", host.name()), command)?;
         Ok(Self {
             host: host.clone(),
             daemon,
+            binary,
             config: file,
             socket: config.socket(),
         })
@@ -248,7 +262,7 @@ impl Agent {
     ///
     /// When the binary cannot be run; a command that fails is a result.
     pub fn cli(&self, line: &str) -> Result<CliOutput> {
-        let mut command = self.host.ns().command(agent_binary()?);
+        let mut command = self.host.ns().command(&self.binary);
         command.args(line.split_whitespace());
         CliOutput::of(command.arg("--socket").arg(&self.socket))
     }

@@ -2,12 +2,15 @@
 
 use std::{
     net::Ipv4Addr,
-    sync::atomic::{AtomicU8, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU8, Ordering},
+    },
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 
-use crate::{Lab, Namespace};
+use crate::{Lab, Namespace, tap::TapWire};
 
 /// Properties of an [`Underlay`].
 #[derive(Clone, Copy, Debug)]
@@ -122,18 +125,58 @@ impl Host {
     ///
     /// When `ip` fails.
     pub fn vm(&self, name: &str, spec: &VmSpec) -> Result<Vm> {
+        self.start(name, spec, Link::Veth)
+    }
+
+    /// Starts a VM whose [`Vm::port`] is a tap, as with QEMU.
+    ///
+    /// # Errors
+    ///
+    /// When there is no `/dev/net/tun`, or the lab is to outlive this process, which carries the
+    /// VM's frames.
+    pub fn tap_vm(&self, name: &str, spec: &VmSpec) -> Result<Vm> {
+        ensure!(!self.lab.is_kept(), "taps do not outlive this process");
+        self.start(name, spec, Link::Tap(Mutex::new(None)))
+    }
+
+    fn start(&self, name: &str, spec: &VmSpec, link: Link) -> Result<Vm> {
         let ns = self.lab.namespace(name)?;
-        let port = format!("vnet-{name}");
+        let kind = match link {
+            Link::Veth => "vnet",
+            Link::Tap(_) => "tap",
+        };
+        let port = format!("{kind}-{name}");
         ensure!(port.len() <= 15, "the VM's name {name} is too long");
         let vm = Vm {
             name: name.to_owned(),
             port,
             spec: spec.clone(),
+            link,
             ns,
             host: self.ns.clone(),
         };
         vm.plug()?;
         Ok(vm)
+    }
+
+    /// The MAC address of its uplink.
+    ///
+    /// # Errors
+    ///
+    /// When `ip` fails.
+    pub fn mac(&self) -> Result<[u8; 6]> {
+        let json = self
+            .ns
+            .run(&format!("ip -json link show {}", Self::UPLINK))?;
+        let links: serde_json::Value = serde_json::from_str(&json)?;
+        let text = links[0]["address"]
+            .as_str()
+            .context("the uplink has no address")?;
+        let bytes = text.split(':').map(|byte| u8::from_str_radix(byte, 16));
+        let bytes = bytes.collect::<Result<Vec<_>, _>>()?;
+        bytes
+            .try_into()
+            .map_err(|_| anyhow!("not a MAC address: {text}"))
     }
 
     /// The lab it is in.
@@ -212,28 +255,45 @@ pub struct Vm {
     name: String,
     port: String,
     spec: VmSpec,
+    link: Link,
     ns: Namespace,
     host: Namespace,
+}
+
+/// How a VM is joined to its host.
+#[derive(Debug)]
+enum Link {
+    Veth,
+    Tap(Mutex<Option<TapWire>>),
 }
 
 impl Vm {
     /// Its interface.
     pub const NIC: &'static str = "eth0";
 
-    /// Joins the VM to its host by a new veth pair.
+    /// Joins the VM to its host by a new veth pair, or new taps.
     ///
     /// # Errors
     ///
     /// When it is joined already, or `ip` fails.
     pub fn plug(&self) -> Result<()> {
-        self.host.ip(&format!(
-            "link add {port} mtu {mtu} type veth peer name {nic} address {mac} mtu {mtu} netns {ns}\n",
-            port = self.port,
-            nic = Self::NIC,
-            mac = self.spec.mac,
-            mtu = self.spec.mtu,
-            ns = self.ns.name(),
-        ))?;
+        let (nic, mac, mtu) = (Self::NIC, &self.spec.mac, self.spec.mtu);
+        match &self.link {
+            Link::Veth => self.host.ip(&format!(
+                "link add {port} mtu {mtu} type veth peer name {nic} address {mac} mtu {mtu} \
+                 netns {ns}\n",
+                port = self.port,
+                ns = self.ns.name(),
+            ))?,
+            Link::Tap(wire) => {
+                let ends = [(&self.host, &*self.port), (&self.ns, nic)];
+                *wire.lock().unwrap_or_else(PoisonError::into_inner) = Some(TapWire::new(ends)?);
+                self.ns
+                    .ip(&format!("link set {nic} address {mac} mtu {mtu}\n"))?;
+                self.host
+                    .ip(&format!("link set {} mtu {mtu}\n", self.port))?;
+            }
+        }
         if self.spec.addresses.is_empty() {
             // A silent VM does not even solicit routers.
             let key = format!("net/ipv6/conf/{}/disable_ipv6", Self::NIC);
@@ -249,13 +309,19 @@ impl Vm {
         self.host.ip(&format!("link set {} up\n", self.port))
     }
 
-    /// Removes the veth pair, as a hypervisor does when the VM stops.
+    /// Removes what [`Vm::plug`] made, as a hypervisor does when the VM stops.
     ///
     /// # Errors
     ///
     /// When `ip` fails.
     pub fn unplug(&self) -> Result<()> {
-        self.host.ip(&format!("link del {}\n", self.port))
+        match &self.link {
+            Link::Veth => self.host.ip(&format!("link del {}\n", self.port)),
+            Link::Tap(wire) => {
+                wire.lock().unwrap_or_else(PoisonError::into_inner).take();
+                Ok(())
+            }
+        }
     }
 
     /// Its name.

@@ -2,9 +2,10 @@
 
 use std::net::Ipv4Addr;
 
-use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+use anyhow::Result;
+use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 
-use crate::Frame;
+use crate::{Frame, Host};
 
 /// UDP port of VXLAN (RFC 7348 §8).
 pub const VXLAN_PORT: u16 = 4789;
@@ -35,6 +36,23 @@ pub struct Vxlan {
 }
 
 impl Vxlan {
+    /// A frame from one host's uplink to another's, as the kernel would send it but for the UDP
+    /// checksum, which is filled in.
+    ///
+    /// # Errors
+    ///
+    /// When a host's MAC cannot be read or the frame is too long for IPv4.
+    pub fn frame(from: &Host, to: &Host, vni: u32, inner: &[u8]) -> Result<Vec<u8>> {
+        let [_, vni @ ..] = vni.to_be_bytes();
+        let payload = [&[0x08, 0, 0, 0][..], &vni, &[0], inner].concat();
+        let builder = PacketBuilder::ethernet2(from.mac()?, to.mac()?)
+            .ipv4(from.address().octets(), to.address().octets(), 64)
+            .udp(50000, VXLAN_PORT);
+        let mut frame = Vec::with_capacity(builder.size(payload.len()));
+        builder.write(&mut frame, &payload)?;
+        Ok(frame)
+    }
+
     /// The parts of a VXLAN frame over IPv4; `None` for any other frame.
     pub fn parse(frame: &Frame) -> Option<Self> {
         let packet = SlicedPacket::from_ethernet(&frame.bytes).ok()?;

@@ -28,8 +28,8 @@ use vtep_agent::{
 use vtep_common::{
     Mac,
     abi::{
-        BdEntry, BdFlags, BdId, BdRef, EventKind, FdbFlags, FdbKey, FdbWord, PortEntry, PortFlags,
-        PortKey, PortRef, Settings,
+        BdEntry, BdFlags, BdId, BdRef, EventKind, FdbFlags, FdbKey, FdbWord, PortCounters,
+        PortEntry, PortFlags, PortKey, PortRef, Settings,
     },
 };
 
@@ -197,6 +197,9 @@ fn xdp_modes() {
             .attach_uplink(1, "lo", XdpMode::Native)
             .unwrap_err();
         assert_eq!(hooks("lo"), [TC]);
+        dataplane.attach_uplink(1, "lo", XdpMode::Generic).unwrap();
+        dataplane.attach_uplink(1, "lo", XdpMode::Native).unwrap_err();
+        assert_eq!(hooks("lo"), [TC, GENERIC]);
         dataplane.remove().unwrap();
     });
 }
@@ -551,6 +554,53 @@ fn the_reconciler_fills_the_maps() {
     });
 }
 
+/// Two VLANs of one device share its entry in the device map.
+#[test]
+fn the_device_map_counts_its_users() {
+    isolated(|pins| {
+        let p0 = ifindex("p0");
+        let mut dataplane = load(pins);
+        let mut reconciler = Reconciler::new();
+        let mut intent = intent(p0);
+        let now = Instant::now();
+        let tagged = PortEntry {
+            vlan: 10,
+            ..*intent.ports.get(1).unwrap()
+        };
+        intent.ports.set(2, tagged);
+        reconciler.apply(&mut intent, &mut dataplane, now);
+        assert_eq!(dump(pins, "redirect").len(), 1);
+        intent.ports.remove(1);
+        reconciler.apply(&mut intent, &mut dataplane, now);
+        assert_eq!(dump(pins, "redirect").len(), 1);
+        let by_tc = PortEntry {
+            flags: PortFlags::ACTIVE,
+            ..tagged
+        };
+        intent.ports.set(2, by_tc);
+        reconciler.apply(&mut intent, &mut dataplane, now);
+        assert_eq!(dump(pins, "redirect").len(), 0);
+
+        // A device that the map refuses is served by TC, and tried again.
+        let gone = PortEntry {
+            ifindex: 9999,
+            ..tagged
+        };
+        let written = |slot: usize| dump(pins, "ports")[slot]["formatted"]["value"].clone();
+        for slot in [2, 3] {
+            intent.ports.set(slot, gone);
+            let outcome = reconciler.apply(&mut intent, &mut dataplane, now);
+            assert_eq!((outcome.failed, outcome.pending), (1, 1), "{outcome:?}");
+            assert_eq!(written(slot as usize)["ifindex"], 9999);
+            intent.ports.remove(slot);
+            let outcome = reconciler.apply(&mut intent, &mut dataplane, now);
+            assert_eq!((outcome.failed, outcome.pending), (0, 0), "{outcome:?}");
+            assert_eq!(written(slot as usize)["ifindex"], 0);
+        }
+        dataplane.remove().unwrap();
+    });
+}
+
 #[test]
 fn a_full_map_is_reported_and_recovers() {
     isolated(|pins| {
@@ -654,7 +704,8 @@ fn events_and_counters_arrive() {
         let p0 = ifindex("p0");
         let mut dataplane = load(pins);
         let mut reconciler = Reconciler::new();
-        reconciler.apply(&mut intent(p0), &mut dataplane, Instant::now());
+        let mut intent = intent(p0);
+        reconciler.apply(&mut intent, &mut dataplane, Instant::now());
         dataplane.attach_port(p0, "p0").unwrap();
         // Any frame of the VM will do: ARP for an address that nobody has.
         run("ip link set p1 address 02:00:00:00:00:11");
@@ -682,6 +733,14 @@ fn events_and_counters_arrive() {
         let counters = dataplane.read_counters().unwrap();
         assert!(counters.ports[&1].rx.packets > 0);
         assert!(counters.bds.contains_key(&BdId(1)));
+        // The slot's next user starts at zero.
+        dataplane.detach_port(p0).unwrap();
+        let port = intent.ports.remove(1).unwrap();
+        reconciler.apply(&mut intent, &mut dataplane, Instant::now());
+        intent.ports.set(1, port);
+        reconciler.apply(&mut intent, &mut dataplane, Instant::now());
+        let counters = dataplane.read_counters().unwrap();
+        assert_eq!(counters.ports[&1], PortCounters::default());
         dataplane.remove().unwrap();
     });
 }

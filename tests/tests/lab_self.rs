@@ -1,11 +1,11 @@
 //! The lab itself: peers that nobody here wrote talk to each other in it, and it cleans up.
 
-use std::{net::Ipv4Addr, path::Path, time::Duration};
+use std::{net::Ipv4Addr, path::Path, process::Command, time::Duration};
 
 use anyhow::{Result, ensure};
 use vtep_tests::{
-    BgpMessage, Capture, Frr, Host, Iperf, Lab, LinuxBd, PacketSocket, Ping, RouteReflector,
-    ScriptedPeer, UnderlayOptions, VmSpec, Vxlan, eventually,
+    BgpMessage, Capture, Daemon, Frr, Host, Iperf, Lab, LinuxBd, PacketSocket, Ping,
+    RouteReflector, ScriptedPeer, UnderlayOptions, VmSpec, Vxlan, eventually,
 };
 
 const ASN: u32 = 65000;
@@ -146,6 +146,32 @@ fn raw_frames_arrive_unchanged() -> Result<()> {
     Ok(())
 }
 
+/// A VM behind a tap talks to one behind a veth, full frames included, and its port comes and goes.
+#[test]
+fn taps_carry_frames() -> Result<()> {
+    let lab = Lab::new("tap")?;
+    let host = lab.underlay()?.host("h1")?;
+    let vm1 = host.tap_vm("vm1", &VmSpec::new(1))?;
+    let vm2 = host.vm("vm2", &VmSpec::new(2))?;
+    let bd = LinuxBd::create(&host, 100)?;
+    bd.plug(&vm1)?;
+    bd.plug(&vm2)?;
+    Ping::to("10.0.0.2").until_answered(vm1.ns())?;
+    Ping::to("fd00::1").until_answered(vm2.ns())?;
+    Ping::to("10.0.0.2")
+        .size(1472)
+        .dont_fragment()
+        .all_answered(vm1.ns())?;
+    let tcp = Iperf::tcp(1).run(&lab, vm1.ns(), vm2.ns(), "10.0.0.2")?;
+    ensure!(tcp.bits_per_second > 1e6, "{tcp:?}");
+
+    vm1.unplug()?;
+    ensure!(!host.ns().links()?.iter().any(|link| link == vm1.port()));
+    vm1.plug()?;
+    bd.plug(&vm1)?;
+    Ping::to("10.0.0.1").until_answered(vm2.ns())
+}
+
 /// The scripted peer opens a session with FRR, both ways, and is told about its mistakes.
 #[test]
 fn scripted_peer_talks_to_frr() -> Result<()> {
@@ -198,6 +224,33 @@ fn a_dropped_lab_leaves_nothing() -> Result<()> {
     ensure!(!mounts()?.contains(&*bpffs.to_string_lossy()));
     ensure!(!directory.exists());
     ensure!(!Path::new(&format!("/proc/{pid}")).exists());
+    Ok(())
+}
+
+/// A kept lab outlives its owner, daemons included, until its script removes it.
+#[test]
+fn a_kept_lab_is_removed_by_its_script() -> Result<()> {
+    let lab = Lab::kept("self")?;
+    let directory = lab.directory().to_owned();
+    let ns = lab.namespace("ns")?;
+    let mut sleep = ns.command("sleep");
+    sleep.arg("600");
+    let (pid, alive) = {
+        let daemon = Daemon::spawn(&lab, "sleep", sleep)?;
+        (daemon.pid(), format!("/proc/{}/exe", daemon.pid()))
+    };
+    let (script, name) = (lab.removal_script(), format!("/run/netns/{}", ns.name()));
+    drop((ns, lab));
+    ensure!(Path::new(&name).exists() && Path::new(&alive).exists());
+
+    let status = Command::new("sh").arg("-ec").arg(&script).status()?;
+    ensure!(status.success(), "{script}");
+    ensure!(!Path::new(&name).exists() && !directory.exists());
+    // Nobody waits for the child any more, so that it may remain as a zombie, without a program.
+    ensure!(
+        std::fs::read_link(&alive).is_err(),
+        "process {pid} still runs"
+    );
     Ok(())
 }
 

@@ -2,18 +2,21 @@
 
 use vtep_common::{
     Mac,
-    abi::{ArpKey, BdFlags, Event, EventKind, NdKey, Stat},
+    abi::{ArpKey, BdFlags, Event, EventKind, NdKey, PortRef, Stat},
     wire::{
+        Tables as _,
         access::{Ingress, Sender},
         arp,
         ethernet::{Header, ethertype},
-        nd::{self, address_bytes},
+        nd,
     },
 };
 
+use zerocopy::transmute;
+
 use crate::{
     count, limit,
-    maps::{arp_entry, events, nd_entry},
+    maps::{Maps, arp_entry, events, nd_entry},
     skb::Skb,
 };
 
@@ -66,33 +69,45 @@ fn is_bound(ingress: &Ingress<'_>, message: &arp::Message) -> bool {
 
 #[inline(always)]
 fn is_announced(ingress: &Ingress<'_>, message: &nd::Advertisement) -> bool {
-    let key = NdKey {
-        address: address_bytes(message.target),
-        bd: ingress.bd.bd,
-        reserved: 0,
-    };
+    let key = NdKey::from_parts(ingress.bd.bd, message.target);
     matches!(nd_entry(&key), Some(entry)
         if entry.bd() == ingress.bd.bd && entry.mac_bits() == message.mac)
 }
 
 #[inline(always)]
 fn send(ingress: &Ingress<'_>, kind: EventKind, flags: u8, mac: u64, ip: [u32; 4]) {
-    let port = ingress.port;
-    if !limit::learn(port.slot, port.entry.learn_rate) {
+    let at = PortRef::new(ingress.bd, ingress.port.slot);
+    let what = u32::from(u16::from_le_bytes([kind as u8, flags]));
+    let [head, tail]: [u64; 2] = transmute!(ip);
+    send_event(at.0, what, mac, head, tail);
+}
+
+/// Sends one event, within the port's budget. `at` is a [`PortRef`], `what` the kind and, above it,
+/// the flags; `head` and `tail` are the address.
+///
+/// A function of its own for the verifier, which goes through it once and not once per caller.
+#[unsafe(no_mangle)]
+extern "C" fn send_event(at: u64, what: u32, mac: u64, head: u64, tail: u64) -> i32 {
+    let at = PortRef(at);
+    let Some(port) = Maps.port(at.slot()) else {
+        return 0;
+    };
+    if !limit::learn(at.slot(), port.learn_rate) {
         count::stat(Stat::EventsLimited);
-        return;
+        return 0;
     }
     let event = Event {
-        kind: kind as u8,
-        flags,
-        vlan: port.entry.vlan,
-        slot: port.slot,
-        bd: ingress.bd,
+        kind: what as u8,
+        flags: (what >> 8) as u8,
+        vlan: port.vlan,
+        slot: at.slot(),
+        bd: at.bd(),
         mac: Mac::from_bits(mac),
         reserved: 0,
-        ip: address_bytes(ip),
+        ip: transmute!([head, tail]),
     };
     if events.output(event, 0).is_err() {
         count::stat(Stat::EventsLost);
     }
+    0
 }

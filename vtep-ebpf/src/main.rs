@@ -32,6 +32,8 @@ mod suppress;
 #[cfg(target_arch = "bpf")]
 mod too_big;
 #[cfg(target_arch = "bpf")]
+mod trace;
+#[cfg(target_arch = "bpf")]
 mod xdp;
 
 /// A surviving panic path is an endless loop, which the verifier refuses to load.

@@ -1,13 +1,16 @@
 //! The socket buffer of TC programs: its fields and the helpers that change it.
 
-use core::{mem::MaybeUninit, ptr};
+use core::{
+    mem::{MaybeUninit, offset_of},
+    ptr,
+};
 
 use aya_ebpf::{
     bindings::{
         __sk_buff, BPF_ADJ_ROOM_ENCAP_L2_MASK, BPF_F_ADJ_ROOM_ENCAP_L2_ETH,
         BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO,
         BPF_F_ADJ_ROOM_NO_CSUM_RESET, BPF_F_RECOMPUTE_CSUM, TC_ACT_SHOT,
-        bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
+        bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, bpf_tunnel_key,
     },
     bpf_f_adj_room_encap_l2, helpers,
 };
@@ -24,6 +27,15 @@ pub const DROP: i32 = TC_ACT_SHOT;
 const PACKET_HOST: u32 = 0;
 
 const _: () = assert!(ethernet::HEADER <= BPF_ADJ_ROOM_ENCAP_L2_MASK);
+
+/// What a collect-metadata device says of the tunnel that a frame came by.
+#[derive(Clone, Copy)]
+pub struct Tunnel {
+    /// The VNI.
+    pub vni: u32,
+    /// Outer IPv4 source.
+    pub source_be: u32,
+}
 
 /// A context that the kernel handed to a TC program.
 #[derive(Clone, Copy)]
@@ -217,6 +229,30 @@ impl Skb {
         }
         // SAFETY: the kernel's context.
         done(unsafe { helpers::bpf_skb_vlan_push(self.0, ethernet::ethertype::C_TAG, vlan) })
+    }
+
+    /// The tunnel that the frame came by, IPv4 only.
+    #[inline(always)]
+    pub fn tunnel(self) -> Result<Tunnel, DropReason> {
+        let mut key = MaybeUninit::<bpf_tunnel_key>::zeroed();
+        // The fields up to `tunnel_label`, which all kernels know.
+        let size = offset_of!(bpf_tunnel_key, __bindgen_anon_2) as u32;
+        // SAFETY: the helper writes `size` bytes or fails; any bytes are a key.
+        let key = unsafe {
+            done(helpers::bpf_skb_get_tunnel_key(
+                self.0,
+                key.as_mut_ptr(),
+                size,
+                0,
+            ))?;
+            key.assume_init()
+        };
+        // SAFETY: without the flag for IPv6, the address is IPv4, in host order.
+        let source = unsafe { key.__bindgen_anon_1.remote_ipv4 };
+        Ok(Tunnel {
+            vni: key.tunnel_id,
+            source_be: source.to_be(),
+        })
     }
 
     /// The flow's hash, computed when the device has not.

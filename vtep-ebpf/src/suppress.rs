@@ -9,7 +9,7 @@ use vtep_common::{
         access::Ingress,
         arp,
         ethernet::{self, Header, ethertype},
-        nd::{self, address_bytes},
+        nd,
     },
 };
 
@@ -50,11 +50,7 @@ fn answer_arp(skb: Skb, ingress: &Ingress<'_>) -> Option<Result<i32, DropReason>
 #[inline(always)]
 fn answer_nd(skb: Skb, ingress: &Ingress<'_>) -> Option<Result<i32, DropReason>> {
     let message = nd::Solicitation::parse(skb.packet())?;
-    let key = NdKey {
-        address: address_bytes(message.target),
-        bd: ingress.bd.bd,
-        reserved: 0,
-    };
+    let key = NdKey::from_parts(ingress.bd.bd, message.target);
     let entry = nd_entry(&key)?;
     if entry.bd() != ingress.bd.bd
         || entry.mac_bits() == message.asker

@@ -74,7 +74,7 @@ fn v4(skb: Skb, room: u32) -> Result<(), DropReason> {
     let header = Header::read(frame);
     let (source_be, destination_be) = (frame.u32::<26>(), frame.u32::<30>());
     quote(skb, icmp::V4_QUOTE, 28)?;
-    let sum = sum::<512>(skb, 42)?.add(sum::<36>(skb, 42 + 512)?.fold());
+    let sum = sum::<512>(skb, 42)?.with(sum::<36>(skb, 42 + 512)?.fold());
     let to = skb.packet().view(0).ok_or(DropReason::Helper)?;
     icmp::write_v4(to, &header, source_be, destination_be, room, sum);
     Ok(())
@@ -85,8 +85,8 @@ fn v6(skb: Skb, room: u32) -> Result<(), DropReason> {
     let header = Header::read(skb.packet().view::<14>(0).ok_or(DropReason::Helper)?);
     quote(skb, icmp::V6_QUOTE, 48)?;
     let sum = sum::<512>(skb, 62)?
-        .add(sum::<512>(skb, 62 + 512)?.fold())
-        .add(sum::<208>(skb, 62 + 1024)?.fold());
+        .with(sum::<512>(skb, 62 + 512)?.fold())
+        .with(sum::<208>(skb, 62 + 1024)?.fold());
     let to = skb.packet().view(0).ok_or(DropReason::Helper)?;
     icmp::write_v6(to, &header, room, sum);
     Ok(())
@@ -128,7 +128,7 @@ fn sum<const N: usize>(skb: Skb, at: u32) -> Result<Sum, DropReason> {
     // SAFETY: N bytes of the packet, as just checked.
     let sum =
         unsafe { helpers::bpf_csum_diff(ptr::null_mut(), 0, bytes.as_ptr().cast(), N as u32, 0) };
-    Ok(Sum::default().add(sum as u32))
+    Ok(Sum::default().with(sum as u32))
 }
 
 #[inline(always)]

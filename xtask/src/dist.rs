@@ -44,7 +44,8 @@ pub(crate) fn run(binary: Option<PathBuf>, out: &Path) -> Result<()> {
     staging.fill(&binary)?;
     staging.control(architecture.trim())?;
     let mut dpkg_deb = Command::new("dpkg-deb");
-    shell::run(
+    // Quiet: standard output is for the package's name.
+    output(
         dpkg_deb
             .args(["--root-owner-group", "--build"])
             .args([&staging.root, &package]),

@@ -9,6 +9,7 @@ use crate::shell::{self, find, is_root, line, output};
 /// To build the agent, the BPF object and bpf-linker.
 const BUILD_PACKAGES: &[&str] = &[
     "ca-certificates",
+    "g++",
     "gcc",
     "libc6-dev",
     "libpolly-22-dev",

@@ -1,6 +1,6 @@
 use std::{net::IpAddr, path::PathBuf};
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 
 use crate::{
     config::XdpMode,
@@ -52,7 +52,7 @@ pub(super) enum Command {
         nic: IfName,
         /// How: the configured mode by default
         #[arg(long, value_name = "MODE")]
-        xdp: Option<XdpArg>,
+        xdp: Option<XdpMode>,
     },
     /// Detach an uplink NIC
     Detach {
@@ -70,7 +70,7 @@ pub(super) enum Command {
         /// Which table
         #[arg(value_name = "TABLE")]
         what: Table,
-        /// Only this bridge domain
+        /// Only this bridge domain; bgp, counters and uplinks come whole
         #[arg(long, value_name = "NAME")]
         bd: Option<BdName>,
         /// Print JSON
@@ -135,28 +135,4 @@ pub(super) enum PortCommand {
         #[arg(long, value_name = "MAC")]
         mac: Option<Mac>,
     },
-}
-
-/// [`XdpMode`] on the command line.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum XdpArg {
-    /// Native where the driver has it, TC otherwise
-    Auto,
-    /// Native or an error
-    Native,
-    /// Generic
-    Generic,
-    /// TC only
-    Off,
-}
-
-impl From<XdpArg> for XdpMode {
-    fn from(mode: XdpArg) -> Self {
-        match mode {
-            XdpArg::Auto => Self::Auto,
-            XdpArg::Native => Self::Native,
-            XdpArg::Generic => Self::Generic,
-            XdpArg::Off => Self::Off,
-        }
-    }
 }

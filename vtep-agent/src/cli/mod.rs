@@ -65,7 +65,7 @@ fn run(Args { command, socket }: Args) -> Outcome {
         }
         Command::Attach { nic, xdp } => Message::Attach {
             nic: nic.into(),
-            xdp: xdp.map(Into::into),
+            xdp,
         },
         Command::Detach { nic } => Message::Detach { nic: nic.into() },
         Command::Bd(BdCommand::Add { name, vni }) => Message::BdAdd {

@@ -30,6 +30,7 @@ fn commands() {
         "port del tap1",
         "port del tap1 --vlan 10 --mac 02:00:00:00:00:01",
         "show bgp",
+        "show uplinks --bd blue",
         "show routes --bd blue --json",
         "show bds",
         "show ports",
@@ -121,7 +122,6 @@ fn usage_errors_are_one_line() {
 #[test]
 fn requests_that_no_agent_could_carry_out() {
     for line in [
-        "show bgp --bd blue",
         "port add tap* --bd blue",
         "port add tap1 --bd blue --mac ff:ff:ff:ff:ff:ff",
         "port add tap1 --bd blue --mac 02:00:00:00:00:01 --ip 224.0.0.1",

@@ -1,6 +1,9 @@
 //! `[[bd]]`
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use toml::Spanned;
 use vtep_common::abi::MAX_BDS;
@@ -130,14 +133,22 @@ where
 /// Which ports the bridge domains have claimed.
 struct Ports<'a> {
     uplinks: &'a [IfName],
-    claimed: Vec<(PortPattern, BdName)>,
+    owners: HashMap<PortPattern, BdName>,
+    globs: Claims,
+    literals: Claims,
 }
+
+/// Claims by the literal prefix of their pattern.
+#[derive(Default)]
+struct Claims(BTreeMap<String, Vec<(PortPattern, BdName)>>);
 
 impl<'a> Ports<'a> {
     fn new(uplinks: &'a [IfName]) -> Self {
         Self {
             uplinks,
-            claimed: Vec::new(),
+            owners: HashMap::new(),
+            globs: Claims::default(),
+            literals: Claims::default(),
         }
     }
 
@@ -149,43 +160,65 @@ impl<'a> Ports<'a> {
         raw: &Spanned<raw::Port>,
         bd: &BdName,
     ) -> Result<Vec<Fault>> {
+        let fault = |message: String| Fault::new(raw.span(), message);
         let mut warnings = Vec::new();
         for uplink in self.uplinks.iter().filter(|uplink| port.matches(uplink)) {
             let message = format!("{uplink} is an uplink, it cannot be a port of {bd} as well");
             if !port.is_glob() {
-                return Err(Fault::new(raw.span(), message));
+                return Err(fault(message));
             }
             let pattern = &port.pattern;
-            warnings.push(Fault::new(
-                raw.span(),
-                format!("{pattern} matches {uplink}: {message}"),
-            ));
+            warnings.push(fault(format!("{pattern} matches {uplink}: {message}")));
         }
-        let same_vlan = self
-            .claimed
-            .iter()
-            .filter(|(other, _)| other.vlan == port.vlan);
-        for (other, owner) in same_vlan {
-            if other.pattern == port.pattern {
-                return Err(Fault::new(
-                    raw.span(),
-                    format!(
-                        "port {port} belongs to bridge domain {owner} already; \
-                         a port in two bridge domains needs distinct vlans"
-                    ),
-                ));
-            }
-            if owner != bd && glob::may_overlap(&other.pattern, &port.pattern) {
-                warnings.push(Fault::new(
-                    raw.span(),
-                    format!(
-                        "port {port} and port {other} of bridge domain {owner} can mean the same \
-                         device, which then belongs to the first"
-                    ),
-                ));
-            }
+        if let Some(owner) = self.owners.insert(port.clone(), bd.clone()) {
+            return Err(fault(format!(
+                "port {port} belongs to bridge domain {owner} already; \
+                 a port in two bridge domains needs distinct vlans"
+            )));
         }
-        self.claimed.push((port.clone(), bd.clone()));
+        let mut rivals = self.globs.rivals(port, bd);
+        if port.is_glob() {
+            rivals.extend(self.literals.rivals(port, bd));
+            self.globs.insert(port, bd);
+        } else {
+            self.literals.insert(port, bd);
+        }
+        warnings.extend(rivals.into_iter().map(|(other, owner)| {
+            fault(format!(
+                "port {port} and port {other} of bridge domain {owner} can mean the same device, \
+                 which then belongs to the first"
+            ))
+        }));
         Ok(warnings)
+    }
+}
+
+impl Claims {
+    fn insert(&mut self, port: &PortPattern, bd: &BdName) {
+        let prefix = glob::prefix(&port.pattern).to_owned();
+        let claims = self.0.entry(prefix).or_default();
+        claims.push((port.clone(), bd.clone()));
+    }
+
+    /// Claims of other bridge domains to devices that `port` may mean as well.
+    fn rivals(&self, port: &PortPattern, bd: &BdName) -> Vec<(PortPattern, BdName)> {
+        let prefix = glob::prefix(&port.pattern);
+        let shorter = prefix
+            .char_indices()
+            .filter_map(|(end, _)| self.0.get(&prefix[..end]));
+        let longer = self
+            .0
+            .range(prefix.to_owned()..)
+            .take_while(|(other, _)| other.starts_with(prefix))
+            .map(|(_, claims)| claims);
+        let claims = shorter.chain(longer).flatten();
+        claims
+            .filter(|(other, owner)| {
+                owner != bd
+                    && other.vlan == port.vlan
+                    && glob::may_overlap(&other.pattern, &port.pattern)
+            })
+            .cloned()
+            .collect()
     }
 }

@@ -1,5 +1,5 @@
 //! Patterns of device names: `*` any text, `?` one character, `[a-z0]` one of a set, `[!…]` one that
-//! is not in it. Names are at most 15 bytes, hence plain backtracking.
+//! is not in it.
 
 /// A pattern that is more than a literal name.
 pub(super) fn is_glob(pattern: &str) -> bool {
@@ -8,77 +8,130 @@ pub(super) fn is_glob(pattern: &str) -> bool {
 
 /// Why the pattern cannot be a glob; `None` when it can.
 pub(super) fn fault(pattern: &str) -> Option<&'static str> {
-    let mut rest = pattern;
-    while let Some(open) = rest.find('[') {
-        match class(&rest[open + 1..]) {
-            Some((_, after)) => rest = after,
-            None => return Some("a '[' has no ']'"),
-        }
-    }
     let foreign = |c: char| c == '/' || c == ':' || c.is_whitespace() || c == '\0';
-    pattern
-        .contains(foreign)
-        .then_some("no device name has '/', ':' or white space")
+    if elements(pattern).is_none() {
+        Some("a '[' has no ']'")
+    } else if pattern.contains(foreign) {
+        Some("no device name has '/', ':' or white space")
+    } else {
+        None
+    }
+}
+
+/// The text before the first special character: patterns of which neither's prefix begins with the
+/// other's have no name in common.
+pub(super) fn prefix(pattern: &str) -> &str {
+    let end = pattern.find(['*', '?', '[']).unwrap_or(pattern.len());
+    &pattern[..end]
 }
 
 /// Whether the whole `name` matches. An unclosed class matches nothing.
 pub(super) fn matches(pattern: &str, name: &str) -> bool {
-    let Some(first) = pattern.chars().next() else {
-        return name.is_empty();
-    };
-    let pattern_rest = &pattern[first.len_utf8()..];
-    if first == '*' {
-        return (0..=name.len())
-            .filter(|&index| name.is_char_boundary(index))
-            .any(|index| matches(pattern_rest, &name[index..]));
-    }
-    let Some(c) = name.chars().next() else {
+    let Some(pattern) = elements(pattern) else {
         return false;
     };
-    let name_rest = &name[c.len_utf8()..];
-    match first {
-        '?' => matches(pattern_rest, name_rest),
-        '[' => class(pattern_rest)
-            .is_some_and(|(set, after)| in_class(set, c) && matches(after, name_rest)),
-        literal => literal == c && matches(pattern_rest, name_rest),
+    // Where in the pattern one may be after the characters so far.
+    let mut reached = vec![false; pattern.len() + 1];
+    reached[0] = true;
+    skip_stars(&pattern, &mut reached);
+    for c in name.chars() {
+        let mut next = vec![false; pattern.len() + 1];
+        for (at, element) in pattern.iter().enumerate().filter(|&(at, _)| reached[at]) {
+            match element {
+                Element::Star => next[at] = true,
+                element if element.takes(c) => next[at + 1] = true,
+                _ => {}
+            }
+        }
+        skip_stars(&pattern, &mut next);
+        reached = next;
     }
+    reached[pattern.len()]
 }
 
 /// Whether some name may match both. Says yes rather than no where classes are concerned.
 pub(super) fn may_overlap(a: &str, b: &str) -> bool {
-    match (next(a), next(b)) {
-        (None, None) => true,
-        (Some(('*', a_rest)), _) if may_overlap(a_rest, b) => true,
-        (_, Some(('*', b_rest))) if may_overlap(a, b_rest) => true,
-        (None, _) | (_, None) => false,
-        (Some(('*', _)), Some(('*', _))) => false,
-        (Some(('*', _)), Some((_, b_rest))) => may_overlap(a, b_rest),
-        (Some((_, a_rest)), Some(('*', _))) => may_overlap(a_rest, b),
-        (Some((x, a_rest)), Some((y, b_rest))) => {
-            (x == y || x == '?' || y == '?') && may_overlap(a_rest, b_rest)
+    let (Some(a), Some(b)) = (elements(a), elements(b)) else {
+        return false;
+    };
+    // `overlap[i][j]`: what follows `i` in `a` and `j` in `b` does.
+    let mut overlap = vec![vec![false; b.len() + 1]; a.len() + 1];
+    for i in (0..=a.len()).rev() {
+        for j in (0..=b.len()).rev() {
+            overlap[i][j] = match (a.get(i), b.get(j)) {
+                (None, None) => true,
+                (Some(Element::Star), other) => {
+                    overlap[i + 1][j] || (other.is_some() && overlap[i][j + 1])
+                }
+                (other, Some(Element::Star)) => {
+                    overlap[i][j + 1] || (other.is_some() && overlap[i + 1][j])
+                }
+                (Some(x), Some(y)) => x.may_equal(y) && overlap[i + 1][j + 1],
+                _ => false,
+            };
+        }
+    }
+    overlap[0][0]
+}
+
+enum Element<'a> {
+    Star,
+    Any,
+    One(char),
+    Class(&'a str),
+}
+
+impl Element<'_> {
+    fn takes(&self, c: char) -> bool {
+        match self {
+            Self::Star | Self::Any => true,
+            Self::One(one) => *one == c,
+            Self::Class(set) => in_class(set, c),
+        }
+    }
+
+    fn may_equal(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::One(a), Self::One(b)) => a == b,
+            (Self::One(c), class) | (class, Self::One(c)) => class.takes(*c),
+            _ => true,
         }
     }
 }
 
-/// First element and the rest; a class stands as `?`.
-fn next(pattern: &str) -> Option<(char, &str)> {
-    let first = pattern.chars().next()?;
-    let rest = &pattern[first.len_utf8()..];
-    match (first, class(rest)) {
-        ('[', Some((_, after))) => Some(('?', after)),
-        _ => Some((first, rest)),
+/// A star also takes nothing.
+fn skip_stars(pattern: &[Element<'_>], reached: &mut [bool]) {
+    for (at, element) in pattern.iter().enumerate() {
+        if reached[at] && matches!(element, Element::Star) {
+            reached[at + 1] = true;
+        }
     }
 }
 
-/// Splits what follows `[` into the set and what follows its `]`, which may be the set's first
-/// character.
-fn class(text: &str) -> Option<(&str, &str)> {
-    let set = text.strip_prefix('!').unwrap_or(text);
-    let members = set.strip_prefix(']').unwrap_or(set);
-    let close = text.len() - members.len() + members.find(']')?;
-    Some((&text[..close], &text[close + 1..]))
+/// `None` when a class is not closed.
+fn elements(mut pattern: &str) -> Option<Vec<Element<'_>>> {
+    let mut elements = Vec::new();
+    while let Some(first) = pattern.chars().next() {
+        pattern = &pattern[first.len_utf8()..];
+        elements.push(match first {
+            '*' => Element::Star,
+            '?' => Element::Any,
+            '[' => {
+                // A `]` that comes first is a member.
+                let set = pattern.strip_prefix('!').unwrap_or(pattern);
+                let members = set.strip_prefix(']').unwrap_or(set);
+                let close = pattern.len() - members.len() + members.find(']')?;
+                let class = &pattern[..close];
+                pattern = &pattern[close + 1..];
+                Element::Class(class)
+            }
+            one => Element::One(one),
+        });
+    }
+    Some(elements)
 }
 
+/// Whether a class takes `c`; `set` is what stands between its brackets.
 fn in_class(set: &str, c: char) -> bool {
     let (negated, set) = match set.strip_prefix('!') {
         Some(set) => (true, set),
@@ -102,6 +155,8 @@ fn in_class(set: &str, c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -139,6 +194,7 @@ mod tests {
             ("*1", "tap*", true),
             ("tap?", "tap??", false),
             ("tap[0-9]", "tap*", true),
+            ("tap[0-9]", "tapx", false),
             ("*", "*", true),
             ("a*b", "a*c", false),
         ] {
@@ -152,5 +208,33 @@ mod tests {
         assert_eq!(fault("tap[0-9]*"), None);
         assert!(fault("tap[0-9").is_some());
         assert!(fault("tap *").is_some());
+    }
+
+    /// Linear in the name, however many stars there are.
+    #[test]
+    fn many_stars() {
+        let stars = "*".repeat(200);
+        assert!(!matches(&format!("{stars}x"), "tap-vm123456789"));
+        assert!(!may_overlap(&format!("{stars}x"), &format!("{stars}y")));
+    }
+
+    proptest! {
+        #[test]
+        fn what_matches_both_overlaps(
+            a in "[ab*?\\[\\]!-]{0,8}",
+            b in "[ab*?\\[\\]!-]{0,8}",
+            name in "[ab-]{0,6}",
+        ) {
+            if matches(&a, &name) && matches(&b, &name) {
+                prop_assert!(may_overlap(&a, &b));
+            }
+        }
+
+        #[test]
+        fn a_name_matches_itself(name in "[a-z0-9.@-]{1,15}") {
+            prop_assert!(matches(&name, &name));
+            let longer = name.clone() + "x";
+            prop_assert!(!matches(&name, &longer));
+        }
     }
 }

@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::types::{Asn, BdName, IfName, ImportTarget, RouteDistinguisher, RouteTarget, Vni};
 
@@ -70,8 +70,15 @@ pub struct VtepConfig {
     pub max_macs: u32,
 }
 
+impl VtepConfig {
+    /// Our first VTEP address: the source of what we send and the next hop of what we announce.
+    pub fn address(&self) -> Ipv4Addr {
+        self.addresses.first().copied().unwrap_or(self.router_id)
+    }
+}
+
 /// How programs are attached to an uplink.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum XdpMode {
     /// Native XDP where the driver has it, TC otherwise.
@@ -140,7 +147,7 @@ pub enum AutoRt {
 }
 
 /// `[[bgp.peer]]`
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct PeerConfig {
     /// The peer's address.
     pub address: IpAddr,
@@ -236,6 +243,32 @@ impl BdConfig {
             ageing: Some(Duration::from_secs(300)),
             max_macs_per_port: 1024,
         }
+    }
+}
+
+impl fmt::Debug for PeerConfig {
+    /// Without the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            address,
+            asn,
+            local_address,
+            hold_time,
+            port,
+            password,
+            passive,
+            multihop,
+        } = self;
+        f.debug_struct("PeerConfig")
+            .field("address", address)
+            .field("asn", asn)
+            .field("local_address", local_address)
+            .field("hold_time", hold_time)
+            .field("port", port)
+            .field("password", &password.as_ref().map(|_| "(hidden)"))
+            .field("passive", passive)
+            .field("multihop", multihop)
+            .finish()
     }
 }
 

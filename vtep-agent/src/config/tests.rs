@@ -2,48 +2,12 @@ mod bad_values;
 
 use std::fs;
 
+use proptest::prelude::*;
+
 use super::*;
 
-/// The example of the documentation, with every key at its default.
-const EXAMPLE: &str = r#"
-[vtep]
-address    = "198.18.0.1"
-router_id  = "198.18.0.1"
-uplinks    = ["eth0"]
-xdp        = "auto"
-port       = 4789
-pin_dir    = "/sys/fs/bpf/vtep"
-state_dir  = "/var/lib/vtep"
-socket     = "/run/vtep/agent.sock"
-metrics    = "127.0.0.1:9473"
-on_stop    = "clean"
-unknown_vni  = "drop"
-source_check = "loose"
-max_macs   = 262144
-
-[bgp]
-asn    = 65000
-listen = true
-auto_rt = "as"
-[[bgp.peer]]
-address       = "198.18.0.100"
-asn           = 65000
-local_address = "198.18.0.1"
-hold_time = 90
-
-[[bd]]
-name  = "blue"
-vni   = 100
-ports = ["tap-vm1", { name = "tap-vm2", vlan = 10 }]
-rd = "auto"
-rt_import = "auto"
-rt_export = "auto"
-suppress  = true
-flood     = "all"
-learning  = true
-ageing    = 300
-max_macs_per_port = 1024
-"#;
+/// The documentation's text, whose first example has every key at its default.
+const DOCUMENTATION: &str = include_str!("../../../docs/configuration.md");
 
 /// As little as possible.
 const MINIMAL: &str = r#"
@@ -70,9 +34,17 @@ fn config(text: &str) -> Config {
     parse(text).unwrap().0
 }
 
+/// The documentation's TOML blocks.
+fn documented() -> Vec<&'static str> {
+    let blocks = DOCUMENTATION.split("```toml\n").skip(1);
+    blocks
+        .map(|block| block.split("```").next().unwrap())
+        .collect()
+}
+
 #[test]
-fn example() {
-    let (config, warnings) = parse(EXAMPLE).unwrap();
+fn documented_example() {
+    let (config, warnings) = parse(documented()[0]).unwrap();
     assert_eq!(warnings, [""; 0]);
     let blue = BdConfig {
         ports: vec![
@@ -125,7 +97,7 @@ fn example() {
 
 #[test]
 fn defaults() {
-    let mut example = config(EXAMPLE);
+    let mut example = config(documented()[0]);
     example.vtep.uplinks.clear();
     example.bgp.peers[0].local_address = None;
     example.bds[0].ports.clear();
@@ -229,6 +201,21 @@ passive = false
 }
 
 #[test]
+fn documented_group() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("bgp.key"), "secret\n").unwrap();
+    let text = format!(
+        "[vtep]\naddress = \"198.18.0.1\"\n[bgp]\nasn = 65000\n{}",
+        documented()[1]
+    );
+    let (config, _) = Config::parse(&text, &directory.path().join("vtep.toml")).unwrap();
+    let peer = &config.bgp.peers[0];
+    assert_eq!(peer.asn, PeerAsn::Internal);
+    assert_eq!(peer.password.as_deref(), Some("secret"));
+    assert!(!format!("{config:?}").contains("secret"));
+}
+
+#[test]
 fn password_file_is_looked_for_beside_the_configuration() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("vtep.toml");
@@ -326,8 +313,45 @@ fn warnings() {
 }
 
 #[test]
+fn every_overlap_is_found() {
+    for (earlier, later, overlap) in [
+        ("tap-*", "t*", true),
+        ("t*", "tap-*", true),
+        ("*", "tap1", true),
+        ("tap1", "*", true),
+        ("tap[0-9]", "tap1", true),
+        ("tap1", "tap[a-z]", false),
+        ("vnet*", "tap*", false),
+        ("tap1*", "tap2*", false),
+    ] {
+        let text = MINIMAL.replace(
+            "vni = 100",
+            &format!(
+                "vni = 100\nports = [\"{earlier}\"]\n\
+                 [[bd]]\nname = \"red\"\nvni = 101\nports = [\"{later}\"]"
+            ),
+        );
+        let (_, warnings) = parse(&text).unwrap();
+        assert_eq!(warnings.len(), usize::from(overlap), "{earlier} {later}");
+    }
+}
+
+/// As many bridge domains as there can be, and one more.
+#[test]
+fn many_bridge_domains() {
+    let bd = |n: u32| {
+        format!("[[bd]]\nname = \"bd{n}\"\nvni = {n}\nports = [\"a{n}\", \"b{n}\", \"c{n}-*\"]\n")
+    };
+    let most: String = (101..101 + 4094).map(bd).collect();
+    let (config, warnings) = parse(&format!("{MINIMAL}{most}")).unwrap();
+    assert_eq!((config.bds.len(), warnings.len()), (4095, 0));
+    let error = parse(&format!("{MINIMAL}{most}{}", bd(5000))).unwrap_err();
+    assert!(error.ends_with("more than 4095 bridge domains"), "{error}");
+}
+
+#[test]
 fn explanation() {
-    let text = EXAMPLE
+    let text = documented()[0]
         .replace(
             "asn           = 65000",
             "asn = \"external\"\npassword = \"secret\"",
@@ -367,4 +391,24 @@ fn explanation_warns_of_an_agent_alone() {
     let text = Explanation::new(&config(&text), &[]).to_string();
     assert!(text.contains("Warning: no uplinks"), "{text}");
     assert!(text.contains("Warning: no [[bgp.peer]]"), "{text}");
+}
+
+proptest! {
+    /// Whatever is written over the example, the answer is a configuration or a place in the text.
+    #[test]
+    fn no_text_panics(at in 0..2000usize, length in 0..40usize, with in "[ -~\\n\"é]{0,8}") {
+        let example = documented()[0];
+        let end = example.len();
+        let boundary = |at: usize| (0..=at.min(end)).rfind(|&at| example.is_char_boundary(at));
+        let (from, to) = (boundary(at).unwrap(), boundary(at + length).unwrap());
+        let text = format!("{}{with}{}", &example[..from], &example[to..]);
+        if let Err(Diagnostic { line, column, message, .. }) =
+            Config::parse(&text, "vtep.toml".as_ref())
+        {
+            prop_assert!(!message.contains('\n'), "{message}");
+            // At the end of the text, or on the line after it.
+            let chars = text.split('\n').nth(line - 1).map_or(0, |line| line.chars().count());
+            prop_assert!(column <= chars + 1, "{line}:{column} {message}");
+        }
+    }
 }

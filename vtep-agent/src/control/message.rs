@@ -12,7 +12,7 @@ pub enum Message {
     Show {
         /// Which one.
         what: Table,
-        /// Only this bridge domain.
+        /// Only this bridge domain, where the table is by bridge domain.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         bd: Option<String>,
     },
@@ -102,11 +102,6 @@ pub enum Table {
 }
 
 impl Table {
-    /// Whether it can be narrowed to one bridge domain.
-    pub fn has_bd(self) -> bool {
-        !matches!(self, Self::Bgp | Self::Counters | Self::Uplinks)
-    }
-
     /// Its name.
     pub fn name(self) -> &'static str {
         match self {

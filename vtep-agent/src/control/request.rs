@@ -15,7 +15,8 @@ use crate::{
 /// A request, checked.
 #[derive(Clone, Debug)]
 pub enum Request {
-    /// Wants a table.
+    /// Wants a table, perhaps of one bridge domain. [`Table::Bgp`], [`Table::Counters`] and
+    /// [`Table::Uplinks`] are not by bridge domain and come whole.
     Show(Table, Option<BdName>),
     /// Wants something changed.
     Change(Command),
@@ -71,10 +72,6 @@ impl TryFrom<Message> for Request {
             Message::Reload {} => return Ok(Self::Reload),
             Message::Show { what, bd } => {
                 let bd = bd.as_deref().map(value).transpose()?;
-                if bd.is_some() && !what.has_bd() {
-                    let message = format!("show {} is not by bridge domain", what.name());
-                    return Err(InvalidRequest::Value(message));
-                }
                 return Ok(Self::Show(what, bd));
             }
             Message::Attach { nic, xdp } => Command::Attach(value(&nic)?, xdp),

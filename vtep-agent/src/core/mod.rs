@@ -26,6 +26,7 @@ mod tests;
 pub use command_error::{CommandError, PortName, XdpModeName};
 pub use io::{Command, DeclaredEndpoint, Input, Link, Output};
 pub use peers::PeerRoutes;
+pub use views::{BdStats, ByOrigin};
 pub use state::{SavedBd, SavedEndpoint, SavedPort, State};
 
 use std::{

@@ -16,11 +16,49 @@ use crate::{
     view,
 };
 
+/// A bridge domain in numbers.
+#[derive(Clone, Debug)]
+pub struct BdStats {
+    /// Its name.
+    pub name: BdName,
+    /// Its index in the datapath's tables.
+    pub id: BdId,
+    /// MACs.
+    pub macs: ByOrigin,
+    /// IP to MAC bindings.
+    pub neighbors: ByOrigin,
+    /// Other VTEPs.
+    pub vteps: u64,
+    /// MACs that changed place since the start.
+    pub mac_moves: u64,
+}
+
+/// A number by origin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ByOrigin {
+    /// From frames.
+    pub learned: u64,
+    /// By an orchestrator.
+    pub declared: u64,
+    /// From BGP.
+    pub remote: u64,
+}
+
 impl Core {
     /// `show bds`
-    pub fn bds(&self) -> Vec<view::Bd> {
+    ///
+    /// # Errors
+    ///
+    /// When there is no such bridge domain.
+    pub fn bds(&self, bd: Option<&BdName>) -> Result<Vec<view::Bd>, CommandError> {
+        let selected = self.selected(bd)?;
+        Ok(selected.into_iter().map(|bd| self.bd_view(bd)).collect())
+    }
+
+    /// What metrics report of every bridge domain.
+    pub fn bd_stats(&self) -> Vec<BdStats> {
         let by_name = self.names.values().filter_map(|id| self.bds.get(id));
-        by_name.map(|bd| self.bd_view(bd)).collect()
+        by_name.map(|bd| self.stats_of(bd)).collect()
     }
 
     /// `show macs`
@@ -262,6 +300,40 @@ impl Core {
             .collect())
     }
 
+    fn stats_of(&self, bd: &BridgeDomain) -> BdStats {
+        let mut macs = ByOrigin::default();
+        for (_, winner) in bd.macs().iter() {
+            *match winner {
+                Winner::Remote(..) => &mut macs.remote,
+                Winner::Local(local) if local.origin == Origin::Declared => &mut macs.declared,
+                Winner::Local(_) => &mut macs.learned,
+            } += 1;
+        }
+        let mut neighbors = ByOrigin::default();
+        for (_, binding) in bd.neighbors().iter() {
+            *match binding.origin {
+                BindingOrigin::Remote => &mut neighbors.remote,
+                BindingOrigin::Declared => &mut neighbors.declared,
+                BindingOrigin::Learned => &mut neighbors.learned,
+            } += 1;
+        }
+        BdStats {
+            name: bd.config.name.clone(),
+            id: bd.id.bd,
+            macs,
+            neighbors,
+            vteps: self.vteps_of(bd.id.bd),
+            mac_moves: bd.macs().moves(),
+        }
+    }
+
+    fn vteps_of(&self, id: BdId) -> u64 {
+        let vteps = self.nexthops.iter();
+        vteps
+            .filter(|(_, vtep)| vtep.bds().any(|bd| bd == id))
+            .count() as u64
+    }
+
     fn bd_view(&self, bd: &BridgeDomain) -> view::Bd {
         let (mut local_macs, mut remote_macs) = (0, 0);
         for (_, winner) in bd.macs().iter() {
@@ -270,8 +342,6 @@ impl Core {
                 Winner::Remote(..) => remote_macs += 1,
             }
         }
-        let id = bd.id.bd;
-        let vteps = self.nexthops.iter();
         view::Bd {
             name: bd.config.name.to_string(),
             vni: bd.config.vni.get(),
@@ -281,9 +351,7 @@ impl Core {
             ports: self.ports.of_bd(bd.id).count() as u64,
             local_macs,
             remote_macs,
-            vteps: vteps
-                .filter(|(_, vtep)| vtep.bds().any(|bd| bd == id))
-                .count() as u64,
+            vteps: self.vteps_of(bd.id.bd),
         }
     }
 }

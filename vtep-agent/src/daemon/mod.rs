@@ -1,14 +1,367 @@
 //! The only wiring: every part, joined.
+//!
+//! One task owns core, reconciler and dataplane. Everything that happens reaches it through a
+//! channel or a socket, becomes an input of the core, and what the core then wants is carried out:
+//! first the maps, then devices and peers, so that nobody is told of a MAC that does not forward yet.
 
-use std::path::PathBuf;
+mod attach;
+mod report;
 
-use crate::config::Config;
+use std::{
+    future,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
-/// Runs until SIGTERM or SIGINT. `file` is read again at `reload`.
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    time::{Interval, MissedTickBehavior, interval, sleep_until},
+};
+
+use crate::{
+    bgp::{
+        peer::PeerEvent,
+        session::{self, SessionOptions, Sessions},
+    },
+    config::{Config, OnStop, VtepConfig},
+    control::{self, Call, Request},
+    core::{Command, Core, Input, Output},
+    dataplane::{Dataplane, Events, LoadOptions},
+    kernel::{self, Monitor},
+    observe::{self, Metrics, Query},
+    reconcile::{Outcome, Reconciler},
+    store::Store,
+    types::PeerId,
+};
+use attach::Devices;
+
+/// Peer events taken in one go: enough to share the cost of writing maps, few enough to keep
+/// answering others.
+const PEER_BATCH: usize = 512;
+
+/// How often idle times of local MACs are read from the map.
+const IDLE_SCAN: Duration = Duration::from_secs(5);
+
+/// Runs until SIGTERM or SIGINT. `file` is read again at `reload` and on SIGHUP.
 ///
 /// # Errors
 ///
 /// What keeps the agent from starting, or ended it.
-pub fn run(_config: Config, _file: PathBuf) -> anyhow::Result<()> {
-    anyhow::bail!("this build has no daemon")
+pub fn run(config: Config, file: PathBuf) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (daemon, sources) = Daemon::start(config, file).await?;
+        daemon.run(sources).await
+    })
+}
+
+struct Daemon {
+    config: VtepConfig,
+    file: PathBuf,
+    store: Store,
+    core: Core,
+    reconciler: Reconciler,
+    outcome: Outcome,
+    dataplane: Dataplane,
+    devices: Devices,
+    sessions: Sessions,
+    monitor: Monitor,
+    metrics: Metrics,
+    outputs: Vec<Output>,
+    started: bool,
+}
+
+/// Where inputs come from.
+struct Sources {
+    peers: session::Events,
+    events: Events,
+    calls: mpsc::Receiver<Call>,
+    queries: mpsc::Receiver<Query>,
+}
+
+impl Daemon {
+    /// Takes everything that can be refused before it touches what an earlier run left forwarding.
+    async fn start(config: Config, file: PathBuf) -> Result<(Self, Sources)> {
+        check_addresses(&config.vtep)?;
+        let store = Store::new(&config.vtep.state_dir);
+        let state = store.load()?;
+        let control = control::Server::bind(&config.vtep.socket)?;
+        let http = match config.vtep.metrics {
+            Some(address) => Some(observe::Server::bind(address).await?),
+            None => None,
+        };
+        let metrics = Metrics::new()?;
+        let (sessions, peers) = Sessions::start(session_options(&config))?;
+        let monitor = Monitor::start()?;
+        let options = LoadOptions::new(config.vtep.pin_dir.clone(), config.vtep.max_macs);
+        let mut dataplane = Dataplane::load(&options)?;
+        let events = dataplane.events()?;
+        if let Some(trace) = dataplane.trace() {
+            tokio::spawn(async move { tracing::warn!("trace ended: {}", trace.await) });
+        }
+        for program in dataplane.info() {
+            tracing::debug!(
+                program = program.name,
+                verified = program.verified_instructions,
+                bytes = program.jited_bytes,
+                "loaded"
+            );
+        }
+        let (call_sender, calls) = mpsc::channel(64);
+        tokio::spawn(control.run(call_sender));
+        let (query_sender, queries) = mpsc::channel(16);
+        if let Some(http) = http {
+            tokio::spawn(http.run(metrics.clone(), query_sender));
+        }
+        let vtep = config.vtep.clone();
+        let (core, outputs) = Core::new(config, state, Instant::now());
+        let daemon = Self {
+            config: vtep,
+            file,
+            store,
+            core,
+            reconciler: Reconciler::new(),
+            outcome: Outcome::default(),
+            dataplane,
+            devices: Devices::default(),
+            sessions,
+            monitor,
+            metrics,
+            outputs,
+            started: false,
+        };
+        Ok((daemon, Sources { peers, events, calls, queries }))
+    }
+
+    async fn run(mut self, mut sources: Sources) -> Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut second = ticks(Duration::from_secs(1));
+        let mut idle_scan = ticks(IDLE_SCAN);
+        self.settle();
+        loop {
+            let deadline = self.deadline();
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => {
+                    if let Err(error) = self.reload() {
+                        tracing::error!("reload: {error}");
+                    }
+                }
+                Some((request, answer)) = sources.calls.recv() => {
+                    // The caller may have gone; what it wanted is done all the same.
+                    let _ = answer.send(self.answer(request));
+                }
+                Some(query) = sources.queries.recv() => self.report(query),
+                Some(first) = sources.peers.recv() => self.take_peer_events(first, &mut sources.peers),
+                inputs = self.monitor.next() => {
+                    for input in inputs? {
+                        self.handle(input);
+                    }
+                    self.first_links();
+                }
+                events = sources.events.next() => {
+                    for event in events.context("cannot read the ring buffer")? {
+                        self.handle(Input::Event(event));
+                    }
+                }
+                _ = second.tick() => {
+                    if let Err(error) = self.dataplane.tick_epoch(Instant::now()) {
+                        tracing::warn!("cannot write the datapath's clock: {error}");
+                    }
+                    self.devices.retry(&mut self.dataplane);
+                }
+                _ = idle_scan.tick() => match self.dataplane.idle() {
+                    Ok(idle) => self.handle(Input::Idle(idle)),
+                    Err(error) => tracing::warn!("cannot read idle times: {error}"),
+                },
+                () = at(deadline) => self.handle(Input::Tick),
+            }
+            self.settle();
+        }
+        self.stop().await
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        [self.core.deadline(), self.reconciler.deadline()].into_iter().flatten().min()
+    }
+
+    fn handle(&mut self, input: Input) {
+        let outputs = self.core.handle(input, Instant::now());
+        self.outputs.extend(outputs);
+    }
+
+    /// Takes what is there, so that the cost of writing maps is shared. What a session's coming or
+    /// going causes is sent before the next event, as [`session::Events::recv`] wants it.
+    fn take_peer_events(&mut self, first: (PeerId, PeerEvent), more: &mut session::Events) {
+        let received = Instant::now();
+        let mut updates = 0;
+        let mut next = Some(first);
+        let mut left = PEER_BATCH;
+        while let Some((peer, event)) = next {
+            let update = matches!(event, PeerEvent::Update(_));
+            updates += usize::from(update);
+            self.handle(Input::Peer(peer, event));
+            left -= 1;
+            if !update || left == 0 {
+                break;
+            }
+            next = more.try_recv();
+        }
+        self.settle();
+        for _ in 0..updates {
+            self.metrics.observe_convergence(received.elapsed());
+        }
+    }
+
+    /// Makes the maps what the core wants, then carries out the rest.
+    fn settle(&mut self) {
+        let now = Instant::now();
+        self.outcome = self.reconciler.apply(self.core.intent_mut(), &mut self.dataplane, now);
+        for output in std::mem::take(&mut self.outputs) {
+            self.carry_out(output);
+        }
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Send(peer, advertisement) => self.sessions.send(peer, advertisement),
+            Output::Track(vtep) => self.monitor.track(vtep),
+            Output::Untrack(vtep) => self.monitor.untrack(vtep),
+            Output::AttachPort(ifindex, name) => {
+                self.devices.attach_port(&mut self.dataplane, ifindex, name);
+            }
+            Output::DetachPort(ifindex, name) => {
+                self.devices.detach_port(&mut self.dataplane, ifindex, &name);
+            }
+            Output::AttachUplink(ifindex, name, mode) => {
+                self.devices.attach_uplink(&mut self.dataplane, ifindex, name, mode);
+            }
+            Output::DetachUplink(ifindex, name) => {
+                self.devices.detach_uplink(&mut self.dataplane, ifindex, &name);
+            }
+            Output::Persist(state) => {
+                if let Err(error) = self.store.save(&state) {
+                    tracing::error!("{error}");
+                }
+            }
+            Output::Peers(peers) => self.sessions.configure(peers),
+        }
+    }
+
+    /// After the first batch of links everything that exists has been attached: what an earlier run
+    /// left is not needed any more, and the service manager may know.
+    fn first_links(&mut self) {
+        if self.started {
+            return;
+        }
+        self.settle();
+        self.started = true;
+        if let Err(error) = self.dataplane.finish_takeover() {
+            tracing::warn!("cannot remove what an earlier run left: {error}");
+        }
+        // Without a service manager there is nobody to tell.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), "running");
+    }
+
+    fn answer(&mut self, request: Request) -> Result<Value, String> {
+        match request {
+            Request::Show(table, bd) => self.show(table, bd.as_ref()),
+            Request::Reload => self.reload().map(|()| Value::Null),
+            Request::Change(command) => self.change(command).map(|()| Value::Null),
+        }
+    }
+
+    fn reload(&mut self) -> Result<(), String> {
+        let (mut config, warnings) = Config::load(&self.file).map_err(|error| error.to_string())?;
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        // The command line may have named another one.
+        config.vtep.socket.clone_from(&self.config.socket);
+        self.change(Command::Reload(Box::new(config)))
+    }
+
+    /// Carries a command out; a device that refuses an `attach` undoes it.
+    fn change(&mut self, command: Command) -> Result<(), String> {
+        let attaching = match &command {
+            Command::Attach(name, _) => Some(name.clone()),
+            _ => None,
+        };
+        let outputs = self.core.command(command, Instant::now()).map_err(|error| error.to_string())?;
+        self.outputs.extend(outputs);
+        self.settle();
+        let Some(name) = attaching else { return Ok(()) };
+        let Some(error) = self.devices.uplink_error(&name) else { return Ok(()) };
+        let error = error.to_owned();
+        match self.core.command(Command::Detach(name), Instant::now()) {
+            Ok(outputs) => self.outputs.extend(outputs),
+            Err(undo) => tracing::error!("cannot undo the attachment: {undo}"),
+        }
+        self.settle();
+        Err(error)
+    }
+
+    async fn stop(mut self) -> Result<()> {
+        tracing::info!("stopping");
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        match self.config.on_stop {
+            OnStop::Keep => {
+                self.sessions.shutdown("agent stopped").await;
+                tracing::info!("forwarding goes on without the agent");
+            }
+            OnStop::Clean => {
+                let outputs = self.core.shutdown(Instant::now());
+                self.outputs.extend(outputs);
+                for output in std::mem::take(&mut self.outputs) {
+                    self.carry_out(output);
+                }
+                self.sessions.shutdown("agent stopped").await;
+                self.dataplane.remove()?;
+                self.monitor.prune_neighbours()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn session_options(config: &Config) -> SessionOptions {
+    SessionOptions {
+        local_asn: config.bgp.asn,
+        router_id: config.vtep.router_id,
+        vtep_address: config.vtep.address(),
+        listen: config.bgp.listen.then_some(session::PORT),
+    }
+}
+
+fn check_addresses(config: &VtepConfig) -> Result<()> {
+    let local = kernel::local_addresses()?;
+    for &address in &config.addresses {
+        if !local.contains(&address.into()) {
+            bail!(
+                "vtep.address {address} is not an address of this host; \
+                 add it to an interface first (ip address add {address}/32 dev lo)"
+            );
+        }
+    }
+    Ok(())
+}
+
+fn ticks(period: Duration) -> Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline.into()).await,
+        None => future::pending().await,
+    }
 }

@@ -17,6 +17,18 @@ const USUAL: &str = "/sys/fs/bpf";
 /// `BPF_FS_MAGIC`
 const MAGIC: u32 = 0xcafe_4a11;
 
+/// The pin directory is ours while this lives.
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing would do, but for a child that is being forked just now and has the descriptor, too.
+        if let Err(error) = self.0.unlock() {
+            tracing::debug!(%error, "pin directory not unlocked");
+        }
+    }
+}
+
 /// Makes `pin_dir` a directory on a bpffs; mounts one when there is none: at `/sys/fs/bpf` when the
 /// directory is below it, at the directory itself otherwise. What is pinned on a bpffs that was
 /// mounted here lives as long as the mount: in a mount namespace of our own, as long as we do.
@@ -39,12 +51,12 @@ pub(super) fn prepare(pin_dir: &Path) -> Result<(), DataplaneError> {
     fs::create_dir_all(pin_dir).map_err(|error| DataplaneError::pin(pin_dir, error))
 }
 
-/// Takes the directory for this process until the file is closed. The lock is on the directory
+/// Takes the directory for this process. The lock is on the directory
 /// itself: it goes with the pins, and there is no lock file that could be left over.
-pub(super) fn lock(pin_dir: &Path) -> Result<File, DataplaneError> {
+pub(super) fn lock(pin_dir: &Path) -> Result<Lock, DataplaneError> {
     let directory = File::open(pin_dir).map_err(|error| DataplaneError::pin(pin_dir, error))?;
     match directory.try_lock() {
-        Ok(()) => Ok(directory),
+        Ok(()) => Ok(Lock(directory)),
         Err(TryLockError::WouldBlock) => Err(DataplaneError::Locked {
             path: pin_dir.to_owned(),
         }),
@@ -109,8 +121,8 @@ mod tests {
     fn a_directory_is_locked_once() {
         let directory = tempfile::tempdir().unwrap();
         let first = lock(directory.path()).unwrap();
-        let refused = lock(directory.path()).unwrap_err();
-        assert!(matches!(refused, DataplaneError::Locked { .. }));
+        let refused = lock(directory.path());
+        assert!(matches!(refused, Err(DataplaneError::Locked { .. })));
         drop(first);
         lock(directory.path()).unwrap();
     }

@@ -34,6 +34,14 @@ trait Sum: Pod + Default {
 }
 
 impl DatapathCounters {
+    /// One of `stats`.
+    pub fn stat(&self, stat: Stat) -> u64 {
+        self.stats
+            .iter()
+            .find(|(other, _)| *other == stat)
+            .map_or(0, |(_, count)| *count)
+    }
+
     pub(super) fn read(maps: &Maps) -> Result<Self, DataplaneError> {
         let drops = DropReason::ALL
             .iter()

@@ -11,7 +11,7 @@ use std::{
     error::Error,
     ffi::{CStr, CString},
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use aya::programs::{
@@ -25,6 +25,7 @@ use super::{
     DataplaneError,
     error::{errno, flat},
     pins::{self, Hook, Pins, Place},
+    sys,
 };
 
 /// Priority of our clsact filters: after anybody else's.
@@ -187,16 +188,17 @@ impl Attached {
 
     /// Detaches. A device that is gone has taken its programs along, which is no error.
     pub(super) fn detach(self) -> Result<(), DataplaneError> {
-        if matches!(self.place.hook, Hook::UnderlayFilter | Hook::AccessFilter)
-            && let Some(name) = device_name(self.place.ifindex)
-        {
-            let removed = filter_link(&name).and_then(SchedClassifierLink::detach);
-            if let Err(error) = removed {
-                tracing::debug!(device = name, "no filter to remove: {}", flat(&error));
+        match self.place.hook {
+            Hook::UnderlayFilter | Hook::AccessFilter => {
+                if let Some(name) = device_name(self.place.ifindex)
+                    && let Err(error) = filter_link(&name).and_then(SchedClassifierLink::detach)
+                {
+                    tracing::debug!(device = name, "no filter to remove: {}", flat(&error));
+                }
+                pins::remove(&self.pin)
             }
+            _ => release(&self.pin),
         }
-        // The link goes with its last reference: the pin, and the descriptor dropped after it.
-        pins::remove(&self.pin)
     }
 
     /// Exchanges the program in the link that an earlier run pinned at this place. A link that does
@@ -222,7 +224,7 @@ impl Attached {
             Err(reason) => {
                 tracing::debug!(pin = %old.display(), "link of an earlier run is of no use: {reason}");
                 for path in [old, pin] {
-                    if let Err(error) = pins::remove(&path) {
+                    if let Err(error) = release(&path) {
                         tracing::warn!("{error}");
                     }
                 }
@@ -278,6 +280,15 @@ impl Hook {
             Self::AccessTcx | Self::AccessFilter => "access_tc",
         }
     }
+}
+
+/// Detaches a pinned link and removes the pin.
+fn release(pin: &Path) -> Result<(), DataplaneError> {
+    if let Err(error) = sys::detach_link(pin) {
+        // The link goes with its pin, too, if not at once.
+        tracing::debug!(pin = %pin.display(), %error, "link not detached");
+    }
+    pins::remove(pin)
 }
 
 /// Says which foreign programs run before ours.

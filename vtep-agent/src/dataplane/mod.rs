@@ -7,6 +7,7 @@
 //! [`Dataplane::finish_takeover`]. Between the exchange and the first writes of the reconciler a
 //! port's traffic is dropped.
 
+mod attach;
 mod bpffs;
 mod counters;
 mod error;
@@ -15,34 +16,34 @@ mod maps;
 mod pins;
 mod probe;
 mod ring;
+mod sys;
 
 use std::{
     collections::HashMap,
-    fs::File,
     future::Future,
     io,
     path::PathBuf,
     time::{Duration, Instant},
 };
 
+pub use attach::AttachedMode;
 use aya::{
     Ebpf, EbpfLoader,
     maps::{MapData, RingBuf},
-    programs::{Program, ProgramError, ProgramInfo, SchedClassifier, Xdp},
+    programs::{Program, ProgramError, ProgramInfo},
 };
 pub use counters::DatapathCounters;
 pub use error::DataplaneError;
 pub use ring::{BATCH, Events};
 use vtep_common::abi::FdbKey;
 
-use crate::{
-    config::XdpMode,
-    reconcile::{Entry, Key, Map, TableError, Tables},
-};
+use crate::reconcile::{Entry, Key, Map, TableError, Tables};
+use attach::Uplink;
+use bpffs::Lock;
 use error::flat;
-use hooks::{Attached, Device};
+use hooks::Attached;
 use maps::Maps;
-use pins::{Hook, Pins, Place};
+use pins::Pins;
 
 /// The BPF object, aligned as aya wants it.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vtep"));
@@ -73,18 +74,7 @@ pub struct Dataplane {
     uplinks: HashMap<u32, Uplink>,
     ports: HashMap<u32, Attached>,
     started: Instant,
-    _lock: File,
-}
-
-/// How an uplink's XDP half is attached. The TC half always is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AttachedMode {
-    /// In the driver.
-    Native,
-    /// On socket buffers.
-    Generic,
-    /// Not at all: TC does everything.
-    Off,
+    _lock: Lock,
 }
 
 /// What the kernel made of a program, for the ledger of verifier costs.
@@ -100,13 +90,6 @@ pub struct ProgramReport {
     pub jited_bytes: u32,
 }
 
-struct Uplink {
-    requested: XdpMode,
-    mode: AttachedMode,
-    xdp: Option<Attached>,
-    tc: Attached,
-}
-
 impl LoadOptions {
     /// With tcx where the kernel has it.
     pub fn new(pin_dir: PathBuf, max_macs: u32) -> Self {
@@ -114,17 +97,6 @@ impl LoadOptions {
             pin_dir,
             max_macs,
             tcx: true,
-        }
-    }
-}
-
-impl AttachedMode {
-    /// As `show uplinks` prints it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Native => "native",
-            Self::Generic => "generic",
-            Self::Off => "off",
         }
     }
 }
@@ -173,102 +145,6 @@ impl Dataplane {
             started: Instant::now(),
             _lock: lock,
         })
-    }
-
-    /// Attaches the underlay programs to an uplink, the TC half first: a frame that the XDP half
-    /// stripped must find it. Again with another mode changes the mode; again with the same one does
-    /// nothing. Returns what became of the XDP half.
-    ///
-    /// # Errors
-    ///
-    /// The device is gone, or it refuses a program; XDP in mode `auto` is no error. Nothing of this
-    /// call stays attached then; a change of mode leaves the old one.
-    pub fn attach_uplink(
-        &mut self,
-        ifindex: u32,
-        name: &str,
-        mode: XdpMode,
-    ) -> Result<AttachedMode, DataplaneError> {
-        let device = Device::find(ifindex, name)?;
-        if let Some(mut uplink) = self.uplinks.remove(&ifindex) {
-            let result = self.change_mode(&device, &mut uplink, mode);
-            self.uplinks.insert(ifindex, uplink);
-            return result;
-        }
-        let tc = self.attach_tc(&device, Hook::UnderlayTcx, Hook::UnderlayFilter)?;
-        match self.attach_xdp(&device, mode) {
-            Ok((attached, xdp)) => {
-                self.uplinks.insert(
-                    ifindex,
-                    Uplink {
-                        requested: mode,
-                        mode: attached,
-                        xdp,
-                        tc,
-                    },
-                );
-                Ok(attached)
-            }
-            Err(error) => {
-                tc.detach()?;
-                Err(error)
-            }
-        }
-    }
-
-    /// Detaches the underlay programs, the XDP half first. An uplink that is not attached, or whose
-    /// device is gone, is fine.
-    ///
-    /// # Errors
-    ///
-    /// The pin cannot be removed.
-    pub fn detach_uplink(&mut self, ifindex: u32) -> Result<(), DataplaneError> {
-        let Some(uplink) = self.uplinks.remove(&ifindex) else {
-            return Ok(());
-        };
-        let xdp = uplink.xdp.map_or(Ok(()), Attached::detach);
-        uplink.tc.detach().and(xdp)
-    }
-
-    /// Attaches the access program to a VM port, after the programs that are there. A port that is
-    /// attached already is fine.
-    ///
-    /// # Errors
-    ///
-    /// The device is gone or refuses the program.
-    pub fn attach_port(&mut self, ifindex: u32, name: &str) -> Result<(), DataplaneError> {
-        if self.ports.contains_key(&ifindex) {
-            return Ok(());
-        }
-        let device = Device::find(ifindex, name)?;
-        let attached = self.attach_tc(&device, Hook::AccessTcx, Hook::AccessFilter)?;
-        self.ports.insert(ifindex, attached);
-        Ok(())
-    }
-
-    /// Detaches the access program. A port that is not attached, or whose device is gone, is fine.
-    ///
-    /// # Errors
-    ///
-    /// The pin cannot be removed.
-    pub fn detach_port(&mut self, ifindex: u32) -> Result<(), DataplaneError> {
-        self.ports.remove(&ifindex).map_or(Ok(()), Attached::detach)
-    }
-
-    /// Detaches what an earlier run attached and this one has not: call it when everything that the
-    /// configuration names has been attached.
-    ///
-    /// # Errors
-    ///
-    /// A pin cannot be removed.
-    pub fn finish_takeover(&mut self) -> Result<(), DataplaneError> {
-        let mut places = self.pins.unclaimed();
-        // The XDP half before the TC half.
-        places.sort_by_key(|place| !matches!(place.hook, Hook::XdpNative | Hook::XdpGeneric));
-        for place in places {
-            self.drop_inherited(place)?;
-        }
-        self.pins.sweep()
     }
 
     /// Detaches everything and removes all pins.
@@ -361,100 +237,6 @@ impl Dataplane {
         };
         PROGRAMS.into_iter().filter_map(report).collect()
     }
-
-    fn attach_tc(
-        &mut self,
-        device: &Device,
-        tcx: Hook,
-        filter: Hook,
-    ) -> Result<Attached, DataplaneError> {
-        let name = match tcx {
-            Hook::AccessTcx => "access_tc",
-            _ => "underlay_tc",
-        };
-        let program = classifier(&mut self.ebpf, name)?;
-        let (attached, other) = if self.tcx {
-            (Attached::tcx(program, &mut self.pins, device, tcx)?, filter)
-        } else {
-            (
-                Attached::filter(program, &mut self.pins, device, filter)?,
-                tcx,
-            )
-        };
-        // The other way, which an earlier run with another kernel or setting may have taken.
-        self.drop_inherited(Place {
-            hook: other,
-            ifindex: device.ifindex,
-        })?;
-        Ok(attached)
-    }
-
-    fn attach_xdp(
-        &mut self,
-        device: &Device,
-        mode: XdpMode,
-    ) -> Result<(AttachedMode, Option<Attached>), DataplaneError> {
-        let wanted = match mode {
-            XdpMode::Auto | XdpMode::Native => Some((AttachedMode::Native, Hook::XdpNative)),
-            XdpMode::Generic => Some((AttachedMode::Generic, Hook::XdpGeneric)),
-            XdpMode::Off => None,
-        };
-        // A device has one XDP program, in one mode.
-        for hook in [Hook::XdpNative, Hook::XdpGeneric] {
-            if wanted.is_none_or(|(_, wanted)| wanted != hook) {
-                self.drop_inherited(Place {
-                    hook,
-                    ifindex: device.ifindex,
-                })?;
-            }
-        }
-        let Some((attached, hook)) = wanted else {
-            return Ok((AttachedMode::Off, None));
-        };
-        let program = xdp(&mut self.ebpf)?;
-        match Attached::xdp(program, &mut self.pins, device, hook) {
-            Ok(xdp) => Ok((attached, Some(xdp))),
-            Err(error) if mode == XdpMode::Auto => {
-                tracing::info!(device = device.name, "TC only: {error}");
-                Ok((AttachedMode::Off, None))
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Exchanges the XDP half of an uplink for one in another mode.
-    fn change_mode(
-        &mut self,
-        device: &Device,
-        uplink: &mut Uplink,
-        mode: XdpMode,
-    ) -> Result<AttachedMode, DataplaneError> {
-        if uplink.requested == mode {
-            return Ok(uplink.mode);
-        }
-        if let Some(xdp) = uplink.xdp.take() {
-            xdp.detach()?;
-        }
-        let before = match std::mem::replace(&mut uplink.mode, AttachedMode::Off) {
-            AttachedMode::Native => XdpMode::Native,
-            AttachedMode::Generic => XdpMode::Generic,
-            AttachedMode::Off => XdpMode::Off,
-        };
-        let (result, (attached, xdp)) = match self.attach_xdp(device, mode) {
-            Ok(attached) => {
-                uplink.requested = mode;
-                (Ok(attached.0), attached)
-            }
-            Err(error) => (Err(error), self.attach_xdp(device, before)?),
-        };
-        uplink.mode = attached;
-        uplink.xdp = xdp;
-        result
-    }
-
-    fn drop_inherited(&mut self, place: Place) -> Result<(), DataplaneError> {
-        Attached::inherited(&mut self.pins, place).map_or(Ok(()), Attached::detach)
-    }
 }
 
 impl Tables for Dataplane {
@@ -476,21 +258,6 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Program
         .ok_or_else(|| DataplaneError::Object {
             reason: format!("it has no program {name}"),
         })
-}
-
-fn classifier<'a>(
-    ebpf: &'a mut Ebpf,
-    name: &'static str,
-) -> Result<&'a mut SchedClassifier, DataplaneError> {
-    program(ebpf, name)?
-        .try_into()
-        .map_err(|error| DataplaneError::program(name, &error))
-}
-
-fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, DataplaneError> {
-    program(ebpf, "underlay_xdp")?
-        .try_into()
-        .map_err(|error| DataplaneError::program("underlay_xdp", &error))
 }
 
 #[cfg(test)]

@@ -237,3 +237,255 @@ impl Links {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_core::Emitable;
+    use netlink_packet_route::{
+        AddressFamily,
+        link::{
+            InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkHeader, LinkInfo,
+            LinkLayerType, LinkMessage, State, VlanProtocol,
+        },
+    };
+
+    use super::*;
+
+    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
+    /// An `RTM_NEWLINK` of `port` with index 7, encoded by another implementation.
+    fn newlink(family: AddressFamily, flags: LinkFlags, more: Vec<LinkAttribute>) -> Vec<u8> {
+        let mut message = LinkMessage::default();
+        message.header = LinkHeader {
+            interface_family: family,
+            index: 7,
+            link_layer_type: LinkLayerType::Ether,
+            flags,
+            ..LinkHeader::default()
+        };
+        message.attributes = vec![
+            LinkAttribute::IfName("port".to_owned()),
+            LinkAttribute::Mtu(1500),
+            LinkAttribute::Address(MAC.to_vec()),
+        ];
+        message.attributes.extend(more);
+        let mut bytes = vec![0; message.buffer_len()];
+        message.emit(&mut bytes);
+        bytes
+    }
+
+    fn read(body: &[u8]) -> Option<Device> {
+        decode(&message(libc::RTM_NEWLINK, body))
+    }
+
+    fn message(kind: u16, body: &[u8]) -> Message<'_> {
+        Message {
+            kind,
+            flags: 0,
+            sequence: 0,
+            body,
+        }
+    }
+
+    fn running() -> LinkFlags {
+        LinkFlags::Up | LinkFlags::LowerUp
+    }
+
+    fn info(kind: InfoKind, data: Option<InfoData>) -> LinkAttribute {
+        let mut info = vec![LinkInfo::Kind(kind)];
+        info.extend(data.map(LinkInfo::Data));
+        LinkAttribute::LinkInfo(info)
+    }
+
+    fn device(kind: Kind) -> Device {
+        Device {
+            ifindex: 7,
+            name: "port".parse().unwrap(),
+            mac: Mac(MAC),
+            mtu: 1500,
+            up: true,
+            ethernet: true,
+            qdisc: false,
+            kind,
+        }
+    }
+
+    fn with_index(ifindex: u32, kind: Kind) -> Device {
+        Device {
+            ifindex,
+            ..device(kind)
+        }
+    }
+
+    /// The last report about a device.
+    fn last(inputs: &[Input]) -> Link {
+        match inputs.last() {
+            Some(Input::Link(link)) => link.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn plain_device() {
+        let body = newlink(AddressFamily::Unspec, running(), vec![]);
+        assert_eq!(read(&body), Some(device(Kind::Other)));
+    }
+
+    #[test]
+    fn up_needs_carrier_and_operational_state() {
+        for (flags, state, up) in [
+            (running(), State::Up, true),
+            (running(), State::Unknown, true),
+            (running(), State::Dormant, false), // 802.1X or LACP is not done
+            (LinkFlags::Up, State::Down, false),
+            (LinkFlags::LowerUp, State::Down, false),
+        ] {
+            let body = newlink(
+                AddressFamily::Unspec,
+                flags,
+                vec![LinkAttribute::OperState(state)],
+            );
+            assert_eq!(read(&body).unwrap().up, up, "{flags:?} {state:?}");
+        }
+    }
+
+    #[test]
+    fn veth_ends() {
+        let near = vec![LinkAttribute::Link(8), info(InfoKind::Veth, None)];
+        let peer = Some(8);
+        let kind = Kind::Veth {
+            peer,
+            elsewhere: false,
+        };
+        let body = newlink(AddressFamily::Unspec, running(), near.clone());
+        assert_eq!(read(&body), Some(device(kind)));
+
+        let mut far = near;
+        far.push(LinkAttribute::LinkNetNsId(0));
+        let kind = Kind::Veth {
+            peer,
+            elsewhere: true,
+        };
+        let body = newlink(AddressFamily::Unspec, running(), far);
+        assert_eq!(read(&body), Some(device(kind)));
+    }
+
+    #[test]
+    fn vlan_parent_and_id() {
+        let attributes = |protocol| {
+            let data = vec![InfoVlan::Protocol(protocol), InfoVlan::Id(101)];
+            vec![
+                LinkAttribute::Link(2),
+                info(InfoKind::Vlan, Some(InfoData::Vlan(data))),
+            ]
+        };
+        let body = newlink(
+            AddressFamily::Unspec,
+            running(),
+            attributes(VlanProtocol::Ieee8021Q),
+        );
+        let kind = Kind::Vlan { parent: 2, id: 101 };
+        assert_eq!(read(&body), Some(device(kind)));
+        // The datapath writes no 802.1ad tag: the device itself is to be used.
+        let body = newlink(
+            AddressFamily::Unspec,
+            running(),
+            attributes(VlanProtocol::Ieee8021Ad),
+        );
+        assert_eq!(read(&body), Some(device(Kind::Other)));
+    }
+
+    #[test]
+    fn root_qdisc() {
+        for (name, expected) in [
+            ("noqueue", false),
+            ("noop", false),
+            ("tbf", true),
+            ("mq", true),
+        ] {
+            let body = newlink(
+                AddressFamily::Unspec,
+                running(),
+                vec![LinkAttribute::Qdisc(name.to_owned())],
+            );
+            assert_eq!(read(&body).unwrap().qdisc, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn bridge_port_messages_are_not_about_devices() {
+        let body = newlink(AddressFamily::Bridge, running(), vec![]);
+        assert_eq!(read(&body), None);
+        assert_eq!(decode_gone(&message(libc::RTM_DELLINK, &body)), None);
+        let body = newlink(AddressFamily::Unspec, running(), vec![]);
+        assert_eq!(decode_gone(&message(libc::RTM_DELLINK, &body)), Some(7));
+    }
+
+    #[test]
+    fn truncated_messages_are_no_device_or_a_part_of_one() {
+        let body = newlink(AddressFamily::Unspec, running(), vec![]);
+        for length in 0..body.len() {
+            if let Some(part) = read(&body[..length]) {
+                assert_eq!(part.name.as_str(), "port");
+            }
+        }
+    }
+
+    #[test]
+    fn only_changes_are_reported() {
+        let (mut links, mut inputs) = (Links::default(), Vec::new());
+        assert!(links.insert(device(Kind::Other), &mut inputs));
+        assert_eq!(inputs.len(), 1);
+        assert!(!links.insert(device(Kind::Other), &mut inputs));
+        links.set_features(7, 0x3, &mut inputs); // not NDO_XMIT
+        assert_eq!(inputs.len(), 1);
+        links.set_features(7, 0x7, &mut inputs);
+        assert!(last(&inputs).redirect_xdp);
+        assert!(links.remove(7, &mut inputs));
+        assert!(matches!(inputs.last(), Some(Input::LinkGone(7))));
+        assert!(!links.remove(7, &mut inputs));
+        assert_eq!(inputs.len(), 3);
+        // The index again, as another device: the features are not inherited.
+        links.insert(device(Kind::Other), &mut inputs);
+        assert!(!last(&inputs).redirect_xdp);
+    }
+
+    #[test]
+    fn redirects() {
+        let elsewhere = Kind::Veth {
+            peer: Some(8),
+            elsewhere: true,
+        };
+        let (mut links, mut inputs) = (Links::default(), Vec::new());
+        links.insert(device(elsewhere.clone()), &mut inputs);
+        assert!(last(&inputs).redirect_peer);
+        let shaped = Device {
+            qdisc: true,
+            ..device(elsewhere)
+        };
+        links.insert(shaped, &mut inputs);
+        assert!(!last(&inputs).redirect_peer);
+
+        // A tap takes redirected frames, but GRO matters there.
+        let (mut links, mut inputs) = (Links::default(), Vec::new());
+        links.set_features(7, 0x7, &mut inputs);
+        links.insert(device(Kind::Tun), &mut inputs);
+        assert!(!last(&inputs).redirect_xdp);
+    }
+
+    #[test]
+    fn both_ends_of_a_veth_are_found() {
+        let veth = |peer, elsewhere| Kind::Veth {
+            peer: Some(peer),
+            elsewhere,
+        };
+        let (mut links, mut inputs) = (Links::default(), Vec::new());
+        links.insert(with_index(7, veth(8, false)), &mut inputs);
+        assert_eq!(links.ends_of(8), [7], "8 goes: 7 names it");
+        // 8 comes back; 7 still says that it is elsewhere.
+        links.insert(with_index(7, veth(8, true)), &mut inputs);
+        links.insert(with_index(8, veth(7, false)), &mut inputs);
+        assert_eq!(links.ends_of(8), [7]);
+        assert_eq!(links.ends_of(9), [] as [u32; 0]);
+    }
+}

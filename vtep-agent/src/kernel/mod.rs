@@ -1,7 +1,7 @@
 //! The kernel's view of the network: devices, addresses, and underlay paths to other VTEPs.
 //!
 //! Everything here speaks netlink, in the network namespace of the thread that opens it, and nothing
-//! outside does. [`Monitor`] turns notifications into [`Input`]s of the core:
+//! outside does. [`Monitor`] turns notifications into [`Input`](crate::core::Input)s of the core:
 //!
 //! ```text
 //! rtnetlink groups ─┐                ┌─ links   ── Link, LinkGone
@@ -30,35 +30,35 @@ use crate::types::IfName;
 pub use monitor::Monitor;
 pub use ports::prepare_port;
 
-/// What can fail.
+/// What can fail. Every message is one line that names the cause.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
     /// No socket.
     #[error("cannot open a netlink socket: {0}")]
-    Open(#[source] io::Error),
+    Open(io::Error),
     /// `CAP_NET_ADMIN` is missing.
     #[error("no CAP_NET_ADMIN in this network namespace: run as root or grant the capability")]
     Privilege,
     /// The kernel did not answer a question that it must.
-    #[error("cannot read {what} from the kernel: {source}")]
+    #[error("cannot read {what} from the kernel: {cause}")]
     Request {
         /// What was asked for.
         what: &'static str,
         /// Why not.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The socket for notifications broke.
     #[error("cannot read notifications from the kernel: {0}")]
-    Notifications(#[source] io::Error),
+    Notifications(io::Error),
     /// IPv6 is still on.
     #[error(
-        "cannot turn IPv6 off on port {port}: {source}; set net.ipv6.conf.{port}.disable_ipv6=1"
+        "cannot turn IPv6 off on port {port}: {cause}; set net.ipv6.conf.{port}.disable_ipv6=1"
     )]
     Port {
         /// The port.
         port: IfName,
         /// Why not.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Renamed or deleted meanwhile.
     #[error("{port} is not the name of device {ifindex} any more")]
@@ -92,6 +92,6 @@ pub fn local_addresses() -> Result<Vec<IpAddr>, KernelError> {
 fn failed(what: &'static str) -> impl Fn(RequestError) -> KernelError {
     move |error| KernelError::Request {
         what,
-        source: error.into_io(),
+        cause: error.into_io(),
     }
 }

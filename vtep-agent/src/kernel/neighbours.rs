@@ -134,3 +134,104 @@ fn header(key: NeighbourKey, state: u16, flags: u8) -> [u8; 12] {
     header[10] = flags;
     header
 }
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_core::Emitable;
+    use netlink_packet_route::{
+        AddressFamily,
+        neighbour::{
+            NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourHeader,
+            NeighbourMessage, NeighbourState,
+        },
+    };
+
+    use super::*;
+
+    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
+    /// The entry of 192.0.2.1 on device 3, encoded by another implementation.
+    fn read(state: NeighbourState, flags: NeighbourFlags, managed: bool) -> Neighbour {
+        let mut message = NeighbourMessage::default();
+        message.header = NeighbourHeader {
+            family: AddressFamily::Inet,
+            ifindex: 3,
+            state,
+            flags,
+            ..NeighbourHeader::default()
+        };
+        let address = "192.0.2.1".parse::<std::net::Ipv4Addr>().unwrap();
+        message.attributes = vec![
+            NeighbourAttribute::Destination(address.into()),
+            NeighbourAttribute::LinkLayerAddress(MAC.to_vec()),
+        ];
+        if managed {
+            message.attributes.extend([
+                NeighbourAttribute::ExtFlags(NeighbourExtFlags::Managed),
+                NeighbourAttribute::Protocol(PROTOCOL.into()),
+            ]);
+        }
+        let (key, neighbour) = decode_emitted(&message).unwrap();
+        let expected = NeighbourKey {
+            ifindex: 3,
+            address: address.into(),
+        };
+        assert_eq!(key, expected);
+        neighbour
+    }
+
+    fn decode_emitted(message: &NeighbourMessage) -> Option<(NeighbourKey, Neighbour)> {
+        let mut bytes = vec![0; message.buffer_len()];
+        message.emit(&mut bytes);
+        for length in 0..bytes.len() {
+            let _ = decode(&newneigh(&bytes[..length])); // anything but a panic
+        }
+        decode(&newneigh(&bytes))
+    }
+
+    fn newneigh(body: &[u8]) -> Message<'_> {
+        Message {
+            kind: libc::RTM_NEWNEIGH,
+            flags: 0,
+            sequence: 0,
+            body,
+        }
+    }
+
+    #[test]
+    fn states_in_which_the_mac_counts() {
+        for (state, valid) in [
+            (NeighbourState::Reachable, true),
+            (NeighbourState::Stale, true),
+            (NeighbourState::Delay, true),
+            (NeighbourState::Probe, true),
+            (NeighbourState::Permanent, true),
+            (NeighbourState::Noarp, true),
+            (NeighbourState::Incomplete, false),
+            (NeighbourState::Failed, false),
+            (NeighbourState::None, false),
+        ] {
+            let neighbour = read(state, NeighbourFlags::empty(), false);
+            assert_eq!(neighbour.mac, valid.then_some(Mac(MAC)), "{state:?}");
+        }
+    }
+
+    #[test]
+    fn owners() {
+        let ours = read(NeighbourState::Stale, NeighbourFlags::empty(), true);
+        assert!(ours.managed && ours.ours && !ours.foreign);
+        let kernels = read(NeighbourState::Stale, NeighbourFlags::empty(), false);
+        assert!(!kernels.managed && !kernels.ours && !kernels.foreign);
+        assert!(read(NeighbourState::Permanent, NeighbourFlags::empty(), false).foreign);
+        assert!(read(NeighbourState::Noarp, NeighbourFlags::empty(), false).foreign);
+        assert!(read(NeighbourState::Stale, NeighbourFlags::ExtLearned, false).foreign);
+    }
+
+    #[test]
+    fn fdb_entries_are_no_neighbours() {
+        let mut message = NeighbourMessage::default();
+        message.header.family = AddressFamily::Bridge;
+        message.attributes = vec![NeighbourAttribute::LinkLayerAddress(MAC.to_vec())];
+        assert_eq!(decode_emitted(&message), None);
+    }
+}

@@ -46,7 +46,7 @@ pub fn prepare_port(ifindex: u32, name: &IfName) -> Result<(), KernelError> {
     let _ = fs::write(settings.join("accept_ra"), "0");
     no_generated_address(ifindex).map_err(|_| KernelError::Port {
         port: name.clone(),
-        source: error,
+        cause: error,
     })
 }
 
@@ -63,9 +63,9 @@ fn check_name(ifindex: u32, name: &IfName) -> Result<(), KernelError> {
             port: name.clone(),
             ifindex,
         }),
-        Err(RequestError::Socket(source)) => Err(KernelError::Request {
+        Err(RequestError::Socket(cause)) => Err(KernelError::Request {
             what: "a device",
-            source,
+            cause,
         }),
     }
 }

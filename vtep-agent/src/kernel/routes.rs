@@ -204,3 +204,171 @@ fn decode_object(message: &Message<'_>) -> Option<Object> {
         gateway: attributes.find(NHA_GATEWAY).and_then(Value::ip),
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_core::Emitable;
+    use netlink_packet_route::{
+        AddressFamily,
+        route::{
+            RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteNextHop,
+            RouteType, RouteVia,
+        },
+    };
+
+    use super::{super::message::attribute, *};
+
+    /// A route encoded by another implementation.
+    fn route(kind: RouteType, attributes: Vec<RouteAttribute>) -> Vec<u8> {
+        let mut message = RouteMessage::default();
+        message.header = RouteHeader {
+            address_family: AddressFamily::Inet,
+            destination_prefix_length: 24,
+            kind,
+            ..RouteHeader::default()
+        };
+        message.attributes = attributes;
+        emit(&message)
+    }
+
+    fn emit(message: &RouteMessage) -> Vec<u8> {
+        let mut bytes = vec![0; message.buffer_len()];
+        message.emit(&mut bytes);
+        bytes
+    }
+
+    fn message(body: &[u8]) -> Message<'_> {
+        Message {
+            kind: libc::RTM_NEWROUTE,
+            flags: 0,
+            sequence: 0,
+            body,
+        }
+    }
+
+    fn found(body: &[u8]) -> Route {
+        match decode(&message(body)) {
+            Some(Found::Route(route)) => route,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn hop(ifindex: u32, gateway: Option<&str>) -> NextHop {
+        NextHop {
+            ifindex,
+            gateway: gateway.map(|gateway| gateway.parse().unwrap()),
+        }
+    }
+
+    fn gateway(text: &str) -> RouteAttribute {
+        RouteAttribute::Gateway(text.parse::<Ipv4Addr>().unwrap().into())
+    }
+
+    fn way(ifindex: u32, text: &str) -> RouteNextHop {
+        let mut way = RouteNextHop::default();
+        way.interface_index = ifindex;
+        way.attributes = vec![gateway(text)];
+        way
+    }
+
+    #[test]
+    fn on_link_and_by_gateway() {
+        let body = route(RouteType::Unicast, vec![RouteAttribute::Oif(3)]);
+        assert_eq!(found(&body).next_hops, [hop(3, None)]);
+        let mtu = RouteAttribute::Metrics(vec![RouteMetric::Mtu(1400)]);
+        let body = route(
+            RouteType::Unicast,
+            vec![gateway("192.0.2.1"), RouteAttribute::Oif(3), mtu],
+        );
+        let expected = Route {
+            mtu: Some(1400),
+            next_hops: vec![hop(3, Some("192.0.2.1"))],
+        };
+        assert_eq!(found(&body), expected);
+    }
+
+    #[test]
+    fn gateway_of_the_other_family() {
+        let via = RouteAttribute::Via(RouteVia::Inet6("fe80::1".parse().unwrap()));
+        let body = route(RouteType::Unicast, vec![RouteAttribute::Oif(3), via]);
+        assert_eq!(found(&body).next_hops, [hop(3, Some("fe80::1"))]);
+    }
+
+    #[test]
+    fn every_way_of_a_multipath_route() {
+        let ways = vec![way(3, "192.0.2.1"), way(4, "192.0.2.2")];
+        let body = route(RouteType::Unicast, vec![RouteAttribute::MultiPath(ways)]);
+        let expected = [hop(3, Some("192.0.2.1")), hop(4, Some("192.0.2.2"))];
+        assert_eq!(found(&body).next_hops, expected);
+        for length in 0..body.len() {
+            let _ = decode(&message(&body[..length])); // anything but a panic
+        }
+    }
+
+    #[test]
+    fn no_way_out() {
+        for kind in [
+            RouteType::Local,
+            RouteType::BlackHole,
+            RouteType::Unreachable,
+            RouteType::Prohibit,
+            RouteType::Multicast,
+        ] {
+            let body = route(kind, vec![RouteAttribute::Oif(3)]);
+            assert_eq!(found(&body), Route::default(), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn ways_with_an_encapsulation_of_their_own_are_left_out() {
+        let mut body = route(RouteType::Unicast, vec![RouteAttribute::Oif(3)]);
+        body.extend(attribute(libc::RTA_ENCAP, &attribute(1, &[0; 4])));
+        assert_eq!(found(&body).next_hops, []);
+    }
+
+    #[test]
+    fn nexthop_objects() {
+        let mut body = route(RouteType::Unicast, vec![]);
+        body.extend(attribute(RTA_NH_ID, &10u32.to_ne_bytes()));
+        let object = Found::Object { id: 10, mtu: None };
+        assert_eq!(decode(&message(&body)), Some(object));
+
+        let mut group = vec![0; 8];
+        group.extend(attribute(
+            NHA_GROUP,
+            &[1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 9, 0, 0, 0],
+        ));
+        assert_eq!(
+            decode_object(&message(&group)),
+            Some(Object::Group(vec![1, 2]))
+        );
+        let mut way = vec![0; 8];
+        way.extend(attribute(NHA_OIF, &3u32.to_ne_bytes()));
+        way.extend(attribute(NHA_GATEWAY, &[192, 0, 2, 1]));
+        let expected = Object::Way(hop(3, Some("192.0.2.1")));
+        assert_eq!(decode_object(&message(&way)), Some(expected));
+        way.extend(attribute(NHA_ENCAP, &[]));
+        assert_eq!(decode_object(&message(&way)), None);
+    }
+
+    #[test]
+    fn destinations_of_a_change() {
+        let destination =
+            RouteAttribute::Destination("10.1.2.0".parse::<Ipv4Addr>().unwrap().into());
+        let body = route(RouteType::Unicast, vec![destination]);
+        assert_eq!(
+            decode_prefix(&message(&body)),
+            Some("10.1.2.0/24".parse().unwrap())
+        );
+
+        let mut default = RouteMessage::default();
+        default.header.address_family = AddressFamily::Inet6;
+        let body = emit(&default);
+        assert_eq!(
+            decode_prefix(&message(&body)),
+            Some("::/0".parse().unwrap())
+        );
+        default.header.flags = RouteFlags::Cloned;
+        assert_eq!(decode_prefix(&message(&emit(&default))), None);
+    }
+}

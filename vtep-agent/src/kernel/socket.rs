@@ -46,6 +46,15 @@ impl RequestError {
     }
 }
 
+/// How an answer ends. `NLM_F_MULTI` does not tell: the netdev family dumps without it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// With the object that was asked for, or an acknowledgement.
+    Object,
+    /// With `NLMSG_DONE`.
+    Done,
+}
+
 /// Asks the kernel.
 pub(super) struct Requests {
     socket: Socket,
@@ -67,9 +76,9 @@ impl Requests {
         })
     }
 
-    /// Changes something, or asks and does not care for the answer.
+    /// Has something changed; the request asks for an acknowledgement (`NLM_F_ACK`).
     pub fn execute(&mut self, request: &Request) -> Result<(), RequestError> {
-        self.exchange(request, |_| ()).map(drop)
+        self.exchange(request, End::Object, |_| ()).map(drop)
     }
 
     /// Asks for one object.
@@ -79,7 +88,7 @@ impl Requests {
         mut parse: impl FnMut(&Message<'_>) -> Option<T>,
     ) -> Result<Option<T>, RequestError> {
         let mut found = None;
-        self.exchange(request, |message| {
+        self.exchange(request, End::Object, |message| {
             found = found.take().or_else(|| parse(message));
         })?;
         Ok(found)
@@ -94,7 +103,8 @@ impl Requests {
         let mut found = Vec::new();
         for _ in 0..DUMP_ATTEMPTS {
             found.clear();
-            let consistent = self.exchange(request, |message| found.extend(parse(message)))?;
+            let consistent =
+                self.exchange(request, End::Done, |message| found.extend(parse(message)))?;
             if consistent {
                 break;
             }
@@ -106,6 +116,7 @@ impl Requests {
     fn exchange(
         &mut self,
         request: &Request,
+        end: End,
         mut each: impl FnMut(&Message<'_>),
     ) -> Result<bool, RequestError> {
         self.sequence = self.sequence.wrapping_add(1);
@@ -126,7 +137,7 @@ impl Requests {
                     libc::NLMSG_NOOP => {}
                     _ => {
                         each(&message);
-                        if i32::from(message.flags) & libc::NLM_F_MULTI == 0 {
+                        if end == End::Object {
                             return Ok(consistent);
                         }
                     }

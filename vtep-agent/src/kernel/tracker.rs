@@ -7,7 +7,8 @@
 //! it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry as MapEntry},
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
@@ -49,6 +50,7 @@ pub(super) struct Tracker {
     unused: BTreeSet<NeighbourKey>,
     /// Compute the paths.
     refresh: BTreeSet<IpAddr>,
+    refusals: Refusals,
 }
 
 #[derive(Default)]
@@ -86,8 +88,8 @@ impl State {
 impl Tracker {
     /// Starts to track; the paths are reported once, then whenever they change.
     pub fn track(&mut self, vtep: IpAddr) {
-        if !self.vteps.contains_key(&vtep) {
-            self.vteps.insert(vtep, Vtep::default());
+        if let MapEntry::Vacant(place) = self.vteps.entry(vtep) {
+            place.insert(Vtep::default());
             self.reroute.insert(vtep);
         }
     }
@@ -177,6 +179,7 @@ impl Tracker {
         while let Some(key) = self.unused.pop_first() {
             self.retire(key, kernel)?;
         }
+        self.refusals.log();
         let refresh = std::mem::take(&mut self.refresh);
         let changed = refresh.into_iter();
         Ok(changed
@@ -266,7 +269,7 @@ impl Tracker {
         match entry.state {
             State::Present(neighbour) if neighbour.managed || neighbour.foreign => Ok(()),
             State::Unknown | State::Absent | State::Present(_) => {
-                attempt(kernel.manage(key), "resolve", key)
+                self.refusals.filter(kernel.manage(key), key)
             }
         }
     }
@@ -279,7 +282,7 @@ impl Tracker {
         self.neighbours.remove(&key);
         match kernel.neighbour(key)? {
             Some(neighbour) if neighbour.ours && !neighbour.foreign => {
-                attempt(kernel.release(key), "remove", key)
+                self.refusals.filter(kernel.release(key), key)
             }
             _ => Ok(()),
         }
@@ -311,20 +314,44 @@ impl Tracker {
     }
 }
 
-/// A neighbour that the kernel refuses to touch is left as it is; the socket's failure is not ours to
-/// hide.
-fn attempt(
-    result: Result<(), RequestError>,
-    what: &str,
-    key: NeighbourKey,
-) -> Result<(), RequestError> {
-    match result {
-        Err(RequestError::Refused(error)) => {
-            let NeighbourKey { ifindex, address } = key;
-            tracing::warn!(%address, ifindex, %error, "cannot {what} the underlay neighbour");
-            Ok(())
+/// Neighbours that the kernel refused to manage or remove. They are left as they are until something
+/// changes; only the socket's failure is an error.
+#[derive(Default)]
+struct Refusals {
+    count: usize,
+    first: Option<(NeighbourKey, io::Error)>,
+}
+
+impl Refusals {
+    fn filter(
+        &mut self,
+        result: Result<(), RequestError>,
+        key: NeighbourKey,
+    ) -> Result<(), RequestError> {
+        match result {
+            Err(RequestError::Refused(error)) => {
+                self.count += 1;
+                self.first.get_or_insert((key, error));
+                Ok(())
+            }
+            result => result,
         }
-        result => result,
+    }
+
+    /// One line for all of them.
+    fn log(&mut self) {
+        let Self { count, first } = std::mem::take(self);
+        if let Some((NeighbourKey { ifindex, address }, error)) = first {
+            let remedy = match error.raw_os_error() {
+                Some(libc::ENOBUFS) => "; raise net.ipv4.neigh.default.gc_thresh3",
+                Some(libc::EPERM) => "; the agent needs CAP_NET_ADMIN",
+                _ => "",
+            };
+            tracing::warn!(
+                count, %address, ifindex, %error,
+                "the kernel refuses underlay neighbour entries{remedy}"
+            );
+        }
     }
 }
 
@@ -357,3 +384,6 @@ fn adjacency(
         reserved: 0,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,7 @@ const MAX_CONNECTIONS: usize = 32;
 /// Longest request line and headers together, bytes.
 const MAX_HEADER: usize = 8 * 1024;
 
-/// For the whole of a request and its answer.
+/// For reading the request, for the daemon's answer, and for writing the response.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the server asks the daemon.
@@ -109,25 +109,23 @@ async fn serve(
     metrics: &Metrics,
     queries: &mpsc::Sender<Query>,
 ) -> io::Result<()> {
-    timeout(TIMEOUT, async {
-        let header = read_header(&mut stream).await?;
-        let (response, with_body) = match header.as_deref().map(request_line) {
-            Some(Some((method, path))) => (
-                respond(method, path, metrics, queries).await,
-                method != "HEAD",
-            ),
-            Some(None) => (Response::text("400 Bad Request", "not HTTP/1\n"), true),
-            None => {
-                let status = "431 Request Header Fields Too Large";
-                (Response::text(status, "at most 8 KiB\n"), true)
-            }
-        };
-        stream
-            .write_all(response.encode(with_body).as_bytes())
-            .await?;
-        stream.shutdown().await
-    })
-    .await?
+    let header = timeout(TIMEOUT, read_header(&mut stream)).await??;
+    let (response, with_body) = match header.as_deref().map(request_line) {
+        Some(Some((method, path))) => (
+            timeout(TIMEOUT, respond(method, path, metrics, queries))
+                .await
+                .unwrap_or_else(|_| Response::unavailable("the agent does not answer")),
+            method != "HEAD",
+        ),
+        Some(None) => (Response::text("400 Bad Request", "not HTTP/1\n"), true),
+        None => {
+            let status = "431 Request Header Fields Too Large";
+            (Response::text(status, "at most 8 KiB\n"), true)
+        }
+    };
+    let response = response.encode(with_body);
+    timeout(TIMEOUT, stream.write_all(response.as_bytes())).await??;
+    stream.shutdown().await
 }
 
 /// Everything up to the empty line; `None` when that is too much.
@@ -183,11 +181,11 @@ async fn respond(
                 },
                 Err(error) => Response::text("500 Internal Server Error", &format!("{error}\n")),
             },
-            None => Response::stopping(),
+            None => Response::unavailable("the agent is stopping"),
         };
     }
     match ask(queries, Query::Unready).await {
-        None => Response::stopping(),
+        None => Response::unavailable("the agent is stopping"),
         Some(reasons) if path == "/healthz" || reasons.is_empty() => {
             Response::text("200 OK", "ok\n")
         }
@@ -216,8 +214,8 @@ impl Response {
         }
     }
 
-    fn stopping() -> Self {
-        Self::text("503 Service Unavailable", "the agent is stopping\n")
+    fn unavailable(reason: &str) -> Self {
+        Self::text("503 Service Unavailable", &format!("{reason}\n"))
     }
 
     fn encode(&self, with_body: bool) -> String {

@@ -151,6 +151,23 @@ fn kinds() {
     assert_eq!(names.len(), 23);
 }
 
+/// The documentation's table and the metrics are the same.
+#[test]
+fn documentation() {
+    let table: BTreeSet<_> = include_str!("../../../docs/metrics.md")
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `vtep_")?.split('`').next())
+        .map(|name| format!("vtep_{name}"))
+        .collect();
+    let text = render(&snapshot());
+    let rendered: BTreeSet<_> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# HELP ")?.split(' ').next())
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(table, rendered);
+}
+
 /// An agent that has just started: what has no labels to wait for is there, with zeros.
 #[test]
 fn nothing_yet() {
@@ -299,6 +316,20 @@ async fn slow_requests() {
         .unwrap();
     assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
     assert_eq!(started.elapsed().as_secs(), 5);
+}
+
+/// A daemon that hangs is unhealthy, and says nothing about readiness.
+#[tokio::test(start_paused = true)]
+async fn daemon_hangs() {
+    let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = server.local_address().unwrap();
+    let (sender, _queries) = mpsc::channel(1);
+    tokio::spawn(server.run(Metrics::new().unwrap(), sender));
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        let (header, body) = get(address, path).await;
+        assert!(header.starts_with("HTTP/1.1 503 "), "{header}");
+        assert_eq!(body, "the agent does not answer\n");
+    }
 }
 
 /// Silent connections do not keep a scraper out for longer than their time.

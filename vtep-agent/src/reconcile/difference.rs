@@ -1,7 +1,7 @@
 //! One table: what is wanted, what was written, and what is still to be done.
 
 use std::{
-    collections::{HashMap, hash_map},
+    collections::HashMap,
     hash::Hash,
     time::{Duration, Instant},
 };
@@ -43,6 +43,8 @@ pub(super) struct Difference<K, V> {
 struct Retry {
     due: Option<Instant>,
     failures: u32,
+    /// A refused operation may have been done in part: what the map holds is not known.
+    unsure: bool,
 }
 
 impl<K, V> Difference<K, V> {
@@ -76,8 +78,13 @@ where
             .collect()
     }
 
-    fn failed(&mut self, key: K, now: Instant) {
+    fn is_unsure(&self, key: K) -> bool {
+        self.pending.get(&key).is_some_and(|retry| retry.unsure)
+    }
+
+    fn failed(&mut self, key: K, unsure: bool, now: Instant) {
         let retry = self.pending.entry(key).or_default();
+        retry.unsure |= unsure;
         retry.due = Some(now + retry.delay());
         retry.failures += 1;
     }
@@ -114,23 +121,23 @@ where
             if table.get(key).is_some() {
                 continue;
             }
-            let hash_map::Entry::Occupied(written) = self.written.entry(key) else {
+            if !self.written.contains_key(&key) && !self.is_unsure(key) {
                 self.pending.remove(&key);
                 continue;
-            };
+            }
             if !round.spend() {
                 break;
             }
             match tables.delete((self.key)(key)) {
                 Ok(()) => {
-                    written.remove();
+                    self.written.remove(&key);
                     self.pending.remove(&key);
                     round.outcome.deleted += 1;
                     room = true;
                 }
                 Err(error) => {
                     round.failed(self.map, error);
-                    self.failed(key, round.now);
+                    self.failed(key, true, round.now);
                 }
             }
         }
@@ -152,13 +159,13 @@ where
                 continue;
             };
             let written = self.written.get(&key);
-            if written == Some(wanted) {
+            if written == Some(wanted) && !self.is_unsure(key) {
                 self.pending.remove(&key);
                 continue;
             }
             if full && written.is_none() {
                 // No room for any other new key either; not another system call for each.
-                self.failed(key, round.now);
+                self.failed(key, false, round.now);
                 continue;
             }
             if !round.spend() {
@@ -171,9 +178,10 @@ where
                     round.outcome.updated += 1;
                 }
                 Err(error) => {
-                    full |= matches!(error, TableError::Full);
+                    let no_room = matches!(error, TableError::Full);
+                    full |= no_room;
                     round.failed(self.map, error);
-                    self.failed(key, round.now);
+                    self.failed(key, !no_room, round.now);
                 }
             }
         }

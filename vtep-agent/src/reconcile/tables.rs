@@ -34,7 +34,8 @@ pub enum TableError {
     /// The map has no room for another key (`E2BIG`, `ENOSPC`).
     #[error("the map is full")]
     Full,
-    /// The kernel said no.
+    /// The kernel said no, perhaps after a part was done: the entry is to be written again, or
+    /// removed, whatever it was before.
     #[error(transparent)]
     Refused(#[from] io::Error),
 }

@@ -1,6 +1,7 @@
 use std::{
     collections::{HashMap, HashSet},
     io,
+    sync::{Arc, Mutex},
 };
 
 use proptest::{collection::vec, prelude::*};
@@ -19,8 +20,9 @@ use super::*;
 struct Fake {
     entries: HashMap<Key, Entry>,
     log: Vec<Op>,
-    /// Refuses every operation on these keys.
+    /// Refuses every operation on these keys; every other one takes effect nevertheless.
     broken: HashSet<Key>,
+    refused: u32,
     /// Capacity of hash tables; none: no limit.
     limit: Option<usize>,
 }
@@ -32,12 +34,15 @@ enum Op {
 }
 
 impl Fake {
-    fn check(&mut self, op: Op, key: Key) -> Result<(), TableError> {
+    /// Whether the operation takes effect, and what is said of it.
+    fn judge(&mut self, op: Op, key: Key) -> (bool, Result<(), TableError>) {
         self.log.push(op);
-        if self.broken.contains(&key) {
-            return Err(io::Error::from_raw_os_error(libc::ENOMEM).into());
+        if !self.broken.contains(&key) {
+            return (true, Ok(()));
         }
-        Ok(())
+        self.refused += 1;
+        let error = io::Error::from_raw_os_error(libc::ENOMEM);
+        (self.refused.is_multiple_of(2), Err(error.into()))
     }
 
     fn maps(&mut self) -> Vec<(bool, Map)> {
@@ -54,7 +59,7 @@ impl Fake {
 impl Tables for Fake {
     fn update(&mut self, entry: Entry) -> Result<(), TableError> {
         let key = entry.key();
-        self.check(Op::Update(key), key)?;
+        let (done, said) = self.judge(Op::Update(key), key);
         let full = self.limit.is_some_and(|limit| {
             let there = self.entries.keys().filter(|other| other.map() == key.map());
             there.count() >= limit
@@ -62,14 +67,18 @@ impl Tables for Fake {
         if full && !key.map().is_array() && !self.entries.contains_key(&key) {
             return Err(TableError::Full);
         }
-        self.entries.insert(key, entry);
-        Ok(())
+        if done {
+            self.entries.insert(key, entry);
+        }
+        said
     }
 
     fn delete(&mut self, key: Key) -> Result<(), TableError> {
-        self.check(Op::Delete(key), key)?;
-        self.entries.remove(&key);
-        Ok(())
+        let (done, said) = self.judge(Op::Delete(key), key);
+        if done {
+            self.entries.remove(&key);
+        }
+        said
     }
 
     fn capacity(&self, _map: Map) -> u32 {
@@ -292,23 +301,35 @@ fn failures_are_retried_with_backoff() {
     assert_eq!(reconciler.totals().errors, 12);
 }
 
+/// A refused operation may have taken effect: what is wanted then is done, whatever was there.
 #[test]
-fn a_failed_removal_stays_due_until_it_is_wanted_again() {
+fn after_a_refusal_nothing_is_taken_for_granted() {
     let (mut reconciler, mut fake) = (Reconciler::new(), Fake::default());
     let mut intent = Intent::default();
     let now = Instant::now();
+    let key = Key::Fdb(fdb(1));
+    // Refused, written nevertheless, and unwanted before the retry.
+    fake.refused = 1;
+    fake.broken.insert(key);
+    intent.fdb.set(fdb(1), word(1));
+    assert_eq!(reconciler.apply(&mut intent, &mut fake, now).failed, 1);
+    assert!(fake.entries.contains_key(&key));
+    fake.broken.clear();
+    intent.fdb.remove(fdb(1));
+    assert_eq!(reconciler.apply(&mut intent, &mut fake, now).deleted, 1);
+    assert!(fake.entries.is_empty());
+    // The other way round.
     intent.fdb.set(fdb(1), word(1));
     reconciler.apply(&mut intent, &mut fake, now);
-    fake.broken.insert(Key::Fdb(fdb(1)));
+    fake.refused = 1;
+    fake.broken.insert(key);
     intent.fdb.remove(fdb(1));
     assert_eq!(reconciler.apply(&mut intent, &mut fake, now).failed, 1);
-    fake.log.clear();
+    assert!(fake.entries.is_empty());
+    fake.broken.clear();
     intent.fdb.set(fdb(1), word(1));
-    assert_eq!(
-        reconciler.apply(&mut intent, &mut fake, now),
-        Outcome::default()
-    );
-    assert_eq!(fake.log, []);
+    assert_eq!(reconciler.apply(&mut intent, &mut fake, now).updated, 1);
+    assert!(fake.entries.contains_key(&key));
 }
 
 #[test]
@@ -367,6 +388,61 @@ fn a_full_map_is_named_and_filled_as_soon_as_there_is_room() {
             .sum::<usize>(),
         3
     );
+}
+
+/// What is logged while `run` runs.
+fn logged(run: impl FnOnce()) -> String {
+    #[derive(Clone, Default)]
+    struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Buffer {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let buffer = Buffer::default();
+    let writer = buffer.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(move || writer.clone())
+        .finish();
+    tracing::subscriber::with_default(subscriber, run);
+    let bytes = buffer.0.lock().unwrap().clone();
+    String::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn an_episode_is_logged_once() {
+    let text = logged(|| {
+        let mut reconciler = Reconciler::new();
+        let mut fake = Fake {
+            limit: Some(1),
+            ..Fake::default()
+        };
+        fake.broken.insert(Key::Groups(1));
+        let mut intent = Intent::default();
+        let mut now = Instant::now();
+        intent.groups.set(1, NhGroup::default());
+        for n in 0..3 {
+            intent.fdb.set(fdb(n), word(1));
+        }
+        for _ in 0..5 {
+            assert!(reconciler.apply(&mut intent, &mut fake, now).pending > 0);
+            now += RETRY_MAX;
+        }
+        fake.broken.clear();
+        fake.limit = None;
+        assert_eq!(reconciler.apply(&mut intent, &mut fake, now).pending, 0);
+    });
+    let count = |what: &str| text.lines().filter(|line| line.contains(what)).count();
+    assert_eq!(count("map is full"), 1, "{text}");
+    assert_eq!(count("map write failed"), 1, "{text}");
+    assert_eq!(count("map is complete again"), 2, "{text}");
 }
 
 #[test]

@@ -72,6 +72,14 @@ impl NdKey {
             reserved: 0,
         }
     }
+
+    /// As [`NdKey::new`], from the address as four words that were loaded from a frame without a
+    /// swap.
+    pub const fn from_parts(bd: BdId, address_be: [u32; 4]) -> Self {
+        let [a, b, c, d] = address_be;
+        let words = [a, b, c, d, (bd.0 as u32).to_le()];
+        zerocopy::transmute!(words)
+    }
 }
 
 flags! {
@@ -126,6 +134,17 @@ pod!(ArpKey, NdKey, NeighborEntry);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nd_key_from_a_frame() {
+        let address = Ipv6Addr::new(0xfd00, 1, 2, 3, 4, 5, 6, 7);
+        let octets = address.octets();
+        let words = core::array::from_fn(|word| {
+            u32::from_ne_bytes(core::array::from_fn(|byte| octets[word * 4 + byte]))
+        });
+        let bd = BdId(0xabc);
+        assert_eq!(NdKey::from_parts(bd, words), NdKey::new(bd, address));
+    }
 
     #[test]
     fn entry_round_trip() {

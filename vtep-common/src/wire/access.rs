@@ -154,9 +154,12 @@ pub fn path(vtep: &VtepEntry, hash: u32) -> Result<&Adjacency, DropReason> {
 /// One of the first `count` elements, by the hash's upper bits.
 #[inline(always)]
 fn pick<T>(elements: &[T], count: u32, hash: u32) -> Option<&T> {
-    let index = u64::from(hash) * u64::from(count) >> 32;
+    let index = (u64::from(hash) * u64::from(count)) >> 32;
     if count == 0 {
         return None;
     }
     elements.get(index as usize)
 }
+
+#[cfg(test)]
+mod tests;

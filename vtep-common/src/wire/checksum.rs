@@ -13,7 +13,7 @@ impl Sum {
     /// Adds two or four bytes, as loaded, from an even offset.
     #[inline(always)]
     #[must_use]
-    pub fn add(self, word: impl Into<u64>) -> Self {
+    pub fn with(self, word: impl Into<u64>) -> Self {
         Self(self.0.wrapping_add(word.into()))
     }
 
@@ -39,11 +39,11 @@ impl Sum {
 #[inline(always)]
 pub fn ipv4_header_is_valid<B: Bytes, const N: usize>(header: View<B, N>) -> bool {
     let sum = Sum::default()
-        .add(header.u32::<0>())
-        .add(header.u32::<4>())
-        .add(header.u32::<8>())
-        .add(header.u32::<12>())
-        .add(header.u32::<16>());
+        .with(header.u32::<0>())
+        .with(header.u32::<4>())
+        .with(header.u32::<8>())
+        .with(header.u32::<12>())
+        .with(header.u32::<16>());
     sum.fold() == 0xffff
 }
 
@@ -63,7 +63,7 @@ mod tests {
         bytes
             .chunks_exact(2)
             .fold(Sum::default(), |sum, pair| {
-                sum.add(u16::from_ne_bytes([pair[0], pair[1]]))
+                sum.with(u16::from_ne_bytes([pair[0], pair[1]]))
             })
             .checksum()
     }

@@ -155,12 +155,12 @@ pub fn write_v4<B: BytesMut>(
     let length = (ip::V4_HEADER as u16 + 8 + V4_QUOTE as u16).to_be();
     let ttl = u16::from_ne_bytes([TTL, protocol::ICMP]);
     let check = Sum::default()
-        .add(first)
-        .add(length)
-        .add(ip::DF)
-        .add(ttl)
-        .add(source_be)
-        .add(destination_be)
+        .with(first)
+        .with(length)
+        .with(ip::DF)
+        .with(ttl)
+        .with(source_be)
+        .with(destination_be)
         .checksum();
     to.set_u16::<14>(first);
     to.set_u16::<16>(length);
@@ -174,7 +174,7 @@ pub fn write_v4<B: BytesMut>(
     let message = u16::from_ne_bytes([3, 4]);
     let mtu = mtu.to_be();
     to.set_u16::<34>(message);
-    to.set_u16::<36>(quote.add(message).add(mtu).checksum());
+    to.set_u16::<36>(quote.with(message).with(mtu).checksum());
     to.set_u32::<38>(mtu);
 }
 
@@ -205,18 +205,18 @@ pub fn write_v6<B: BytesMut>(to: View<B, 102>, ethernet: &ethernet::Header, mtu:
     }
     .to_be();
     let check = quote
-        .add(to.u32::<70>())
-        .add(to.u32::<74>())
-        .add(to.u32::<78>())
-        .add(to.u32::<82>())
-        .add(to.u32::<86>())
-        .add(to.u32::<90>())
-        .add(to.u32::<94>())
-        .add(to.u32::<98>())
-        .add(length.to_be())
-        .add(u16::from(protocol::ICMPV6).to_be())
-        .add(message)
-        .add(mtu)
+        .with(to.u32::<70>())
+        .with(to.u32::<74>())
+        .with(to.u32::<78>())
+        .with(to.u32::<82>())
+        .with(to.u32::<86>())
+        .with(to.u32::<90>())
+        .with(to.u32::<94>())
+        .with(to.u32::<98>())
+        .with(length.to_be())
+        .with(u16::from(protocol::ICMPV6).to_be())
+        .with(message)
+        .with(mtu)
         .checksum();
     to.set_u16::<54>(message);
     to.set_u16::<56>(check);
@@ -229,4 +229,144 @@ fn write_ethernet<B: BytesMut, const N: usize>(to: View<B, N>, ethernet: &ethern
     to.set_mac::<0, 4>(ethernet.source);
     to.set_mac::<6, 10>(ethernet.destination);
     to.set_u16::<12>(ethernet.ethertype_be);
+}
+
+#[cfg(test)]
+mod tests {
+    use core::cell::Cell;
+    use std::{vec, vec::Vec};
+
+    use super::*;
+    use crate::wire::testing::{
+        LOCAL, REMOTE, icmpv6_checksum_is_valid, ipv4_checksum, ipv4_frame,
+    };
+
+    fn udp(length: usize) -> Vec<u8> {
+        ipv4_frame(REMOTE, LOCAL, 0, protocol::UDP, &vec![0x5a; length])
+    }
+
+    fn v6(next: u8, payload: &[u8]) -> Vec<u8> {
+        let mut frame = udp(0);
+        frame.truncate(12);
+        frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 5, 200, next, 64]);
+        frame.extend([0xfd; 15]);
+        frame.push(1);
+        frame.extend([0xfd; 15]);
+        frame.push(2);
+        frame.extend(payload);
+        frame
+    }
+
+    fn sum(bytes: &[u8]) -> Sum {
+        bytes.chunks(2).fold(Sum::default(), |sum, pair| {
+            sum.with(u16::from_ne_bytes([pair[0], pair[1]]))
+        })
+    }
+
+    #[test]
+    fn lengths() {
+        assert_eq!(packet_length(&udp(100)[..], ethertype::IPV4, 0), 120);
+        assert_eq!(
+            packet_length(&udp(3000)[..], ethertype::IPV4, 1000),
+            20 + 8 + 1000
+        );
+        let mut tcp = vec![0; 32];
+        tcp[12] = 8 << 4;
+        let frame = ipv4_frame(REMOTE, LOCAL, 0, protocol::TCP, &tcp);
+        assert_eq!(
+            packet_length(&frame[..], ethertype::IPV4, 1448),
+            20 + 32 + 1448
+        );
+        let frame = v6(protocol::TCP, &tcp);
+        assert_eq!(
+            packet_length(&frame[..], ethertype::IPV6, 1428),
+            40 + 32 + 1428
+        );
+        assert_eq!((room(1500), room(20)), (1450, 0));
+    }
+
+    #[test]
+    fn who_is_told() {
+        let told = |change: fn(&mut Vec<u8>)| {
+            let mut frame = udp(600);
+            change(&mut frame);
+            Sender::of(&frame[..], ethertype::IPV4).is_some()
+        };
+        assert!(told(|_| {}));
+        assert!(!told(|frame| frame[20] = 0), "no DF");
+        assert!(!told(|frame| frame[21] = 1), "not the first fragment");
+        assert!(!told(|frame| frame[26..30].fill(0)), "no source");
+        assert!(!told(|frame| frame[30] = 224), "multicast");
+        assert!(
+            !told(|frame| (frame[23], frame[34]) = (1, 3)),
+            "an ICMP error (RFC 1122 §3.2.2)"
+        );
+        assert!(
+            told(|frame| (frame[23], frame[34]) = (1, 8)),
+            "an echo request"
+        );
+        assert_eq!(Sender::of(&udp(600)[..], ethertype::ARP), None);
+
+        let told = |frame: Vec<u8>| Sender::of(&frame[..], ethertype::IPV6).is_some();
+        assert!(told(v6(protocol::UDP, &[0; 600])));
+        assert!(told(v6(protocol::ICMPV6, &[128; 600])));
+        assert!(
+            !told(v6(protocol::ICMPV6, &[2; 600])),
+            "an ICMPv6 error (RFC 4443 §2.4 e)"
+        );
+        assert!(told(v6(protocol::FRAGMENT, &[0; 600])), "a first fragment");
+        assert!(!told(v6(protocol::FRAGMENT, &[1; 600])));
+    }
+
+    #[test]
+    fn v4_message() {
+        let refused = udp(1480);
+        let header = ethernet::Header::read((&refused[..]).view::<14>(0).unwrap());
+        let quote = &refused[14..14 + V4_QUOTE as usize];
+        let mut frame = vec![0; 42];
+        frame.extend(quote);
+        let (source, destination) = ([10, 0, 0, 1], [10, 0, 0, 2]);
+        let cells = Cell::from_mut(&mut frame[..]).as_slice_of_cells();
+        write_v4(
+            cells.view(0).unwrap(),
+            &header,
+            u32::from_ne_bytes(source),
+            u32::from_ne_bytes(destination),
+            1450,
+            sum(quote),
+        );
+        assert_eq!((&frame[..6], &frame[6..12]), (&LOCAL.0[..], &REMOTE.0[..]));
+        assert_eq!(
+            (&frame[26..30], &frame[30..34]),
+            (&destination[..], &source[..])
+        );
+        assert_eq!(frame[16..18], 576_u16.to_be_bytes());
+        assert_eq!(frame[24..26], ipv4_checksum(&frame[14..34]));
+        assert_eq!((frame[34], frame[35]), (3, 4));
+        assert_eq!(
+            frame[38..42],
+            [0, 0, 0x05, 0xaa],
+            "next-hop MTU, RFC 1191 §4"
+        );
+        assert_eq!(sum(&frame[34..]).fold(), 0xffff);
+    }
+
+    #[test]
+    fn v6_message() {
+        let refused = v6(protocol::UDP, &[0x5a; 1480]);
+        let header = ethernet::Header::read((&refused[..]).view::<14>(0).unwrap());
+        let quote = &refused[14..14 + V6_QUOTE as usize];
+        for (mtu, want) in [(1450, 1450_u32), (1000, 1280)] {
+            let mut frame = vec![0; 62];
+            frame.extend(quote);
+            let cells = Cell::from_mut(&mut frame[..]).as_slice_of_cells();
+            write_v6(cells.view(0).unwrap(), &header, mtu, sum(quote));
+            assert_eq!(frame[22..38], refused[38..54]);
+            assert_eq!(frame[38..54], refused[22..38]);
+            assert_eq!((frame[54], frame[55]), (2, 0));
+            assert_eq!(frame[58..62], want.to_be_bytes());
+            assert_eq!(frame.len(), 14 + 1280);
+            assert!(icmpv6_checksum_is_valid(&frame));
+        }
+    }
 }

@@ -38,18 +38,6 @@ const ALL_NODES_MAC: u64 = 0x0100_0000_3333;
 /// An IPv6 address as four words in wire order.
 pub type Address = [u32; 4];
 
-/// The bytes of an address.
-#[inline(always)]
-pub const fn address_bytes(address: Address) -> [u8; 16] {
-    let [[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]] = [
-        address[0].to_ne_bytes(),
-        address[1].to_ne_bytes(),
-        address[2].to_ne_bytes(),
-        address[3].to_ne_bytes(),
-    ];
-    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
-}
-
 /// A multicast solicitation for one target, with no options but the source's link-layer address:
 /// one that somebody else may answer. Others (a nonce, RFC 7527; SEND, RFC 3971) expect what only
 /// the target knows.
@@ -156,21 +144,21 @@ impl Solicitation {
         frame.set_mac::<80, 84>(target_mac);
 
         // The target stands in the pseudo-header (RFC 8200 §8.1) and in the message.
-        let addresses = Sum::default().add(a).add(b).add(c).add(d);
+        let addresses = Sum::default().with(a).with(b).with(c).with(d);
         let check = Sum::default()
-            .add(addresses.fold())
-            .add(addresses.fold())
-            .add(e)
-            .add(f)
-            .add(g)
-            .add(h)
-            .add(32_u16.to_be())
-            .add(u16::from(protocol::ICMPV6).to_be())
-            .add(message)
-            .add(flags)
-            .add(option)
-            .add(frame.u32::<80>())
-            .add(frame.u16::<84>())
+            .with(addresses.fold())
+            .with(addresses.fold())
+            .with(e)
+            .with(f)
+            .with(g)
+            .with(h)
+            .with(32_u16.to_be())
+            .with(u16::from(protocol::ICMPV6).to_be())
+            .with(message)
+            .with(flags)
+            .with(option)
+            .with(frame.u32::<80>())
+            .with(frame.u16::<84>())
             .checksum();
         frame.set_u16::<56>(check);
     }

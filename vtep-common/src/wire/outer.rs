@@ -57,13 +57,13 @@ impl Outer {
         let id = self.id.to_be();
         let ttl = word(TTL, ip::protocol::UDP);
         let check = Sum::default()
-            .add(first)
-            .add(length)
-            .add(id)
-            .add(ip::DF)
-            .add(ttl)
-            .add(self.source_be)
-            .add(self.destination_be)
+            .with(first)
+            .with(length)
+            .with(id)
+            .with(ip::DF)
+            .with(ttl)
+            .with(self.source_be)
+            .with(self.destination_be)
             .checksum();
         to.set_u16::<14>(first);
         to.set_u16::<16>(length);

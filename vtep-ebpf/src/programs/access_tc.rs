@@ -19,7 +19,7 @@ use crate::{
     flood, learn, limit,
     maps::{self, Maps},
     skb::{self, DROP, Skb},
-    suppress, too_big,
+    suppress, too_big, trace,
 };
 
 /// What is looked at: Ethernet, IPv6, a neighbour solicitation with one option.
@@ -28,21 +28,22 @@ const HEADERS: u32 = 14 + 40 + 24 + 8;
 #[classifier]
 pub fn access_tc(context: TcContext) -> i32 {
     let skb = Skb::new(context.skb.skb);
-    let reason = match admit(skb) {
-        Ok(ingress) => {
-            count::from_port(ingress.port.slot, skb.len());
-            match run(skb, &ingress) {
-                Ok(verdict) => return verdict,
-                Err(reason) => {
-                    count::port_dropped(ingress.port.slot);
-                    reason
-                }
-            }
+    let verdict = admit(skb).and_then(|ingress| {
+        count::from_port(ingress.port.slot, skb.len());
+        let verdict = run(skb, &ingress);
+        if verdict.is_err() {
+            count::port_dropped(ingress.port.slot);
         }
-        Err(reason) => reason,
-    };
-    count::dropped(reason);
-    DROP
+        verdict
+    });
+    trace::verdict(&context, "access_tc", &verdict);
+    match verdict {
+        Ok(action) => action,
+        Err(reason) => {
+            count::dropped(reason);
+            DROP
+        }
+    }
 }
 
 /// The port and bridge domain that the device and the frame's tag select.

@@ -1,5 +1,6 @@
 //! One file per attach point.
 
 mod access_tc;
+mod overlay_tc;
 mod underlay_tc;
 mod underlay_xdp;

@@ -3,10 +3,10 @@
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use vtep_common::{
     DropReason,
-    abi::{BdRef, Path, XdpMeta},
+    abi::{BdRef, Path, SettingsFlags, XdpMeta},
     wire::{
-        Frame as _,
-        underlay::{self, Received, Verdict},
+        Frame as _, Tables as _, offload,
+        underlay::{self, Inner, Received, Verdict},
     },
 };
 
@@ -14,6 +14,7 @@ use crate::{
     count, decap, deliver, flood,
     maps::Maps,
     skb::{DROP, NOT_OURS, Skb},
+    trace,
 };
 
 /// What the decision looks at: Ethernet, outer headers, inner Ethernet with a tag, and an IPv6
@@ -23,8 +24,10 @@ const HEADERS: u32 = 14 + 36 + 18 + 40;
 #[classifier]
 pub fn underlay_tc(context: TcContext) -> i32 {
     let skb = Skb::new(context.skb.skb);
-    match run(skb) {
-        Ok(verdict) => verdict,
+    let verdict = run(skb);
+    trace::verdict(&context, "underlay_tc", &verdict);
+    match verdict {
+        Ok(action) => action,
         Err(reason) => {
             count::dropped(reason);
             DROP
@@ -51,6 +54,7 @@ fn run(skb: Skb) -> Result<i32, DropReason> {
     match underlay::decide(skb.packet(), received, &Maps) {
         Verdict::NotOurs => Ok(NOT_OURS),
         Verdict::Drop(reason) => Err(reason),
+        Verdict::Port(inner, _) if is_for_device(skb, &inner) => Ok(NOT_OURS),
         Verdict::Port(inner, port) => {
             decap::decapsulate(skb, &inner)?;
             count::path(Path::RxTc, skb.len());
@@ -59,11 +63,22 @@ fn run(skb: Skb) -> Result<i32, DropReason> {
         Verdict::Flood(inner, span) => {
             decap::decapsulate(skb, &inner)?;
             count::path(Path::RxFlood, skb.len());
-            flood::to_ports(skb, inner.bd, span, 0);
-            // Every port has its copy.
-            Ok(DROP)
+            match flood::to_ports(skb, inner.bd, span, 0) {
+                0 => Err(DropReason::NoReceiver),
+                // Every port has its copy.
+                _ => Ok(DROP),
+            }
         }
     }
+}
+
+/// Inner TCP is left to the host's vxlan device, where the setting says so: `overlay_tc` sees it
+/// again. A merged packet that is decapsulated here keeps tunnel offload marks, which make some
+/// devices (tap) segment it in software.
+#[inline(always)]
+fn is_for_device(skb: Skb, inner: &Inner) -> bool {
+    matches!(Maps.settings(), Some(settings) if settings.flags.has(SettingsFlags::TCP_TO_DEVICE))
+        && offload::is_tcp(skb.packet(), inner.payload(), inner.header.ethertype_be)
 }
 
 /// A frame that the XDP half has decided on and stripped.

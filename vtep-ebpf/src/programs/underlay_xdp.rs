@@ -21,28 +21,14 @@ use vtep_common::{
 use crate::{
     count,
     maps::{Maps, redirect},
+    trace,
     xdp::Xdp,
 };
 
 #[xdp(frags)]
 pub fn underlay_xdp(context: XdpContext) -> u32 {
-    let xdp = Xdp::new(context.ctx);
-    let packet = xdp.packet();
-    if packet.length() != xdp.length() {
-        // In several buffers: helpers reach only the first.
-        return XDP_PASS;
-    }
-    let verdict = match underlay::decide(packet, Received::default(), &Maps) {
-        Verdict::NotOurs | Verdict::Flood(..) => return XDP_PASS,
-        Verdict::Drop(reason) => Err(reason),
-        Verdict::Port(inner, port) => {
-            if inner.priority_tag || port.entry.vlan != 0 || is_uplink_mac(inner.header.destination)
-            {
-                return XDP_PASS;
-            }
-            finish(xdp, &inner, port)
-        }
-    };
+    let verdict = run(Xdp::new(context.ctx));
+    trace::verdict(&context, "underlay_xdp", &verdict);
     match verdict {
         Ok(action) => action,
         Err(reason) => {
@@ -52,11 +38,31 @@ pub fn underlay_xdp(context: XdpContext) -> u32 {
     }
 }
 
+#[inline(always)]
+fn run(xdp: Xdp) -> Result<u32, DropReason> {
+    let packet = xdp.packet();
+    if packet.length() != xdp.length() {
+        // In several buffers: helpers reach only the first.
+        return Ok(XDP_PASS);
+    }
+    match underlay::decide(packet, Received::default(), &Maps) {
+        Verdict::NotOurs | Verdict::Flood(..) => Ok(XDP_PASS),
+        Verdict::Drop(reason) => Err(reason),
+        Verdict::Port(inner, port) => {
+            if inner.priority_tag || port.entry.vlan != 0 || is_uplink_mac(inner.header.destination)
+            {
+                return Ok(XDP_PASS);
+            }
+            finish(xdp, &inner, port)
+        }
+    }
+}
+
 /// A stripped frame to the uplink's own address would look like the host's.
 #[inline(always)]
 fn is_uplink_mac(destination: u64) -> bool {
     match Maps.settings() {
-        Some(settings) => settings.uplink_macs.iter().any(|&mac| mac == destination),
+        Some(settings) => settings.uplink_macs.contains(&destination),
         None => true,
     }
 }

@@ -14,8 +14,9 @@
 //!
 //! - Every failure is followed by an automatic start (§8.1.1 option 1), after a ConnectRetryTime
 //!   that grows with the number of failures in a row: 1 s, 2 s, 4 s … 30 s, less jitter. Meanwhile
-//!   the peer may connect (Active), except after a protocol error: then it is kept out (Idle), as
-//!   with DampPeerOscillations.
+//!   the peer may connect (Active). After a protocol error it is kept out for a second first
+//!   (Idle), so that a peer which makes the same mistake again and again costs little, and one that
+//!   was repaired is back soon.
 //! - Collisions are detected in OpenSent too, since the peer is known by its address.
 //! - An Established session wins over a new connection (no CollisionDetectEstablishedState), but
 //!   is probed with a KEEPALIVE: if the peer lost its state, its TCP resets the old connection, and
@@ -28,17 +29,18 @@ mod backoff;
 mod cause;
 mod collision;
 mod connection;
+mod interface;
 mod negotiation;
 #[cfg(test)]
 mod tests;
 
 pub use cause::{Cause, Cease};
 pub use connection::{ConnectionId, Direction};
+pub use interface::{Action, Event, Settings, State};
 pub use negotiation::Negotiated;
 
 use std::{
-    fmt,
-    net::{IpAddr, Ipv4Addr},
+    borrow::Borrow,
     time::{Duration, Instant},
 };
 
@@ -47,107 +49,26 @@ use self::{
     collision::Speaker,
     connection::{Connection, Phase},
 };
-use super::wire::{Context, Family, Message, Notification, Open, RouteRefresh, Update};
-use crate::{config::PeerAsn, types::Asn};
+use super::wire::{Context, Family, Message, Notification, Open, RouteRefresh};
 
 /// How long TCP may take to connect: the ConnectRetryTime in the state Connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the machine has to know of both sides.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Our AS.
-    pub local_asn: Asn,
-    /// Our BGP identifier, not 0.
-    pub router_id: Ipv4Addr,
-    /// The peer's address.
-    pub peer_address: IpAddr,
-    /// The AS that the peer must have.
-    pub peer_asn: PeerAsn,
-    /// The hold time that we propose: zero or at least 3 s (RFC 4271 §4.2).
-    pub hold_time: Duration,
-    /// Never connect.
-    pub passive: bool,
-}
-
-/// Something happened.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// Begin (RFC 4271 §8.1.2, events 1 and 4).
-    Start,
-    /// End all connections and stay in Idle (event 2).
-    Stop(Cease),
-    /// End all connections, then go on as after a failure (event 8).
-    Reset(Cease),
-    /// A TCP connection is there (events 16 and 17). An outgoing one answers [`Action::Connect`].
-    Connected(ConnectionId, Direction),
-    /// [`Action::Connect`] failed; the text says why (event 18).
-    ConnectFailed(String),
-    /// A connection is gone; the text says why (event 18).
-    Disconnected(ConnectionId, String),
-    /// A message arrived (events 19, 24 to 27).
-    Message(ConnectionId, Message),
-    /// Something arrived that deserves this NOTIFICATION (events 21, 22 and 28).
-    Malformed(ConnectionId, Notification),
-    /// An UPDATE was sent, which spares the next KEEPALIVE.
-    UpdateSent,
-    /// Nothing is read at present because we are busy: the peer's silence proves nothing.
-    Stalled,
-    /// Time passed (events 9 to 11).
-    Tick,
-}
-
-/// What the owner of the sockets is to do, in this order.
-#[derive(Clone, Debug)]
-pub enum Action {
-    /// Open a connection, and report [`Event::Connected`] or [`Event::ConnectFailed`].
-    Connect,
-    /// Give the attempt up; no event is expected.
-    AbortConnect,
-    /// Send a message: OPEN, KEEPALIVE or NOTIFICATION.
-    Send(ConnectionId, Message),
-    /// Close the connection once everything is sent; no event is expected.
-    Close(ConnectionId),
-    /// The session is Established. UPDATEs may be sent on the connection.
-    Up(ConnectionId, Box<Negotiated>),
-    /// The session is no longer Established.
-    Down(Cause),
-    /// Routes of the peer.
-    Update(Box<Update>),
-    /// The peer asks for all our EVPN routes (RFC 2918).
-    Refresh,
-}
-
-/// A state of RFC 4271 §8.2.2. `Display` gives the name in lower case.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum State {
-    /// Neither connects nor accepts.
-    #[default]
-    Idle,
-    /// A TCP connection is being opened.
-    Connect,
-    /// Waits for the peer to connect, or for the next attempt.
-    Active,
-    /// Our OPEN is sent.
-    OpenSent,
-    /// The peer's OPEN is accepted.
-    OpenConfirm,
-    /// Routes are exchanged.
-    Established,
-}
+/// How long a peer is kept out after a protocol error.
+const IDLE_HOLD_TIME: Duration = Duration::from_secs(1);
 
 /// The machine of one peer.
 #[derive(Clone, Debug)]
 pub struct Fsm {
     settings: Settings,
     started: bool,
-    /// Idle until `retry`.
-    damped: bool,
+    /// Idle until then, whatever the peer wants (IdleHoldTimer).
+    idle_hold: Option<Instant>,
     /// A connection is being opened; when to give up.
     attempt: Option<Instant>,
-    /// When to leave Idle or Active.
+    /// When to connect (ConnectRetryTimer, outside of Connect).
     retry: Option<Instant>,
-    /// At most one of each direction, at most one Established.
+    /// At most two, of which at most one is Established. Two that aren't differ in direction.
     connections: Vec<Connection>,
     backoff: Backoff,
     jitter: Jitter,
@@ -165,7 +86,7 @@ impl Fsm {
             before_open: negotiation::before_open(&settings),
             settings,
             started: false,
-            damped: false,
+            idle_hold: None,
             attempt: None,
             retry: None,
             connections: Vec::new(),
@@ -186,7 +107,7 @@ impl Fsm {
             Event::Stop(cease) => {
                 self.started = false;
                 self.retry = None;
-                self.damped = false;
+                self.idle_hold = None;
                 self.abort_connect(out);
                 self.end_all(&cease, now, out);
             }
@@ -229,6 +150,7 @@ impl Fsm {
         self.attempt
             .into_iter()
             .chain(self.retry)
+            .chain(self.idle_hold)
             .chain(connections)
             .min()
     }
@@ -245,7 +167,7 @@ impl Fsm {
             });
         connection.max().unwrap_or(if self.attempt.is_some() {
             State::Connect
-        } else if self.started && !self.damped {
+        } else if self.started && self.idle_hold.is_none() {
             State::Active
         } else {
             State::Idle
@@ -294,23 +216,17 @@ impl Fsm {
     ) {
         let wanted = match direction {
             Direction::Outgoing => self.attempt.take().is_some(),
-            Direction::Incoming => self.started && !self.damped,
+            Direction::Incoming => self.started && self.idle_hold.is_none(),
         };
         if !wanted {
             out.push(Action::Close(id));
             return;
         }
         self.retry = None;
-        match self
-            .connections
-            .iter()
-            .position(|known| known.direction == direction)
-        {
-            Some(index) if !is_established(&&self.connections[index]) => {
-                // The peer has given up the older of its connections, or never finished it.
-                self.lose(index, out);
-            }
-            _ => {}
+        // The peer has given up the older of its connections, or never finished it.
+        let older = |known: &Connection| known.direction == direction && !is_established(known);
+        if let Some(index) = self.connections.iter().position(older) {
+            self.lose(index, out);
         }
         if let Some(session) = self.connections.iter().find(is_established) {
             out.push(Action::Send(session.id, Message::Keepalive));
@@ -419,8 +335,11 @@ impl Fsm {
         }
         if self.retry.is_some_and(|at| at <= now) {
             self.retry = None;
-            self.damped = false;
+            self.idle_hold = None;
             self.connect(now, out);
+        }
+        if self.idle_hold.is_some_and(|at| at <= now) {
+            self.idle_hold = None;
         }
         while let Some(index) = self
             .connections
@@ -474,7 +393,7 @@ impl Fsm {
     /// Forgets a connection, and starts over when it was the last.
     fn drop_connection(&mut self, index: usize, cause: Cause, now: Instant, out: &mut Vec<Action>) {
         let connection = self.connections.remove(index);
-        let damped = is_protocol_error(&cause);
+        let hold_idle = is_protocol_error(&cause);
         if let Some(since) = connection.established_since() {
             self.backoff
                 .established_for(now.saturating_duration_since(since));
@@ -484,19 +403,19 @@ impl Fsm {
         } else {
             self.failure = Some(cause);
         }
-        self.retry_unless_connected(damped, now);
+        self.retry_unless_connected(hold_idle, now);
     }
 
-    fn retry_unless_connected(&mut self, damped: bool, now: Instant) {
+    fn retry_unless_connected(&mut self, hold_idle: bool, now: Instant) {
         if self.started && self.connections.is_empty() && self.attempt.is_none() {
-            self.schedule(damped, now);
+            self.schedule(hold_idle, now);
         }
     }
 
-    fn schedule(&mut self, damped: bool, now: Instant) {
+    fn schedule(&mut self, hold_idle: bool, now: Instant) {
         let delay = self.jitter.of(self.backoff.fail());
-        self.damped = damped;
-        self.retry = (damped || !self.settings.passive).then(|| now + delay);
+        self.retry = (!self.settings.passive).then(|| now + delay);
+        self.idle_hold = hold_idle.then(|| now + IDLE_HOLD_TIME);
     }
 
     fn abort_connect(&mut self, out: &mut Vec<Action>) {
@@ -525,19 +444,6 @@ fn is_protocol_error(cause: &Cause) -> bool {
     }
 }
 
-fn is_established(connection: &impl std::borrow::Borrow<Connection>) -> bool {
+fn is_established(connection: &impl Borrow<Connection>) -> bool {
     matches!(connection.borrow().phase, Phase::Established(..))
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Idle => "idle",
-            Self::Connect => "connect",
-            Self::Active => "active",
-            Self::OpenSent => "opensent",
-            Self::OpenConfirm => "openconfirm",
-            Self::Established => "established",
-        })
-    }
 }

@@ -199,11 +199,22 @@ impl Events {
     /// and sends what follows from it, before the next call: that is how [`Sessions::send`] knows
     /// to which session an advertisement belongs.
     pub async fn recv(&mut self) -> Option<(PeerId, PeerEvent)> {
+        let report = self.reports.recv().await?;
+        Some(self.hear(report))
+    }
+
+    /// An event that is there already.
+    pub fn try_recv(&mut self) -> Option<(PeerId, PeerEvent)> {
+        let report = self.reports.try_recv().ok()?;
+        Some(self.hear(report))
+    }
+
+    fn hear(&self, report: Report) -> (PeerId, PeerEvent) {
         let Report {
             peer,
             connection,
             event,
-        } = self.reports.recv().await?;
+        } = report;
         match event {
             PeerEvent::Up(_) => {
                 lock(&self.shared.heard).insert(peer, connection);
@@ -213,7 +224,7 @@ impl Events {
             }
             PeerEvent::Update(_) | PeerEvent::Refresh => {}
         }
-        Some((peer, event))
+        (peer, event)
     }
 }
 

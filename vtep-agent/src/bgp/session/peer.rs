@@ -3,7 +3,12 @@
 use std::{collections::VecDeque, future::pending, io, pin::Pin, sync::Arc, time::Instant};
 
 use bytes::{Bytes, BytesMut};
-use tokio::{net::TcpStream, sync::mpsc, task::JoinSet, time::sleep_until};
+use tokio::{
+    net::TcpStream,
+    sync::mpsc,
+    task::{JoinSet, yield_now},
+    time::sleep_until,
+};
 
 use super::{
     Report, Shared,
@@ -13,7 +18,7 @@ use super::{
 };
 use crate::{
     bgp::{
-        fsm::{Action, Cease, ConnectionId, Direction, Event, Fsm, Settings},
+        fsm::{Action, Cause, Cease, ConnectionId, Direction, Event, Fsm, Settings},
         peer::PeerEvent,
         rib::Advertisement,
         wire::{self, Context, MAX_LEN, Message, MessageType},
@@ -72,6 +77,8 @@ pub(super) struct Peer {
     status: PeerStatus,
     /// A malformed UPDATE since the session came up.
     last_fault: Option<String>,
+    /// The last failure that was logged: one that repeats is logged once.
+    logged: Option<Cause>,
 }
 
 impl Peer {
@@ -87,7 +94,7 @@ impl Peer {
         let (inputs, mut input) = mpsc::channel(INPUTS);
         let mut peer = Self {
             id,
-            status: PeerStatus::new(id, settings.peer_address),
+            status: PeerStatus::new(id, &settings),
             endpoint,
             fsm: Fsm::new(settings, shared.seed()),
             shared,
@@ -102,6 +109,7 @@ impl Peer {
             waiting_routes: 0,
             encoded: VecDeque::new(),
             last_fault: None,
+            logged: None,
         };
         peer.handle(Event::Start);
         loop {
@@ -125,7 +133,7 @@ impl Peer {
                 Some((id, received)) = input.recv(), if room && !peer.undecoded => {
                     peer.input(id, received);
                 }
-                () = std::future::ready(()), if room && peer.undecoded => peer.decode(),
+                () = yield_now(), if room && peer.undecoded => peer.decode(),
                 stream = attempt(&mut peer.attempt) => {
                     peer.attempt = None;
                     match stream {
@@ -134,10 +142,10 @@ impl Peer {
                     }
                 }
                 permit = reports.reserve(), if !peer.events.is_empty() => {
-                    match (permit, peer.events.pop_front()) {
-                        (Ok(permit), Some(event)) => permit.send(event),
+                    match permit {
+                        Ok(permit) => peer.deliver(permit, &reports),
                         // Nobody is interested any more.
-                        _ => peer.events.clear(),
+                        Err(_) => peer.events.clear(),
                     }
                 }
                 Some(permit) = reserve(out) => peer.write(permit),
@@ -161,8 +169,19 @@ impl Peer {
         while tasks.join_next().await.is_some() {}
     }
 
+    /// Hands events to the core, as many as it has room for.
+    fn deliver(&mut self, permit: mpsc::Permit<'_, Report>, reports: &mpsc::Sender<Report>) {
+        let mut permit = Some(permit);
+        while let Some(free) = permit.take()
+            && let Some(event) = self.events.pop_front()
+        {
+            free.send(event);
+            permit = reports.try_reserve().ok();
+        }
+    }
+
     fn accepted(&mut self, stream: TcpStream) {
-        match socket::accepted(&stream, self.endpoint.ttl) {
+        match socket::accepted(&stream, &self.endpoint) {
             Ok(()) => self.connected(stream, Direction::Incoming),
             Err(error) => tracing::warn!(peer = %self.status.address, %error, "connection lost"),
         }
@@ -253,11 +272,12 @@ impl Peer {
         {
             return;
         }
+        // One advertisement may be larger: a whole table that the peer can take.
+        if self.waiting_routes > WAITING_ROUTES {
+            return self.handle(Event::Reset(Cease::OutOfResources));
+        }
         self.waiting_routes += routes(&advertisement);
         self.advertisements.push_back(advertisement);
-        if self.waiting_routes > WAITING_ROUTES {
-            self.handle(Event::Reset(Cease::OutOfResources));
-        }
     }
 
     /// Where to send UPDATEs, if there are any.
@@ -267,7 +287,12 @@ impl Peer {
             let advertisement = self.advertisements.pop_front()?;
             self.waiting_routes -= routes(&advertisement);
             let mut messages = Vec::new();
-            wire::encode_advertisement(&advertisement, context, MAX_LEN, &mut messages);
+            let too_large =
+                wire::encode_advertisement(&advertisement, context, MAX_LEN, &mut messages);
+            for route in too_large {
+                let peer = self.status.address;
+                tracing::error!(%peer, %route, "withdrawn: its attributes exceed a BGP message");
+            }
             self.encoded.extend(messages);
         }
         let connection = self
@@ -297,6 +322,13 @@ impl Peer {
         for action in self.fsm.handle(event, Instant::now()) {
             self.act(action);
         }
+        let cause = self.fsm.last_error();
+        if cause != self.logged.as_ref() {
+            self.logged = cause.cloned();
+            if let Some(cause) = &self.logged {
+                tracing::warn!(peer = %self.status.address, %cause, "BGP session is not up");
+            }
+        }
     }
 
     fn act(&mut self, action: Action) {
@@ -322,6 +354,7 @@ impl Peer {
             }
             Action::Down(cause) => {
                 tracing::warn!(peer = %address, %cause, "BGP session down");
+                self.logged = Some(cause);
                 if let Some((id, _)) = self.session.take() {
                     self.report(id, PeerEvent::Down);
                 }

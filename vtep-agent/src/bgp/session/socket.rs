@@ -3,10 +3,11 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::AsFd,
 };
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::{SessionOptions, md5};
 use crate::config::{PeerAsn, PeerConfig};
@@ -55,8 +56,7 @@ pub(super) async fn connect(endpoint: Endpoint) -> io::Result<TcpStream> {
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
     if let Some(key) = &endpoint.password {
-        md5::set_key(&socket, endpoint.remote.ip(), key.as_bytes())
-            .map_err(|error| context("TCP MD5", error))?;
+        set_key(&socket, socket.local_addr()?, endpoint.remote.ip(), key)?;
     }
     if let Some(local) = endpoint.local {
         socket
@@ -70,14 +70,9 @@ pub(super) async fn connect(endpoint: Endpoint) -> io::Result<TcpStream> {
 }
 
 /// Sets the options of a connection that the peer opened.
-pub(super) fn accepted(stream: &TcpStream, ttl: Option<u8>) -> io::Result<()> {
+pub(super) fn accepted(stream: &TcpStream, endpoint: &Endpoint) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    // A mapped IPv4 connection obeys the IPv4 option.
-    set_ttl(
-        SockRef::from(stream),
-        stream.peer_addr()?.ip().to_canonical(),
-        ttl,
-    )
+    set_ttl(SockRef::from(stream), endpoint.remote.ip(), endpoint.ttl)
 }
 
 /// A listening socket for both families, or for IPv4 on a host without IPv6.
@@ -101,17 +96,22 @@ pub(super) fn listen(port: u16) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// Sets or removes the TCP MD5 key of a peer on a listening socket.
-pub(super) fn set_listener_key(
-    listener: &tokio::net::TcpListener,
-    peer: IpAddr,
-    key: &str,
-) -> io::Result<()> {
-    let peer = match (listener.local_addr()?, peer) {
+/// Sets the TCP MD5 key of a peer on a listening socket; an empty one removes it. Connections that
+/// wait to be accepted are closed: their handshakes may have been over before the key was there.
+pub(super) fn set_listener_key(listener: &TcpListener, peer: IpAddr, key: &str) -> io::Result<()> {
+    set_key(listener, listener.local_addr()?, peer, key)?;
+    let listener = SockRef::from(listener);
+    while listener.accept().is_ok() {}
+    Ok(())
+}
+
+/// The socket's local address tells its family.
+fn set_key(socket: &impl AsFd, local: SocketAddr, peer: IpAddr, key: &str) -> io::Result<()> {
+    let peer = match (local, peer) {
         (SocketAddr::V6(_), IpAddr::V4(v4)) => v4.to_ipv6_mapped().into(),
         (_, peer) => peer,
     };
-    md5::set_key(listener, peer, key.as_bytes()).map_err(|error| context("TCP MD5", error))
+    md5::set_key(socket, peer, key.as_bytes()).map_err(|error| context("TCP MD5", error))
 }
 
 fn set_ttl(socket: SockRef<'_>, peer: IpAddr, ttl: Option<u8>) -> io::Result<()> {

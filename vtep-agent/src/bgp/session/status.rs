@@ -8,9 +8,10 @@ use std::{
 
 use crate::{
     bgp::{
-        fsm::State,
+        fsm::{Settings, State},
         wire::{MessageType, Outcome},
     },
+    config::PeerAsn,
     types::{Asn, PeerId},
 };
 
@@ -26,9 +27,9 @@ pub struct PeerStatus {
     pub state: State,
     /// Since when it is Established.
     pub established_since: Option<Instant>,
-    /// Its AS: of the session, or of the last one.
+    /// Its AS; `None` for an external peer that was never up.
     pub asn: Option<Asn>,
-    /// Its BGP identifier, likewise.
+    /// Its BGP identifier: of the session, or of the last one.
     pub router_id: Option<Ipv4Addr>,
     /// Negotiated hold time of the session; zero for none.
     pub hold_time: Option<Duration>,
@@ -47,13 +48,17 @@ pub struct PeerStatus {
 }
 
 impl PeerStatus {
-    pub(super) fn new(peer: PeerId, address: IpAddr) -> Self {
+    pub(super) fn new(peer: PeerId, settings: &Settings) -> Self {
         Self {
             peer,
-            address,
+            address: settings.peer_address,
             state: State::Idle,
             established_since: None,
-            asn: None,
+            asn: match settings.peer_asn {
+                PeerAsn::Is(asn) => Some(asn),
+                PeerAsn::Internal => Some(settings.local_asn),
+                PeerAsn::External => None,
+            },
             router_id: None,
             hold_time: None,
             last_error: None,

@@ -145,7 +145,7 @@ impl Supervisor {
             hold_time: config.hold_time,
             passive: config.passive,
         };
-        self.shared.insert(PeerStatus::new(id, config.address));
+        self.shared.insert(PeerStatus::new(id, &settings));
         let (orders, received) = mpsc::unbounded_channel();
         let shared = Arc::clone(&self.shared);
         let reports = self.reports.clone();

@@ -40,6 +40,17 @@ pub enum Outcome {
     TreatAsWithdraw,
 }
 
+impl Outcome {
+    /// Stable name in lower case with underscores, as metrics have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AttributeDiscard => "attribute_discard",
+            Self::NlriDiscard => "nlri_discard",
+            Self::TreatAsWithdraw => "treat_as_withdraw",
+        }
+    }
+}
+
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -14,6 +14,7 @@
     deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)
 )]
 
+mod advertisement;
 mod as_path;
 mod attributes;
 mod capability;
@@ -31,6 +32,7 @@ mod tests;
 mod update;
 mod writer;
 
+pub use advertisement::Advertisement;
 pub use attributes::{AsPath, AsSegment, Attributes, Origin, PmsiTunnel, RawAttribute, TunnelType};
 pub use capability::{
     AddPath, Capability, ExtendedNextHop, Family, GracefulRestart, LongLivedFamily,

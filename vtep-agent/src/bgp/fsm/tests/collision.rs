@@ -174,6 +174,20 @@ fn a_second_incoming_connection_takes_the_place_of_the_first() {
     assert_eq!(sim.fsm.state(), State::Established);
 }
 
+/// The same beside an Established session.
+#[test]
+fn connections_do_not_pile_up_beside_a_session() {
+    let mut sim = Sim::new(settings());
+    let (session, _) = sim.connect(Direction::Incoming);
+    sim.receive(session, Message::Open(open()));
+    sim.receive(session, Message::Keepalive);
+    let (second, _) = sim.connect(Direction::Incoming);
+    let (_, actions) = sim.connect(Direction::Incoming);
+    assert_eq!(notifications(&actions), [(second, 6, 7)]);
+    assert_eq!(sim.fsm.connections.len(), 2);
+    assert_eq!(sim.fsm.state(), State::Established);
+}
+
 /// The peer resolved the collision before its connection reached us: it must get in.
 #[test]
 fn the_loser_of_a_collision_waits_for_the_winner() {

@@ -94,7 +94,7 @@ impl World {
         assert!(
             fsm.connections
                 .iter()
-                .filter(|c| super::super::is_established(c))
+                .filter(super::super::is_established)
                 .count()
                 <= 1
         );

@@ -356,6 +356,31 @@ fn malformed_messages_end_the_session() {
     assert_eq!(sim.fsm.state(), State::Connect);
 }
 
+/// However often a peer was wrong, it is kept out for a second only.
+#[test]
+fn a_repaired_peer_is_let_in_soon() {
+    let mut sim = Sim::new(settings());
+    for _ in 0..10 {
+        let (id, _) = sim.connect(Direction::Incoming);
+        sim.handle(Event::ConnectFailed("connection refused".to_owned()));
+        let bad_as = Open {
+            asn: Asn(1),
+            ..open()
+        };
+        assert_eq!(
+            notifications(&sim.receive(id, Message::Open(bad_as))),
+            [(id, 2, 2)]
+        );
+        assert_eq!(sim.fsm.state(), State::Idle);
+        sim.run(seconds(1));
+    }
+    assert_eq!(sim.fsm.state(), State::Active);
+    let (id, _) = sim.connect(Direction::Incoming);
+    sim.receive(id, Message::Open(open()));
+    sim.receive(id, Message::Keepalive);
+    assert_eq!(sim.fsm.state(), State::Established);
+}
+
 /// RFC 4271 §6.4: a NOTIFICATION is never answered with one.
 #[test]
 fn a_notification_is_not_answered() {

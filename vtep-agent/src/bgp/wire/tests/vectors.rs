@@ -252,6 +252,16 @@ fn end_of_rib_marker() {
     assert_eq!(decoded.message, Message::Update(expected));
     assert_eq!(to_hex(&end_of_rib(Family::EVPN)), V20);
     assert_eq!(end_of_rib(Family::IPV4_UNICAST).len(), 23);
+    // Only an UPDATE with nothing else marks the end (RFC 4724 §2).
+    for attributes in [
+        vec![&unreach(&[])[..], ORIGIN],
+        vec![&unreach(&[V7])],
+        vec![&unreach(&[]), &reach(&[V7]), ORIGIN, AS_PATH, LOCAL_PREF],
+        vec!["800f03000246"],
+    ] {
+        let (update, _) = read_update(&attributes, &Context::default()).unwrap();
+        assert!(!update.end_of_rib, "{attributes:?}");
+    }
 }
 
 /// V22.

@@ -6,15 +6,14 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{
     super::{
-        Attributes, Context, Family, HEADER_LEN, Message, MessageType, Route, RouteKey,
-        RouteRefresh,
+        Advertisement, Attributes, Context, Family, HEADER_LEN, Message, MessageType, Route,
+        RouteKey, RouteRefresh,
         message::{self, end_of_rib},
         nlri,
         writer::{with_u8_length, with_u16_length},
     },
     EXTENDED_LENGTH, OPTIONAL, TRANSITIVE, Update, code,
 };
-use crate::bgp::rib::Advertisement;
 
 /// LOCAL_PREF of a route without one: internal peers require the attribute (RFC 4271 §5.1.5), and
 /// this is what every implementation takes for its absence.

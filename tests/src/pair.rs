@@ -1,0 +1,134 @@
+//! The lab that most tests start from, and what they look for in it.
+
+use std::time::Duration;
+
+use crate::{Agent, AgentConfig, Frame, Host, Lab, Underlay, Vm, VmSpec, eventually};
+use anyhow::{Result, ensure};
+use serde_json::json;
+
+/// Two hosts with an agent and a VM each, in bridge domain `blue`, VNI 100; iBGP between them.
+#[derive(Debug)]
+pub struct Pair {
+    // Dropped in this order: agents before what they are attached to.
+    /// The agent of the first host.
+    pub a1: Agent,
+    /// The agent of the second host.
+    pub a2: Agent,
+    /// VM number 1, on the first host.
+    pub vm1: Vm,
+    /// VM number 2, on the second host.
+    pub vm2: Vm,
+    /// The first host.
+    pub h1: Host,
+    /// The second host.
+    pub h2: Host,
+    /// The lab.
+    pub lab: Lab,
+    config1: AgentConfig,
+}
+
+impl Pair {
+    /// AS of everybody.
+    pub const ASN: u32 = 65000;
+
+    /// Agents with defaults, established.
+    ///
+    /// # Errors
+    ///
+    /// When an agent does not start or the session does not come up.
+    pub fn start(lab: &Lab, underlay: &Underlay) -> Result<Self> {
+        Self::start_with(lab, underlay, |config| config)
+    }
+
+    /// Agents with a configuration as you like it, established.
+    ///
+    /// # Errors
+    ///
+    /// When an agent does not start or the session does not come up.
+    pub fn start_with(
+        lab: &Lab,
+        underlay: &Underlay,
+        adjust: impl Fn(AgentConfig) -> AgentConfig,
+    ) -> Result<Self> {
+        let (h1, h2) = (underlay.host("h1")?, underlay.host("h2")?);
+        let vms = [
+            h1.vm("vm1", &VmSpec::new(1))?,
+            h2.vm("vm2", &VmSpec::new(2))?,
+        ];
+        Self::join(lab, [h1, h2], vms, adjust)
+    }
+
+    /// Agents on two hosts that are there already, established.
+    ///
+    /// # Errors
+    ///
+    /// When an agent does not start or the session does not come up.
+    pub fn join(
+        lab: &Lab,
+        [h1, h2]: [Host; 2],
+        [vm1, vm2]: [Vm; 2],
+        adjust: impl Fn(AgentConfig) -> AgentConfig,
+    ) -> Result<Self> {
+        let config = |here: &Host, there: &Host| {
+            adjust(
+                AgentConfig::new(here, Self::ASN)
+                    .peer(there.address(), Self::ASN)
+                    .bd("blue", 100, &["vnet-*"]),
+            )
+        };
+        let config1 = config(&h1, &h2);
+        let a1 = Agent::start(&h1, &config1)?;
+        let a2 = Agent::start(&h2, &config(&h2, &h1))?;
+        a1.wait_established()?;
+        a2.wait_established()?;
+        Ok(Self {
+            a1,
+            a2,
+            vm1,
+            vm2,
+            h1,
+            h2,
+            lab: lab.clone(),
+            config1,
+        })
+    }
+
+    /// Starts the first agent again after it was stopped.
+    ///
+    /// # Errors
+    ///
+    /// When an agent does not start or the session does not come up.
+    pub fn restart_a1(&mut self) -> Result<()> {
+        self.a1 = Agent::start(&self.h1, &self.config1)?;
+        self.a1.wait_established()
+    }
+
+    /// The first agent's configuration.
+    pub fn config1(&self) -> AgentConfig {
+        self.config1.clone()
+    }
+}
+
+/// Waits until an agent floods a bridge domain to a number of VTEPs.
+///
+/// # Errors
+///
+/// When it does not.
+pub fn wait_flood(agent: &Agent, bd: &str, vteps: usize) -> Result<()> {
+    eventually(Duration::from_secs(30), || {
+        let row = agent.row("flood", &[("bd", json!(bd))])?;
+        let count = row["vteps"].as_array().map_or(0, Vec::len);
+        ensure!(count == vteps, "{count} VTEPs, not {vteps}: {row}");
+        Ok(())
+    })
+}
+
+/// A frame with the EtherType for experiments (IEEE 802 §9.2.4) and a payload that is easy to see.
+pub fn test_frame(destination: [u8; 6], source: [u8; 6]) -> Vec<u8> {
+    [&destination[..], &source, &[0x88, 0xb5], &[0x5a; 64]].concat()
+}
+
+/// How many of the frames are exactly this one.
+pub fn count(frames: &[Frame], frame: &[u8]) -> usize {
+    frames.iter().filter(|seen| seen.bytes == frame).count()
+}

@@ -1,0 +1,110 @@
+//! What goes into the machine and what comes out.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+
+use super::{Cause, Cease, ConnectionId, Direction, Negotiated};
+use crate::{
+    bgp::wire::{Message, Notification, Update},
+    config::PeerAsn,
+    types::Asn,
+};
+
+/// What the machine has to know of both sides.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Our AS.
+    pub local_asn: Asn,
+    /// Our BGP identifier, not 0.
+    pub router_id: Ipv4Addr,
+    /// The peer's address.
+    pub peer_address: IpAddr,
+    /// The AS that the peer must have.
+    pub peer_asn: PeerAsn,
+    /// The hold time that we propose: zero or at least 3 s (RFC 4271 §4.2).
+    pub hold_time: Duration,
+    /// Never connect.
+    pub passive: bool,
+}
+
+/// Something happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Begin (RFC 4271 §8.1.2, events 1 and 4).
+    Start,
+    /// End all connections and stay in Idle (event 2).
+    Stop(Cease),
+    /// End all connections, then go on as after a failure (event 8).
+    Reset(Cease),
+    /// A TCP connection is there (events 16 and 17). An outgoing one answers [`Action::Connect`].
+    Connected(ConnectionId, Direction),
+    /// [`Action::Connect`] failed; the text says why (event 18).
+    ConnectFailed(String),
+    /// A connection is gone; the text says why (event 18).
+    Disconnected(ConnectionId, String),
+    /// A message arrived (events 19, 24 to 27).
+    Message(ConnectionId, Message),
+    /// Something arrived that deserves this NOTIFICATION (events 21, 22 and 28).
+    Malformed(ConnectionId, Notification),
+    /// An UPDATE was sent, which spares the next KEEPALIVE.
+    UpdateSent,
+    /// Nothing is read at present because we are busy: the peer's silence proves nothing.
+    Stalled,
+    /// Time passed (events 9 to 11).
+    Tick,
+}
+
+/// What the owner of the sockets is to do, in this order.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Open a connection, and report [`Event::Connected`] or [`Event::ConnectFailed`].
+    Connect,
+    /// Give the attempt up; no event is expected.
+    AbortConnect,
+    /// Send a message: OPEN, KEEPALIVE or NOTIFICATION.
+    Send(ConnectionId, Message),
+    /// Close the connection once everything is sent; no event is expected.
+    Close(ConnectionId),
+    /// The session is Established. UPDATEs may be sent on the connection.
+    Up(ConnectionId, Box<Negotiated>),
+    /// The session is no longer Established.
+    Down(Cause),
+    /// Routes of the peer.
+    Update(Box<Update>),
+    /// The peer asks for all our EVPN routes (RFC 2918).
+    Refresh,
+}
+
+/// A state of RFC 4271 §8.2.2. `Display` gives the name in lower case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum State {
+    /// Neither connects nor accepts.
+    #[default]
+    Idle,
+    /// A TCP connection is being opened.
+    Connect,
+    /// Waits for the peer to connect, or for the next attempt.
+    Active,
+    /// Our OPEN is sent.
+    OpenSent,
+    /// The peer's OPEN is accepted.
+    OpenConfirm,
+    /// Routes are exchanged.
+    Established,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Idle => "idle",
+            Self::Connect => "connect",
+            Self::Active => "active",
+            Self::OpenSent => "opensent",
+            Self::OpenConfirm => "openconfirm",
+            Self::Established => "established",
+        })
+    }
+}

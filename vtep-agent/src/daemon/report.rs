@@ -1,0 +1,242 @@
+//! What the agent tells about itself: `show`, metrics, readiness.
+
+use std::{collections::BTreeMap, time::Instant};
+
+use serde::Serialize;
+use serde_json::Value;
+use vtep_common::abi::{BdCounters, BdId, PortCounters, Stat, Traffic};
+
+use super::Daemon;
+use crate::{
+    bgp::{fsm::State, session::PeerStatus},
+    control::Table,
+    dataplane::DatapathCounters,
+    observe::{
+        BdMetrics, MapMetrics, Origins, PathMetrics, PeerMetrics, PortMetrics, Query, Snapshot,
+    },
+    reconcile::{Map, Tables as _},
+    types::BdName,
+    view,
+};
+
+impl Daemon {
+    pub(super) fn show(&self, table: Table, bd: Option<&BdName>) -> Result<Value, String> {
+        let core = &self.core;
+        let unknown = |error: crate::core::CommandError| error.to_string();
+        match table {
+            Table::Bgp => json(&self.bgp()),
+            Table::Routes => json(&core.routes(bd).map_err(unknown)?),
+            Table::Bds => json(&core.bds(bd).map_err(unknown)?),
+            Table::Macs => json(&core.macs(bd, Instant::now()).map_err(unknown)?),
+            Table::Neighbors => json(&core.neighbors(bd).map_err(unknown)?),
+            Table::Vteps => json(&core.vteps(bd).map_err(unknown)?),
+            Table::Flood => json(&core.flood(bd).map_err(unknown)?),
+            Table::Ports => {
+                let mut ports = core.ports(bd).map_err(unknown)?;
+                let counters = self.counters()?;
+                for port in &mut ports {
+                    if let Some(slot) = port.slot {
+                        let of_port = counters.ports.get(&slot).copied().unwrap_or_default();
+                        fill_port(port, of_port);
+                    }
+                }
+                json(&ports)
+            }
+            Table::Uplinks => {
+                let mut uplinks = core.uplinks();
+                for uplink in &mut uplinks {
+                    let mode = self.devices.uplink_mode(&uplink.name);
+                    uplink.xdp = mode.map_or("off", |mode| mode.name()).to_owned();
+                }
+                json(&uplinks)
+            }
+            Table::Counters => json(&totals(&self.counters()?)),
+        }
+    }
+
+    pub(super) fn report(&self, query: Query) {
+        // Whoever asked may have hung up.
+        match query {
+            Query::Unready(answer) => drop(answer.send(self.unready())),
+            Query::Snapshot(answer) => drop(answer.send(self.snapshot())),
+        }
+    }
+
+    fn counters(&self) -> Result<DatapathCounters, String> {
+        self.dataplane.read_counters().map_err(|error| error.to_string())
+    }
+
+    fn bgp(&self) -> view::Bgp {
+        let now = Instant::now();
+        let status = self.sessions.status();
+        let mut peers: Vec<view::Peer> = status
+            .iter()
+            .map(|peer| {
+                let counts = self.core.peer_routes(peer.peer);
+                view::Peer {
+                    address: peer.address,
+                    asn: peer.asn.map(|asn| asn.0),
+                    state: peer.state.to_string(),
+                    uptime_s: peer.uptime(now).map(|uptime| uptime.as_secs()),
+                    routes_received: counts.received,
+                    routes_accepted: counts.accepted,
+                    routes_sent: counts.sent,
+                    last_error: peer.last_error.clone(),
+                }
+            })
+            .collect();
+        peers.sort_by_key(|peer| peer.address);
+        view::Bgp { asn: self.core.config().bgp.asn.0, router_id: self.config.router_id, peers }
+    }
+
+    /// Why traffic may not flow as it should; empty when all is in step.
+    fn unready(&self) -> Vec<String> {
+        let mut reasons = self.devices.failures();
+        if !self.started {
+            reasons.push("devices have not been read yet".to_owned());
+        }
+        if self.outcome.pending > 0 {
+            reasons.push(format!("{} map entries could not be written yet", self.outcome.pending));
+        }
+        for peer in self.sessions.status().iter().filter(|peer| !is_established(peer)) {
+            reasons.push(format!("BGP peer {} is {}", peer.address, peer.state));
+        }
+        reasons
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let counters = self.counters().unwrap_or_else(|error| {
+            tracing::warn!("cannot read counters: {error}");
+            DatapathCounters::default()
+        });
+        let totals = self.reconciler.totals();
+        Snapshot {
+            peers: self.sessions.status().iter().map(|peer| self.peer_metrics(peer)).collect(),
+            bds: self.bd_metrics(&counters),
+            ports: self.port_metrics(&counters),
+            paths: counters
+                .paths
+                .iter()
+                .map(|&(path, traffic)| PathMetrics { path, traffic })
+                .collect(),
+            drops: counters.drops.clone(),
+            maps: self.map_metrics(),
+            reconcile_operations: BTreeMap::from([
+                ("update", totals.updates),
+                ("delete", totals.deletes),
+            ]),
+            reconcile_errors: totals.errors,
+            events_lost: counters.stat(Stat::EventsLost),
+        }
+    }
+
+    fn map_metrics(&self) -> Vec<MapMetrics> {
+        let entries: BTreeMap<_, _> = self.reconciler.entries().collect();
+        Map::ALL
+            .iter()
+            .map(|map| MapMetrics {
+                map: map.name(),
+                entries: entries.get(map).map_or(0, |&entries| entries as u64),
+                capacity: u64::from(self.dataplane.capacity(*map)),
+            })
+            .collect()
+    }
+
+    fn peer_metrics(&self, peer: &PeerStatus) -> PeerMetrics {
+        PeerMetrics {
+            address: peer.address,
+            up: is_established(peer),
+            messages: [("received", &peer.received), ("sent", &peer.sent)]
+                .into_iter()
+                .flat_map(|(direction, counts)| {
+                    counts.iter().map(move |(kind, count)| ((direction, kind), count))
+                })
+                .collect(),
+            routes: self.core.peer_routes(peer.peer).received_by_type,
+            update_errors: peer
+                .update_errors
+                .iter()
+                .map(|(outcome, &count)| (outcome.name(), count))
+                .collect(),
+        }
+    }
+
+    fn bd_metrics(&self, counters: &DatapathCounters) -> Vec<BdMetrics> {
+        self.core
+            .bd_stats()
+            .into_iter()
+            .map(|bd| BdMetrics {
+                name: bd.name.to_string(),
+                macs: Origins {
+                    learned: bd.macs.learned,
+                    declared: bd.macs.declared,
+                    remote: bd.macs.remote,
+                },
+                neighbors: Origins {
+                    learned: bd.neighbors.learned,
+                    declared: bd.neighbors.declared,
+                    remote: bd.neighbors.remote,
+                },
+                remote_vteps: bd.vteps,
+                mac_moves: bd.mac_moves,
+                duplicate_macs: 0,
+                counters: of_bd(counters, bd.id),
+            })
+            .collect()
+    }
+
+    fn port_metrics(&self, counters: &DatapathCounters) -> Vec<PortMetrics> {
+        let ports = self.core.ports(None).unwrap_or_default();
+        ports
+            .into_iter()
+            .filter_map(|port| {
+                let counters = counters.ports.get(&port.slot?).copied().unwrap_or_default();
+                Some(PortMetrics { port: port.name, bd: port.bd, counters })
+            })
+            .collect()
+    }
+}
+
+fn is_established(peer: &PeerStatus) -> bool {
+    peer.state == State::Established
+}
+
+fn json(value: &impl Serialize) -> Result<Value, String> {
+    serde_json::to_value(value).map_err(|error| error.to_string())
+}
+
+fn of_bd(counters: &DatapathCounters, bd: BdId) -> BdCounters {
+    counters.bds.get(&bd).copied().unwrap_or_default()
+}
+
+fn fill_port(port: &mut view::Port, counters: PortCounters) {
+    port.rx_packets = counters.rx.packets;
+    port.rx_bytes = counters.rx.bytes;
+    port.tx_packets = counters.tx.packets;
+    port.tx_bytes = counters.tx.bytes;
+    port.drops = counters.drops;
+}
+
+/// `show counters`.
+fn totals(counters: &DatapathCounters) -> view::Counters {
+    let sum = |direction: &str| {
+        let paths = counters.paths.iter().filter(|(path, _)| path.direction() == direction);
+        paths.fold(view::Traffic::default(), |sum, &(_, Traffic { packets, bytes })| {
+            view::Traffic { packets: sum.packets + packets, bytes: sum.bytes + bytes }
+        })
+    };
+    view::Counters {
+        drops: counters
+            .drops
+            .iter()
+            .map(|&(reason, count)| (reason.name().to_owned(), count))
+            .collect(),
+        rx: sum("rx"),
+        tx: sum("tx"),
+        suppressed: view::Suppressed {
+            arp: counters.bds.values().map(|bd| bd.suppressed_arp).sum(),
+            nd: counters.bds.values().map(|bd| bd.suppressed_nd).sum(),
+        },
+        flood_copies: counters.bds.values().map(|bd| bd.flood_copies).sum(),
+    }
+}
