@@ -198,7 +198,9 @@ fn xdp_modes() {
             .unwrap_err();
         assert_eq!(hooks("lo"), [TC]);
         dataplane.attach_uplink(1, "lo", XdpMode::Generic).unwrap();
-        dataplane.attach_uplink(1, "lo", XdpMode::Native).unwrap_err();
+        dataplane
+            .attach_uplink(1, "lo", XdpMode::Native)
+            .unwrap_err();
         assert_eq!(hooks("lo"), [TC, GENERIC]);
         dataplane.remove().unwrap();
     });

@@ -26,8 +26,8 @@ mod tests;
 pub use command_error::{CommandError, PortName, XdpModeName};
 pub use io::{Command, DeclaredEndpoint, Input, Link, Output};
 pub use peers::PeerRoutes;
-pub use views::{BdStats, ByOrigin};
 pub use state::{SavedBd, SavedEndpoint, SavedPort, State};
+pub use views::{BdStats, ByOrigin};
 
 use std::{
     collections::{BTreeMap, BTreeSet},

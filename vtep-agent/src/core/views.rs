@@ -263,13 +263,6 @@ impl Core {
         uplinks.collect()
     }
 
-    /// MACs that changed their place, by bridge domain.
-    pub fn mac_moves(&self) -> Vec<(BdName, u64)> {
-        let bds = self.names.iter();
-        bds.filter_map(|(name, id)| Some((name.clone(), self.bds.get(id)?.macs().moves())))
-            .collect()
-    }
-
     /// Name of a bridge domain by its index in the datapath's tables.
     pub fn bd_by_id(&self, id: BdId) -> Option<&BdName> {
         Some(&self.bds.get(&id)?.config.name)

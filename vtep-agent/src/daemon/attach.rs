@@ -41,7 +41,14 @@ impl Devices {
             Ok(attached) => tracing::info!(uplink = %name, xdp = attached.name(), "attached"),
             Err(error) => tracing::error!(uplink = %name, "cannot attach: {error}"),
         }
-        self.uplinks.insert(name, Uplink { ifindex, mode, state });
+        self.uplinks.insert(
+            name,
+            Uplink {
+                ifindex,
+                mode,
+                state,
+            },
+        );
     }
 
     pub(super) fn detach_uplink(&mut self, dataplane: &mut Dataplane, ifindex: u32, name: &IfName) {
@@ -91,22 +98,36 @@ impl Devices {
 
     /// How the uplink's XDP half is attached; `None` when it is not an uplink, or refuses.
     pub(super) fn uplink_mode(&self, name: &str) -> Option<AttachedMode> {
-        let (_, uplink) = self.uplinks.iter().find(|(uplink, _)| uplink.as_str() == name)?;
+        let (_, uplink) = self
+            .uplinks
+            .iter()
+            .find(|(uplink, _)| uplink.as_str() == name)?;
         uplink.state.as_ref().ok().copied()
     }
 
     /// Why the uplink is not attached.
     pub(super) fn uplink_error(&self, name: &IfName) -> Option<&str> {
-        self.uplinks.get(name)?.state.as_ref().err().map(String::as_str)
+        self.uplinks
+            .get(name)?
+            .state
+            .as_ref()
+            .err()
+            .map(String::as_str)
     }
 
     /// A line for each device that refuses.
     pub(super) fn failures(&self) -> Vec<String> {
         let uplinks = self.uplinks.iter().filter_map(|(name, uplink)| {
-            uplink.state.as_ref().err().map(|error| format!("uplink {name}: {error}"))
+            uplink
+                .state
+                .as_ref()
+                .err()
+                .map(|error| format!("uplink {name}: {error}"))
         });
         let ports = self.ports.values().filter_map(|port| {
-            port.error.as_ref().map(|error| format!("port {}: {error}", port.name))
+            port.error
+                .as_ref()
+                .map(|error| format!("port {}: {error}", port.name))
         });
         uplinks.chain(ports).collect()
     }
@@ -118,7 +139,9 @@ fn attach_uplink(
     name: &IfName,
     mode: XdpMode,
 ) -> Result<AttachedMode, String> {
-    dataplane.attach_uplink(ifindex, name.as_str(), mode).map_err(|error| error.to_string())
+    dataplane
+        .attach_uplink(ifindex, name.as_str(), mode)
+        .map_err(|error| error.to_string())
 }
 
 /// The access program passes nothing to the host, so IPv6 that stays on there is only noise towards
@@ -127,5 +150,7 @@ fn attach_port(dataplane: &mut Dataplane, ifindex: u32, name: &IfName) -> Result
     if let Err(error) = kernel::prepare_port(ifindex, name) {
         tracing::warn!(port = %name, "{error}");
     }
-    dataplane.attach_port(ifindex, name.as_str()).map_err(|error| error.to_string())
+    dataplane
+        .attach_port(ifindex, name.as_str())
+        .map_err(|error| error.to_string())
 }

@@ -51,7 +51,9 @@ const IDLE_SCAN: Duration = Duration::from_secs(5);
 ///
 /// What keeps the agent from starting, or ended it.
 pub fn run(config: Config, file: PathBuf) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let (daemon, sources) = Daemon::start(config, file).await?;
         daemon.run(sources).await
@@ -133,7 +135,15 @@ impl Daemon {
             outputs,
             started: false,
         };
-        Ok((daemon, Sources { peers, events, calls, queries }))
+        Ok((
+            daemon,
+            Sources {
+                peers,
+                events,
+                calls,
+                queries,
+            },
+        ))
     }
 
     async fn run(mut self, mut sources: Sources) -> Result<()> {
@@ -188,7 +198,10 @@ impl Daemon {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        [self.core.deadline(), self.reconciler.deadline()].into_iter().flatten().min()
+        [self.core.deadline(), self.reconciler.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn handle(&mut self, input: Input) {
@@ -222,7 +235,9 @@ impl Daemon {
     /// Makes the maps what the core wants, then carries out the rest.
     fn settle(&mut self) {
         let now = Instant::now();
-        self.outcome = self.reconciler.apply(self.core.intent_mut(), &mut self.dataplane, now);
+        self.outcome = self
+            .reconciler
+            .apply(self.core.intent_mut(), &mut self.dataplane, now);
         for output in std::mem::take(&mut self.outputs) {
             self.carry_out(output);
         }
@@ -237,13 +252,16 @@ impl Daemon {
                 self.devices.attach_port(&mut self.dataplane, ifindex, name);
             }
             Output::DetachPort(ifindex, name) => {
-                self.devices.detach_port(&mut self.dataplane, ifindex, &name);
+                self.devices
+                    .detach_port(&mut self.dataplane, ifindex, &name);
             }
             Output::AttachUplink(ifindex, name, mode) => {
-                self.devices.attach_uplink(&mut self.dataplane, ifindex, name, mode);
+                self.devices
+                    .attach_uplink(&mut self.dataplane, ifindex, name, mode);
             }
             Output::DetachUplink(ifindex, name) => {
-                self.devices.detach_uplink(&mut self.dataplane, ifindex, &name);
+                self.devices
+                    .detach_uplink(&mut self.dataplane, ifindex, &name);
             }
             Output::Persist(state) => {
                 if let Err(error) = self.store.save(&state) {
@@ -294,11 +312,16 @@ impl Daemon {
             Command::Attach(name, _) => Some(name.clone()),
             _ => None,
         };
-        let outputs = self.core.command(command, Instant::now()).map_err(|error| error.to_string())?;
+        let outputs = self
+            .core
+            .command(command, Instant::now())
+            .map_err(|error| error.to_string())?;
         self.outputs.extend(outputs);
         self.settle();
         let Some(name) = attaching else { return Ok(()) };
-        let Some(error) = self.devices.uplink_error(&name) else { return Ok(()) };
+        let Some(error) = self.devices.uplink_error(&name) else {
+            return Ok(());
+        };
         let error = error.to_owned();
         match self.core.command(Command::Detach(name), Instant::now()) {
             Ok(outputs) => self.outputs.extend(outputs),

@@ -63,7 +63,9 @@ impl Daemon {
     }
 
     fn counters(&self) -> Result<DatapathCounters, String> {
-        self.dataplane.read_counters().map_err(|error| error.to_string())
+        self.dataplane
+            .read_counters()
+            .map_err(|error| error.to_string())
     }
 
     fn bgp(&self) -> view::Bgp {
@@ -86,7 +88,11 @@ impl Daemon {
             })
             .collect();
         peers.sort_by_key(|peer| peer.address);
-        view::Bgp { asn: self.core.config().bgp.asn.0, router_id: self.config.router_id, peers }
+        view::Bgp {
+            asn: self.core.config().bgp.asn.0,
+            router_id: self.config.router_id,
+            peers,
+        }
     }
 
     /// Why traffic may not flow as it should; empty when all is in step.
@@ -96,9 +102,17 @@ impl Daemon {
             reasons.push("devices have not been read yet".to_owned());
         }
         if self.outcome.pending > 0 {
-            reasons.push(format!("{} map entries could not be written yet", self.outcome.pending));
+            reasons.push(format!(
+                "{} map entries could not be written yet",
+                self.outcome.pending
+            ));
         }
-        for peer in self.sessions.status().iter().filter(|peer| !is_established(peer)) {
+        for peer in self
+            .sessions
+            .status()
+            .iter()
+            .filter(|peer| !is_established(peer))
+        {
             reasons.push(format!("BGP peer {} is {}", peer.address, peer.state));
         }
         reasons
@@ -111,7 +125,12 @@ impl Daemon {
         });
         let totals = self.reconciler.totals();
         Snapshot {
-            peers: self.sessions.status().iter().map(|peer| self.peer_metrics(peer)).collect(),
+            peers: self
+                .sessions
+                .status()
+                .iter()
+                .map(|peer| self.peer_metrics(peer))
+                .collect(),
             bds: self.bd_metrics(&counters),
             ports: self.port_metrics(&counters),
             paths: counters
@@ -149,7 +168,9 @@ impl Daemon {
             messages: [("received", &peer.received), ("sent", &peer.sent)]
                 .into_iter()
                 .flat_map(|(direction, counts)| {
-                    counts.iter().map(move |(kind, count)| ((direction, kind), count))
+                    counts
+                        .iter()
+                        .map(move |(kind, count)| ((direction, kind), count))
                 })
                 .collect(),
             routes: self.core.peer_routes(peer.peer).received_by_type,
@@ -191,7 +212,11 @@ impl Daemon {
             .into_iter()
             .filter_map(|port| {
                 let counters = counters.ports.get(&port.slot?).copied().unwrap_or_default();
-                Some(PortMetrics { port: port.name, bd: port.bd, counters })
+                Some(PortMetrics {
+                    port: port.name,
+                    bd: port.bd,
+                    counters,
+                })
             })
             .collect()
     }
@@ -220,10 +245,17 @@ fn fill_port(port: &mut view::Port, counters: PortCounters) {
 /// `show counters`.
 fn totals(counters: &DatapathCounters) -> view::Counters {
     let sum = |direction: &str| {
-        let paths = counters.paths.iter().filter(|(path, _)| path.direction() == direction);
-        paths.fold(view::Traffic::default(), |sum, &(_, Traffic { packets, bytes })| {
-            view::Traffic { packets: sum.packets + packets, bytes: sum.bytes + bytes }
-        })
+        let paths = counters
+            .paths
+            .iter()
+            .filter(|(path, _)| path.direction() == direction);
+        paths.fold(
+            view::Traffic::default(),
+            |sum, &(_, Traffic { packets, bytes })| view::Traffic {
+                packets: sum.packets + packets,
+                bytes: sum.bytes + bytes,
+            },
+        )
     };
     view::Counters {
         drops: counters

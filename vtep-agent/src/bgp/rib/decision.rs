@@ -151,3 +151,141 @@ pub(super) fn occurrences(path: &AsPath, asn: Asn) -> usize {
         .filter(|other| **other == asn)
         .count()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{net::IpAddr, sync::Arc, time::Instant};
+
+    use super::*;
+    use crate::{
+        bgp::{
+            peer::Session,
+            rib::Rejected,
+            wire::{Attributes, Imet, Origin, Route},
+        },
+        types::{EthernetTag, PeerId, RouteDistinguisher},
+    };
+
+    /// A path from peer 198.18.0.`host`, internal.
+    fn path(host: u8, change: impl FnOnce(&mut Attributes)) -> Path {
+        let address = Ipv4Addr::new(198, 18, 0, host);
+        let mut attributes = Attributes::originated(IpAddr::V4(address));
+        attributes.local_pref = Some(100);
+        change(&mut attributes);
+        Path {
+            peer: PeerId(host.into()),
+            session: Arc::new(Session {
+                address: IpAddr::V4(address),
+                asn: Asn(65000),
+                router_id: address,
+                internal: true,
+                evpn: true,
+            }),
+            route: Route::Imet(Imet {
+                rd: RouteDistinguisher::default(),
+                tag: EthernetTag::default(),
+                originator: IpAddr::V4(address),
+            }),
+            attributes: Arc::new(attributes),
+            rejected: None,
+            received: Instant::now(),
+        }
+    }
+
+    fn sequence(asns: &[u32]) -> AsPath {
+        AsPath(vec![AsSegment::Sequence(
+            asns.iter().copied().map(Asn).collect(),
+        )])
+    }
+
+    fn external(mut path: Path) -> Path {
+        let mut session = Session::clone(&path.session);
+        session.internal = false;
+        path.session = Arc::new(session);
+        path
+    }
+
+    /// The second path of each pair is worse, and for that reason: RFC 4271 §9.1.2, RFC 4456 §9.
+    #[test]
+    fn steps_in_order() {
+        let pairs = [
+            (
+                path(2, |a| a.local_pref = Some(200)),
+                path(1, |_| ()),
+                Step::LocalPref,
+            ),
+            (
+                path(2, |_| ()),
+                path(1, |a| a.as_path = sequence(&[1])),
+                Step::AsPathLength,
+            ),
+            (
+                path(2, |_| ()),
+                path(1, |a| a.origin = Origin::Incomplete),
+                Step::Origin,
+            ),
+            (path(2, |_| ()), path(1, |a| a.med = Some(5)), Step::Med),
+            (external(path(2, |_| ())), path(1, |_| ()), Step::Internal),
+            (path(1, |_| ()), path(2, |_| ()), Step::RouterId),
+            (
+                path(2, |a| a.originator_id = Some(Ipv4Addr::LOCALHOST)),
+                path(1, |_| ()),
+                Step::RouterId,
+            ),
+            (
+                path(2, |a| a.originator_id = Some(Ipv4Addr::LOCALHOST)),
+                path(1, |a| {
+                    a.originator_id = Some(Ipv4Addr::LOCALHOST);
+                    a.cluster_list = vec![Ipv4Addr::BROADCAST];
+                }),
+                Step::ClusterList,
+            ),
+            (
+                path(1, |a| a.originator_id = Some(Ipv4Addr::LOCALHOST)),
+                path(2, |a| a.originator_id = Some(Ipv4Addr::LOCALHOST)),
+                Step::PeerAddress,
+            ),
+        ];
+        for (better, worse, step) in pairs {
+            assert_eq!(compare(&better, &worse), (Ordering::Less, step));
+            assert_eq!(compare(&worse, &better).0, Ordering::Greater);
+            let paths = [worse, better];
+            assert_eq!(best(&paths), Some(1), "{step:?}");
+            assert_eq!(lost(&paths, &paths[1], &paths[0]), step);
+        }
+    }
+
+    /// RFC 4271 §9.1.2.2: MED only among paths of one neighbouring AS, in whatever order they came.
+    #[test]
+    fn med_of_different_ases_is_not_compared() {
+        let a = || path(1, |a| (a.as_path, a.med) = (sequence(&[1]), Some(10)));
+        let b = || path(2, |a| (a.as_path, a.med) = (sequence(&[2]), Some(5)));
+        let c = || path(3, |a| (a.as_path, a.med) = (sequence(&[1]), Some(1)));
+        for paths in [[a(), b(), c()], [c(), b(), a()], [b(), c(), a()]] {
+            let winner = &paths[best(&paths).unwrap()];
+            assert_eq!(winner.peer, PeerId(2));
+            let a = paths.iter().find(|path| path.peer == PeerId(1)).unwrap();
+            assert_eq!(lost(&paths, winner, a), Step::Med);
+        }
+    }
+
+    #[test]
+    fn rejected_paths_take_no_part() {
+        let mut good = path(1, |_| ());
+        good.rejected = Some(Rejected::AsLoop);
+        assert_eq!(best(&[good.clone(), path(2, |_| ())]), Some(1));
+        assert_eq!(best(&[good]), None);
+    }
+
+    #[test]
+    fn sets_count_once() {
+        let path = AsPath(vec![
+            AsSegment::Sequence(vec![Asn(1), Asn(2)]),
+            AsSegment::Set(vec![Asn(3), Asn(4)]),
+            AsSegment::ConfedSequence(vec![Asn(5)]),
+        ]);
+        assert_eq!(path_length(&path), 3);
+        assert_eq!(occurrences(&path, Asn(4)), 1);
+        assert_eq!(occurrences(&path, Asn(9)), 0);
+    }
+}

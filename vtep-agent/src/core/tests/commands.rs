@@ -56,7 +56,7 @@ fn bridge_domains() {
     let mut fixture = Fixture::new();
     fixture.command(add_bd("red", 200)).unwrap();
     assert_eq!(saved(&mut fixture).unwrap().bds.len(), 1);
-    assert_eq!(fixture.core.bds().len(), 2);
+    assert_eq!(fixture.core.bds(None).unwrap().len(), 2);
     fixture.command(add_bd("red", 200)).unwrap();
     assert_eq!(saved(&mut fixture), None, "nothing new");
     refused(&mut fixture, add_bd("red", 201), &["red", "200", "201"]);
@@ -198,8 +198,8 @@ fn objects_survive_a_restart() {
     assert_eq!(state, fixture.core.state);
 
     let mut again = Fixture::start(config(), state);
-    assert_eq!(again.core.bds(), {
-        let mut bds = fixture.core.bds();
+    assert_eq!(again.core.bds(None).unwrap(), {
+        let mut bds = fixture.core.bds(None).unwrap();
         for bd in &mut bds {
             bd.ports = 0;
         }
@@ -217,7 +217,7 @@ fn objects_survive_a_restart() {
 fn old_state_is_read() {
     let state: State = serde_json::from_str(r#"{"rd_index":{"blue":9}}"#).unwrap();
     let fixture = Fixture::start(config(), state);
-    assert_eq!(fixture.core.bds()[0].rd, "198.18.0.10:9");
+    assert_eq!(fixture.core.bds(None).unwrap()[0].rd, "198.18.0.10:9");
 }
 
 #[test]
@@ -249,7 +249,7 @@ fn reload_touches_only_what_the_file_owns() {
     let peers = |output: &Output| matches!(output, Output::Peers(peers) if peers.len() == 2);
     assert!(fixture.outputs.iter().any(peers));
     assert_eq!(fixture.fdb(mac(2)), None, "tap1 is no port any more");
-    assert_eq!(fixture.core.bds().len(), 3);
+    assert_eq!(fixture.core.bds(None).unwrap().len(), 3);
     let red = fixture.core.macs(Some(&name("red")), fixture.now).unwrap();
     assert_eq!(red.len(), 1);
 
@@ -261,7 +261,8 @@ fn reload_touches_only_what_the_file_owns() {
         .unwrap();
     let vnis: Vec<_> = fixture
         .core
-        .bds()
+        .bds(None)
+        .unwrap()
         .into_iter()
         .map(|bd| (bd.name, bd.vni))
         .collect();
@@ -272,7 +273,8 @@ fn reload_touches_only_what_the_file_owns() {
     fixture.command(Command::Reload(Box::new(new))).unwrap();
     let vnis: Vec<_> = fixture
         .core
-        .bds()
+        .bds(None)
+        .unwrap()
         .into_iter()
         .map(|bd| (bd.name, bd.vni))
         .collect();
@@ -287,7 +289,8 @@ fn refused_after(fixture: &mut Fixture, command: Command) {
 #[test]
 fn reload_of_what_is_fixed_is_refused() {
     let mut fixture = Fixture::new();
-    let changes: [(&str, fn(&mut Config)); 3] = [
+    type Change = (&'static str, fn(&mut Config));
+    let changes: [Change; 3] = [
         ("vtep.address", |config| config.vtep.addresses = vec![V1]),
         ("vtep.router_id", |config| config.vtep.router_id = V1),
         ("bgp.asn", |config| config.bgp.asn = Asn(1)),
@@ -301,7 +304,7 @@ fn reload_of_what_is_fixed_is_refused() {
             Command::Reload(Box::new(new)),
             &[what, "restart"],
         );
-        assert_eq!(fixture.core.bds().len(), 1);
+        assert_eq!(fixture.core.bds(None).unwrap().len(), 1);
     }
 }
 

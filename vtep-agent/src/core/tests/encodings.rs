@@ -114,7 +114,8 @@ fn enc_006_rds_are_distinct_and_stay() {
         panic!("RD indexes are not saved");
     };
     let rds = |core: &Core| {
-        core.bds()
+        core.bds(None)
+            .unwrap()
             .into_iter()
             .map(|bd| (bd.name, bd.rd))
             .collect::<Vec<_>>()

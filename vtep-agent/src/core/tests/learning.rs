@@ -160,3 +160,40 @@ fn stale_events() {
     fixture.handle(Input::Event(event));
     assert!(fixture.core.intent.fdb.is_empty());
 }
+
+/// 200,000 MACs of 200 VTEPs, and all of them gone at once: work per route, not per table.
+#[test]
+fn scale() {
+    const VTEPS: u16 = 200;
+    const MACS: u16 = 1000;
+    let mut fixture = Fixture::new();
+    let started = Instant::now();
+    for n in 0..VTEPS {
+        let [a, b] = n.to_be_bytes();
+        let vtep = Ipv4Addr::new(198, 19, a, b);
+        let mut remote = originator(vtep);
+        let macs = (0..MACS).map(|m| {
+            let [c, d] = m.to_be_bytes();
+            let mac = Mac([2, 9, a, b, c, d]);
+            remote.mac_ip(mac, Default::default(), None)
+        });
+        let (routes, attributes): (Vec<_>, Vec<_>) = macs.unzip();
+        fixture.update(Update {
+            announced: routes,
+            attributes: attributes.into_iter().next(),
+            ..Update::default()
+        });
+    }
+    let total = usize::from(VTEPS) * usize::from(MACS);
+    assert_eq!(fixture.core.intent.fdb.len(), total);
+    let learned = started.elapsed();
+    fixture.handle(Input::Peer(RR, PeerEvent::Down));
+    assert!(fixture.core.intent.fdb.is_empty());
+    let elapsed = started.elapsed();
+    println!(
+        "{total} routes: {learned:?} in, {:?} out",
+        elapsed - learned
+    );
+    // A debug build on a busy machine; anything quadratic takes hours.
+    assert!(elapsed < Duration::from_secs(60), "{elapsed:?}");
+}

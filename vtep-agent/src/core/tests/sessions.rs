@@ -115,7 +115,8 @@ fn peer_down() {
 /// RFC 4271 §9.1.2, RFC 4456 §8, checklist A9.4.3: kept, shown, never used.
 #[test]
 fn loops_are_rejected_with_a_reason() {
-    let cases: [(&str, fn(&mut Attributes)); 6] = [
+    type Case = (&'static str, fn(&mut Attributes));
+    let cases: [Case; 6] = [
         ("AS_PATH", |a| {
             a.as_path = AsPath(vec![AsSegment::Sequence(vec![Asn(65100), Asn(65000)])]);
         }),
