@@ -11,7 +11,7 @@ use vtep_common::abi::BdRef;
 
 use super::{
     Binding, BindingOrigin, Learned, MacTable, NeighborTable, Origin, Originator, Receiver,
-    ReceiverTable, Remote, RemoteId, Slot,
+    ReceiverTable, Refused, Remote, RemoteId, Slot,
 };
 use crate::{
     bgp::wire::{ArpNd, Attributes, Route, RouteKey},
@@ -87,8 +87,13 @@ impl BridgeDomain {
         let limit = usize::try_from(self.config.max_macs_per_port).unwrap_or(usize::MAX);
         let learned = self.macs.learn(mac, slot, limit, now);
         match learned {
-            Learned::Refused(reason) => {
+            // The operator has to know (RFC 7432 §15.2). The datapath drops what follows.
+            Learned::Refused(reason @ Refused::Sticky(_)) => {
                 tracing::warn!(bd = %self.config.name, %mac, %reason, "MAC not learned");
+            }
+            // A VM may cause this with every frame; of the limit, the port itself warns once.
+            Learned::Refused(reason) => {
+                tracing::debug!(bd = %self.config.name, %mac, %reason, "MAC not learned");
             }
             Learned::New | Learned::Moved(_) => self.settle(mac, now),
             Learned::Unchanged => {}
