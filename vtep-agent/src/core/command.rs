@@ -65,7 +65,7 @@ impl Core {
         }
         self.config = config;
         self.sync_peers(now);
-        self.sync_uplinks();
+        self.sync_uplinks(now);
         self.sync_bds(now);
         Ok(())
     }
@@ -98,7 +98,7 @@ impl Core {
         }
         self.state.uplinks.insert(name, mode);
         self.state_dirty = true;
-        self.sync_uplinks();
+        self.sync_uplinks(now);
         // A glob may have taken it as a port.
         self.sync_device(ifindex, now);
         Ok(())
@@ -110,7 +110,7 @@ impl Core {
         }
         if self.state.uplinks.remove(name).is_some() {
             self.state_dirty = true;
-            self.sync_uplinks();
+            self.sync_uplinks(now);
             if let Some(ifindex) = self.ports.link_named(name).map(|link| link.ifindex) {
                 self.sync_device(ifindex, now);
             }

@@ -69,6 +69,8 @@ pub struct Core {
     generations: BTreeMap<BdId, u16>,
     ports: Ports,
     uplinks: Uplinks,
+    /// When to complain about uplinks that don't exist.
+    uplink_check: Option<Instant>,
     nexthops: Nexthops,
     flood: FloodLists,
     intent: Intent,
@@ -106,6 +108,7 @@ impl Core {
             generations: BTreeMap::new(),
             ports: Ports::new(),
             uplinks: Uplinks::default(),
+            uplink_check: None,
             nexthops: Nexthops::new(),
             flood: FloodLists::new(),
             intent: Intent::default(),
@@ -114,7 +117,7 @@ impl Core {
             outputs: Vec::new(),
         };
         core.sync_peers(now);
-        core.sync_uplinks();
+        core.sync_uplinks(now);
         core.sync_bds(now);
         let outputs = core.finish(now);
         (core, outputs)
@@ -173,6 +176,7 @@ impl Core {
             .values()
             .filter_map(BridgeDomain::next_expiry)
             .chain(self.flood.next_expiry())
+            .chain(self.uplink_check)
             .min()
     }
 
@@ -231,6 +235,11 @@ impl Core {
             }
         }
         self.flood.expire(&mut self.intent, now);
+        if self.uplink_check.take_if(|time| *time <= now).is_some() {
+            for uplink in self.uplinks.missing() {
+                tracing::warn!(%uplink, "uplink does not exist, waiting for it");
+            }
+        }
         self.publish(now);
         self.nexthops
             .collect(&mut self.intent, &mut self.outputs, now);

@@ -50,11 +50,8 @@ impl Uplinks {
                 continue;
             }
             let (mode, link) = (*mode, link(name).cloned());
-            match &link {
-                Some(link) => {
-                    outputs.push(Output::AttachUplink(link.ifindex, name.clone(), mode));
-                }
-                None => tracing::warn!(uplink = %name, "uplink does not exist yet, waiting for it"),
+            if let Some(link) = &link {
+                outputs.push(Output::AttachUplink(link.ifindex, name.clone(), mode));
             }
             self.by_name.insert(name.clone(), Uplink { mode, link });
         }
@@ -93,6 +90,14 @@ impl Uplinks {
     /// How an uplink is attached.
     pub(super) fn mode(&self, name: &IfName) -> Option<XdpMode> {
         self.by_name.get(name).map(|uplink| uplink.mode)
+    }
+
+    /// Uplinks whose device does not exist.
+    pub(super) fn missing(&self) -> impl Iterator<Item = &IfName> {
+        self.by_name
+            .iter()
+            .filter(|(_, uplink)| uplink.link.is_none())
+            .map(|(name, _)| name)
     }
 
     /// Whether a device of this name is an uplink.

@@ -1,11 +1,17 @@
 //! Ports come and go with devices and with the bridge domains that want them.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use vtep_common::abi::{PortKey, PortRef};
 
 use super::{Core, Link, Output, SavedEndpoint, ports::Port};
 use crate::{config::PortPattern, evpn::Slot, types::BdName};
+
+/// At start devices are reported one by one: an uplink is missing when it is not among them by then.
+const UPLINK_GRACE: Duration = Duration::from_secs(2);
 
 impl Core {
     pub(super) fn link(&mut self, link: Link, now: Instant) {
@@ -36,7 +42,7 @@ impl Core {
     }
 
     /// Makes the configured and the attached uplinks those that there are.
-    pub(super) fn sync_uplinks(&mut self) {
+    pub(super) fn sync_uplinks(&mut self, now: Instant) {
         let default = self.config.vtep.xdp;
         let mut wanted: BTreeMap<_, _> = self
             .state
@@ -51,6 +57,9 @@ impl Core {
         self.uplinks
             .set(&wanted, |name| ports.link_named(name), &mut self.outputs);
         self.settings_dirty = true;
+        if self.uplinks.missing().next().is_some() {
+            self.uplink_check = Some(now + UPLINK_GRACE);
+        }
     }
 
     /// Brings all ports in line with what bridge domains want.
