@@ -18,10 +18,15 @@ pub fn decapsulate(skb: Skb, inner: &Inner) -> Result<(), DropReason> {
     }
     remark(skb, inner)?;
     let payload = inner.payload();
-    if inner.end - payload < SHRINKABLE {
-        copy_forward(skb, inner)?;
-    } else {
-        skb.shrink(payload - ethernet::HEADER)?;
+    // What is too short for the kernel to shrink is made long enough, and cut off afterwards. Not
+    // before: the transport header that the stack has noted in the outer packet forbids that.
+    let shortest = payload + SHRINKABLE;
+    if inner.end < shortest {
+        skb.resize(shortest)?;
+    }
+    skb.shrink(payload - ethernet::HEADER)?;
+    if inner.end < shortest {
+        skb.resize(ethernet::HEADER + inner.end - payload)?;
     }
     let header = skb.packet().view::<14>(0).ok_or(DropReason::Helper)?;
     header.set_mac::<0, 4>(inner.header.destination);
@@ -44,16 +49,3 @@ fn remark(skb: Skb, inner: &Inner) -> Result<(), DropReason> {
         Remark::V6 { second } => skb.store(inner.payload() + 1, &second),
     }
 }
-
-/// Moves a payload of less than 20 bytes to where it belongs, and cuts the rest off.
-#[inline(always)]
-fn copy_forward(skb: Skb, inner: &Inner) -> Result<(), DropReason> {
-    let payload = inner.payload();
-    // Behind as many zeros as may be missing, one copy does for every length.
-    skb.resize(inner.end + SHRINKABLE)?;
-    let bytes = skb.load::<5>(payload)?;
-    skb.store(ethernet::HEADER, &bytes)?;
-    skb.resize(ethernet::HEADER + inner.end - payload)
-}
-
-const _: () = assert!(size_of::<[u32; 5]>() == SHRINKABLE as usize);
