@@ -13,19 +13,22 @@ const SHRINKABLE: u32 = ip::V4_HEADER;
 /// Turns the outer frame into the inner one.
 #[inline(always)]
 pub fn decapsulate(skb: Skb, inner: &Inner) -> Result<(), DropReason> {
-    if inner.end < skb.len() {
-        skb.resize(inner.end)?;
+    let payload = inner.payload();
+    // The outer frame's padding goes. What is too short for the kernel to shrink is made long
+    // enough, and cut off afterwards; not before, since the transport header that the stack has
+    // noted in the outer packet forbids that.
+    let shortest = payload + SHRINKABLE;
+    let length = if inner.end < shortest {
+        shortest
+    } else {
+        inner.end
+    };
+    if length != skb.len() {
+        skb.resize(length)?;
     }
     remark(skb, inner)?;
-    let payload = inner.payload();
-    // What is too short for the kernel to shrink is made long enough, and cut off afterwards. Not
-    // before: the transport header that the stack has noted in the outer packet forbids that.
-    let shortest = payload + SHRINKABLE;
-    if inner.end < shortest {
-        skb.resize(shortest)?;
-    }
     skb.shrink(payload - ethernet::HEADER)?;
-    if inner.end < shortest {
+    if inner.end < length {
         skb.resize(ethernet::HEADER + inner.end - payload)?;
     }
     let header = skb.packet().view::<14>(0).ok_or(DropReason::Helper)?;
