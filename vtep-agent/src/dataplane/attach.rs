@@ -192,7 +192,7 @@ impl Dataplane {
         let Some((attached, hook)) = wanted else {
             return Ok((AttachedMode::Off, None));
         };
-        let program = xdp(&mut self.ebpf)?;
+        let program = xdp(&mut self.ebpf, hook.program())?;
         match Attached::xdp(program, &mut self.pins, device, hook) {
             Ok(xdp) => Ok((attached, Some(xdp))),
             Err(error) if mode == XdpMode::Auto => {
@@ -247,8 +247,8 @@ fn classifier<'a>(
         .map_err(|error| DataplaneError::program(name, &error))
 }
 
-fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, DataplaneError> {
-    program(ebpf, "underlay_xdp")?
+fn xdp<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp, DataplaneError> {
+    program(ebpf, name)?
         .try_into()
-        .map_err(|error| DataplaneError::program("underlay_xdp", &error))
+        .map_err(|error| DataplaneError::program(name, &error))
 }

@@ -78,7 +78,8 @@ impl Attached {
             Hook::XdpGeneric => XdpMode::Skb,
             _ => XdpMode::Driver,
         };
-        let failed = |error: &ProgramError| device.refused("underlay_xdp", xdp_reason(error));
+        let name = hook.program();
+        let failed = |error: &ProgramError| device.refused(name, xdp_reason(error));
         let link = program
             .attach_to_if_index(device.ifindex, mode)
             .and_then(|link| program.take_link(link))
@@ -87,14 +88,14 @@ impl Attached {
         // pinned and aya forgets it here, hence the advice.
         let link = FdLink::try_from(link).map_err(|_| {
             device.refused(
-                "underlay_xdp",
+                name,
                 format!(
                     "the kernel gave no BPF link; `ip link set dev {} xdp off` removes the program",
                     device.name
                 ),
             )
         })?;
-        Self::pin(pins, place, link, "underlay_xdp", device)
+        Self::pin(pins, place, link, name, device)
     }
 
     /// Attaches a TC program at ingress, after whatever is there already.
@@ -273,9 +274,10 @@ impl Device {
 
 impl Hook {
     /// The program that is attached there.
-    const fn program(self) -> &'static str {
+    pub(super) const fn program(self) -> &'static str {
         match self {
-            Self::XdpNative | Self::XdpGeneric => "underlay_xdp",
+            Self::XdpNative => "underlay_xdp",
+            Self::XdpGeneric => "underlay_xdp_generic",
             Self::UnderlayTcx | Self::UnderlayFilter => "underlay_tc",
             Self::AccessTcx | Self::AccessFilter => "access_tc",
         }

@@ -25,10 +25,26 @@ use crate::{
     xdp::Xdp,
 };
 
+/// In the driver. Takes frames of several buffers, so that a large MTU does not rule it out.
 #[xdp(frags)]
 pub fn underlay_xdp(context: XdpContext) -> u32 {
-    let verdict = run(Xdp::new(context.ctx));
-    trace::verdict(&context, "underlay_xdp", &verdict);
+    entry::<true>(&context)
+}
+
+/// On socket buffers (generic XDP). Two things differ:
+///
+/// - Without `frags`: a program with it makes the kernel (6.18) copy a buffer into a new one that
+///   has no length of the link-layer header, and TC programs then see the frame without it.
+/// - Without redirect: GRO has happened already, and a devmap is for one flavour of programs.
+#[xdp]
+pub fn underlay_xdp_generic(context: XdpContext) -> u32 {
+    entry::<false>(&context)
+}
+
+#[inline(always)]
+fn entry<const NATIVE: bool>(context: &XdpContext) -> u32 {
+    let verdict = run::<NATIVE>(Xdp::new(context.ctx));
+    trace::verdict(context, "underlay_xdp", &verdict);
     match verdict {
         Ok(action) => action,
         Err(reason) => {
@@ -39,7 +55,7 @@ pub fn underlay_xdp(context: XdpContext) -> u32 {
 }
 
 #[inline(always)]
-fn run(xdp: Xdp) -> Result<u32, DropReason> {
+fn run<const NATIVE: bool>(xdp: Xdp) -> Result<u32, DropReason> {
     let packet = xdp.packet();
     if packet.length() != xdp.length() {
         // In several buffers: helpers reach only the first.
@@ -53,7 +69,7 @@ fn run(xdp: Xdp) -> Result<u32, DropReason> {
             {
                 return Ok(XDP_PASS);
             }
-            finish(xdp, &inner, port)
+            finish::<NATIVE>(xdp, &inner, port)
         }
     }
 }
@@ -68,9 +84,14 @@ fn is_uplink_mac(destination: u64) -> bool {
 }
 
 #[inline(always)]
-fn finish(xdp: Xdp, inner: &Inner, port: Port<'_>) -> Result<u32, DropReason> {
+fn finish<const NATIVE: bool>(
+    xdp: Xdp,
+    inner: &Inner,
+    port: Port<'_>,
+) -> Result<u32, DropReason> {
     let packet = xdp.packet();
-    if port.entry.flags.has(PortFlags::REDIRECT_XDP)
+    if NATIVE
+        && port.entry.flags.has(PortFlags::REDIRECT_XDP)
         && offload::may_redirect(packet, inner.at, inner.header.ethertype_be)
         // Only notes the target. Takes effect when the program returns this action.
         && let Ok(action) = redirect.redirect(port.entry.ifindex, 0)
