@@ -312,8 +312,8 @@ fn bgp_013_a_second_connection_is_refused() -> Result<()> {
 fn err_008_unknown_route_types_do_no_harm() -> Result<()> {
     let bench = Bench::new("err008")?;
     let mut peer = bench.establish()?;
-    // Type 42, and the multicast types that are carried opaquely.
-    let unknown = |kind: u8| vec![kind, 3, 1, 2, 3];
+    // The multicast types are carried opaquely; every type begins with an RD.
+    let unknown = |kind: u8| [&[kind, 20, 0, 1, 198, 18, 0, 2, 0, 1][..], &[kind; 12]].concat();
     let nlri = [rt2(1), unknown(42), unknown(6), unknown(9), rt2(2)].concat();
     peer.send(&update(&[common(0), mp_reach(&nlri)].concat()))?;
     bench.has_mac(&mac(1))?;
