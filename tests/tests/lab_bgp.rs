@@ -312,9 +312,9 @@ fn bgp_013_a_second_connection_is_refused() -> Result<()> {
 fn err_008_unknown_route_types_do_no_harm() -> Result<()> {
     let bench = Bench::new("err008")?;
     let mut peer = bench.establish()?;
-    // The multicast types are carried opaquely; every type begins with an RD.
+    // Types that nobody knows, and some that are carried opaquely.
     let unknown = |kind: u8| [&[kind, 20, 0, 1, 198, 18, 0, 2, 0, 1][..], &[kind; 12]].concat();
-    let nlri = [rt2(1), unknown(42), unknown(6), unknown(9), rt2(2)].concat();
+    let nlri = [rt2(1), unknown(42), unknown(9), unknown(10), rt2(2)].concat();
     peer.send(&update(&[common(0), mp_reach(&nlri)].concat()))?;
     bench.has_mac(&mac(1))?;
     bench.has_mac(&mac(2))?;

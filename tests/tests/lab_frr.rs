@@ -83,9 +83,9 @@ impl Mixed {
 
     fn check_tables(&self) -> Result<()> {
         let (h1, h2) = (self.agent.host().address(), self.frr.host().address());
-        // An IPv6 address is learned from an advertisement, and those are sent when asked for.
-        self.vm2.ns().run("ndisc6 -1 -q fd00::1 eth0")?;
-        eventually(Duration::from_secs(10), || {
+        eventually(Duration::from_secs(20), || {
+            // An IPv6 address is learned from an advertisement, and those are sent when asked for.
+            self.vm2.ns().run("ndisc6 -1 -q fd00::1 eth0")?;
             let mac = self.frr.mac(VNI, self.vm1.mac())?;
             ensure!(
                 mac["type"] == "remote" && mac["remoteVtep"] == h1.to_string(),
