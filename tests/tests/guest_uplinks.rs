@@ -1,0 +1,1 @@
+//! Uplinks that this takes kernel modules for.
