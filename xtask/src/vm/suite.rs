@@ -1,76 +1,115 @@
 //! What the guest runs.
 
-use std::{collections::BTreeMap, env, fmt::Write as _, io::IsTerminal as _, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    env,
+    fmt::Write as _,
+    io::{self, IsTerminal as _},
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::shell::{cargo, output, workspace};
 
-/// Test targets of `vtep-tests` and what they are called with. The first ones are about the
-/// programs and how they are attached; the labs are a selection, since they take their time here.
+/// Tests of one target.
+struct Run<'a> {
+    target: &'a str,
+    arguments: Vec<&'a str>,
+}
+
+/// Test targets of `vtep-tests` with the names of tests, or all of them where there are none. The
+/// first ones are about the programs and how they are attached; the labs are a selection, since they
+/// take their time on an emulated processor.
 const SUITE: &[(&str, &[&str])] = &[
     ("dataplane", &[]),
-    ("dataplane_lifecycle", &["--test-threads=1"]),
-    ("kernel_monitor", &["--test-threads=1"]),
+    ("dataplane_lifecycle", &[]),
     (
         "lab_agents",
         &[
-            "--test-threads=1",
-            "--exact",
+            "flooding_reaches_every_vm_of_the_bd_once",
+            "ports_of_one_host_are_switched_locally",
+            "traffic_of_tap_ports",
             "traffic_with_xdp_auto",
             "traffic_with_xdp_off",
-            "traffic_of_tap_ports",
-            "flooding_reaches_every_vm_of_the_bd_once",
-            "arp_and_nd_are_suppressed",
+            "vlan_of_a_port_is_taken_off_and_put_on",
         ],
     ),
-    // They say themselves that they are ignored elsewhere.
-    ("guest_uplinks", &["--test-threads=1", "--ignored"]),
+    (GUEST_ONLY, &[]),
 ];
+
+/// The target whose tests are ignored elsewhere, which they say themselves.
+const GUEST_ONLY: &str = "guest_uplinks";
 
 /// A shell script that runs the suite, or the one test target that was asked for, and fails when a
 /// test does.
 pub(super) fn script(asked: &[String]) -> Result<String> {
     let binaries = binaries()?;
-    let directory = workspace()?.join("tests");
-    let mut script = format!(
-        "cd {}\nexport PATH={} TMPDIR=/run/tmp HOME=/root\nfailed=0\n",
-        quote(&directory.display().to_string()),
-        quote(&env::var("PATH").unwrap_or_default()),
-    );
-    let runs: Vec<(&str, Vec<&str>)> = match asked.split_first() {
-        Some((target, arguments)) => {
-            vec![(target, arguments.iter().map(String::as_str).collect())]
-        }
+    let binary = |target: &str| {
+        let binary = binaries.get(target);
+        binary.with_context(|| format!("vtep-tests has no test target {target}"))
+    };
+    let runs = match asked.split_first() {
+        Some((target, arguments)) => vec![Run {
+            target,
+            arguments: arguments.iter().map(String::as_str).collect(),
+        }],
         None => SUITE
             .iter()
-            .map(|(target, arguments)| (*target, arguments.to_vec()))
-            .collect(),
+            .map(|(target, tests)| usual(target, tests, binary(target)?))
+            .collect::<Result<_>>()?,
     };
+    let mut script = format!(
+        "cd {}\nexport PATH={} TMPDIR=/run/tmp HOME=/root\nfailed=0\n",
+        quote(&workspace()?.join("tests").display().to_string()),
+        quote(&env::var("PATH").unwrap_or_default()),
+    );
     // The guest's console always is a terminal.
-    let color = if std::io::stdout().is_terminal() {
-        ""
+    let color = if io::stdout().is_terminal() {
+        "auto"
     } else {
-        " --color=never"
+        "never"
     };
-    for (target, arguments) in runs {
-        let binary = binaries
-            .get(target)
-            .with_context(|| format!("vtep-tests has no test target {target}"))?;
-        let arguments: String = arguments
-            .iter()
-            .map(|word| format!(" {}", quote(word)))
-            .collect();
+    for Run { target, arguments } in runs {
+        let arguments = arguments
+            .into_iter()
+            .map(quote)
+            .collect::<Vec<_>>()
+            .join(" ");
         // Writing into a String cannot fail.
         let _ = writeln!(
             script,
-            "echo 'vm: {target}'\n{}{color}{arguments} || failed=1",
-            quote(&binary.display().to_string())
+            "echo 'vm: {target}'\n{} --color={color} {arguments} || failed=1",
+            quote(&binary(target)?.display().to_string()),
         );
     }
     script += "exit $failed\n";
     Ok(script)
+}
+
+/// One line of the suite. A test that is named there and does not exist is an error: the harness
+/// would run one less, and succeed.
+fn usual<'a>(target: &'a str, tests: &'a [&'a str], binary: &Path) -> Result<Run<'a>> {
+    let list = output(Command::new(binary).args(["--list", "--format=terse"]))?;
+    for test in tests {
+        ensure!(
+            list.lines()
+                .any(|line| line.strip_suffix(": test") == Some(test)),
+            "{target} has no test {test}"
+        );
+    }
+    // One after the other: labs wait for protocols, and two processors are few.
+    let mut arguments = vec!["--test-threads=1"];
+    if target == GUEST_ONLY {
+        arguments.push("--ignored");
+    }
+    if !tests.is_empty() {
+        arguments.push("--exact");
+        arguments.extend(tests);
+    }
+    Ok(Run { target, arguments })
 }
 
 /// Test targets and their executables, which are built if need be.
