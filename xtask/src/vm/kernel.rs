@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -67,6 +68,11 @@ pub(super) fn fetch(kernel: Kernel) -> Result<Unpacked> {
         let unfinished = directory.join("unfinished");
         let mut dpkg = Command::new("dpkg-deb");
         shell::run(dpkg.arg("-x").args([&package, &unfinished]))?;
+        // Packages of Debian 13 and later have nothing in /lib, which is a link there.
+        let lib = unfinished.join("lib");
+        if !lib.exists() {
+            symlink("usr/lib", lib)?;
+        }
         let version = version(&unfinished)?;
         let mut depmod = Command::new("busybox");
         shell::run(depmod.arg("depmod").arg("-b").arg(&unfinished).arg(version))?;
@@ -76,7 +82,7 @@ pub(super) fn fetch(kernel: Kernel) -> Result<Unpacked> {
     let version = version(&root)?;
     Ok(Unpacked {
         image: root.join(format!("boot/vmlinuz-{version}")),
-        modules: modules(&root).join(&version),
+        modules: root.join("lib/modules").join(&version),
         directory,
         version,
     })
@@ -121,21 +127,11 @@ fn download(kernel: Kernel, directory: &Path) -> Result<PathBuf> {
 }
 
 fn version(root: &Path) -> Result<String> {
-    let path = only_entry(&modules(root), |_| true)?;
+    let path = only_entry(&root.join("lib/modules"), |_| true)?;
     let name = path.file_name().and_then(|name| name.to_str());
     Ok(name
         .context("the kernel's version is not UTF-8")?
         .to_owned())
-}
-
-/// Packages of Debian 13 and later have their modules in /usr.
-fn modules(root: &Path) -> PathBuf {
-    let merged = root.join("usr/lib/modules");
-    if merged.is_dir() {
-        merged
-    } else {
-        root.join("lib/modules")
-    }
 }
 
 /// The one entry of a directory whose name is accepted.

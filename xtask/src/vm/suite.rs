@@ -100,10 +100,10 @@ fn usual<'a>(target: &'a str, tests: &'a [&'a str], binary: &Path) -> Result<Run
             "{target} has no test {test}"
         );
     }
-    // One after the other: labs wait for protocols, and two processors are few.
-    let mut arguments = vec!["--test-threads=1"];
+    let mut arguments = Vec::new();
     if target == GUEST_ONLY {
-        arguments.push("--ignored");
+        // Two NICs serve one test at a time.
+        arguments.extend(["--ignored", "--test-threads=1"]);
     }
     if !tests.is_empty() {
         arguments.push("--exact");
