@@ -147,7 +147,7 @@ impl Core {
                     }
                 }
             }
-            Input::Tick => {}
+            Input::Tick => self.expire_routes(now),
         }
         self.finish(now)
     }
@@ -177,6 +177,7 @@ impl Core {
             .filter_map(BridgeDomain::next_expiry)
             .chain(self.flood.next_expiry())
             .chain(self.uplink_check)
+            .chain(self.adj_in.deadline())
             .min()
     }
 

@@ -37,6 +37,8 @@ pub struct PeerRoutes {
     pub received_by_type: BTreeMap<u8, u64>,
     /// Those that some bridge domain imports.
     pub accepted: u64,
+    /// Those that it has not sent again since it restarted.
+    pub stale: u64,
     /// Routes in its adj-rib-out.
     pub sent: u64,
 }
@@ -75,11 +77,15 @@ impl Core {
         let changes = match event {
             PeerEvent::Up(session) => {
                 self.adj_out.up(peer, &session);
-                self.adj_in.up(peer, session)
+                self.adj_in.up(peer, session, now)
             }
             PeerEvent::Down => {
                 self.adj_out.down(peer);
                 self.adj_in.down(peer)
+            }
+            PeerEvent::Restarting(retention) => {
+                self.adj_out.down(peer);
+                self.adj_in.restarting(peer, retention, now)
             }
             PeerEvent::Update(update) => self.adj_in.update(peer, *update, now),
             PeerEvent::Refresh => {
@@ -87,6 +93,16 @@ impl Core {
                 Vec::new()
             }
         };
+        self.changes(changes, now);
+    }
+
+    /// Drops stale routes whose time is over.
+    pub(super) fn expire_routes(&mut self, now: Instant) {
+        let changes = self.adj_in.expire(now);
+        self.changes(changes, now);
+    }
+
+    fn changes(&mut self, changes: Vec<Change>, now: Instant) {
         for change in changes {
             self.change(change, now);
         }
@@ -107,6 +123,7 @@ impl Core {
             let accepted =
                 path.rejected.is_none() && !self.targets.matching(&path.attributes).is_empty();
             routes.accepted += u64::from(accepted);
+            routes.stale += u64::from(path.stale);
         }
         routes
     }

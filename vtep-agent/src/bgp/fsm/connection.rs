@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{backoff::Jitter, negotiation::Negotiated};
+use super::{Graceful, YOUNG_SESSION, backoff::Jitter, negotiation::Negotiated};
 
 /// Hold time until the peer's OPEN is there (RFC 4271 §8.2.2, OpenSent).
 const LARGE_HOLD_TIME: Duration = Duration::from_secs(240);
@@ -84,6 +84,16 @@ impl Connection {
             Phase::OpenSent => None,
             Phase::OpenConfirm(negotiated) | Phase::Established(negotiated, _) => Some(negotiated),
         }
+    }
+
+    pub(super) fn graceful(&self) -> Option<&Graceful> {
+        self.negotiated()?.graceful.as_ref()
+    }
+
+    /// Whether a new connection of the peer takes the place of this session (RFC 4724 §4.2).
+    pub(super) fn gives_way(&self, now: Instant) -> bool {
+        let old = |since| now.saturating_duration_since(since) >= YOUNG_SESSION;
+        self.graceful().is_some() && self.established_since().is_some_and(old)
     }
 
     pub(super) fn established_since(&self) -> Option<Instant> {

@@ -8,7 +8,10 @@ use std::{
 
 use super::{Cause, Cease, ConnectionId, Direction, Negotiated};
 use crate::{
-    bgp::wire::{Message, Notification, Update},
+    bgp::{
+        peer::Retention,
+        wire::{Message, Notification, Update},
+    },
     config::PeerAsn,
     types::Asn,
 };
@@ -26,6 +29,8 @@ pub struct Settings {
     pub peer_asn: PeerAsn,
     /// The hold time that we propose: zero or at least 3 s (RFC 4271 §4.2).
     pub hold_time: Duration,
+    /// Keep the peer's routes while it restarts (RFC 4724 §4.2).
+    pub graceful_restart: bool,
     /// Never connect.
     pub passive: bool,
 }
@@ -70,8 +75,8 @@ pub enum Action {
     Close(ConnectionId),
     /// The session is Established. UPDATEs may be sent on the connection.
     Up(ConnectionId, Box<Negotiated>),
-    /// The session is no longer Established.
-    Down(Cause),
+    /// The session is no longer Established; the peer's routes go, or stay as told.
+    Down(Cause, Option<Retention>),
     /// Routes of the peer.
     Update(Box<Update>),
     /// The peer asks for all our EVPN routes (RFC 2918).

@@ -20,7 +20,9 @@
 //! - Collisions are detected in OpenSent too, since the peer is known by its address.
 //! - An Established session wins over a new connection (no CollisionDetectEstablishedState), but
 //!   is probed with a KEEPALIVE: if the peer lost its state, its TCP resets the old connection, and
-//!   the peer's next attempt succeeds without waiting for our hold timer.
+//!   the peer's next attempt succeeds without waiting for our hold timer. With graceful restart the
+//!   new connection wins (RFC 4724 §4.2), unless the session is only seconds old: then the peer may
+//!   have begun to connect before it knew of the session.
 //! - ROUTE-REFRESH restarts the hold timer, as UPDATE and KEEPALIVE do.
 //! - A peer without EVPN gets NOTIFICATION 2/7.
 //! - DelayOpen is not used.
@@ -29,6 +31,7 @@ mod backoff;
 mod cause;
 mod collision;
 mod connection;
+mod graceful;
 mod interface;
 mod negotiation;
 #[cfg(test)]
@@ -36,6 +39,7 @@ mod tests;
 
 pub use cause::{Cause, Cease};
 pub use connection::{ConnectionId, Direction};
+pub use graceful::Graceful;
 pub use interface::{Action, Event, Settings, State};
 pub use negotiation::Negotiated;
 
@@ -56,6 +60,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a peer is kept out after a protocol error.
 const IDLE_HOLD_TIME: Duration = Duration::from_secs(1);
+
+/// Age from which an Established session gives way to a new connection of a peer with graceful
+/// restart.
+const YOUNG_SESSION: Duration = Duration::from_secs(5);
 
 /// The machine of one peer.
 #[derive(Clone, Debug)]
@@ -299,12 +307,16 @@ impl Fsm {
                 router_id: open.router_id,
                 asn: negotiated.session.asn,
             };
-            let rival_stays = is_established(&&self.connections[rival])
-                || self.connections[rival].direction == collision::survivor(local, peer);
-            if rival_stays {
+            if self.connections[rival].gives_way(now) {
+                out.push(Action::Close(self.connections[rival].id));
+                self.drop_connection(rival, Cause::Replaced, now, out);
+            } else if is_established(&&self.connections[rival])
+                || self.connections[rival].direction == collision::survivor(local, peer)
+            {
                 return self.lose(index, out);
+            } else {
+                self.lose(rival, out);
             }
-            self.lose(rival, out);
             index -= usize::from(rival < index);
         }
         let connection = &mut self.connections[index];
@@ -376,7 +388,11 @@ impl Fsm {
     /// Ends everything on purpose.
     fn end_all(&mut self, cease: &Cease, now: Instant, out: &mut Vec<Action>) {
         while !self.connections.is_empty() {
-            self.end(0, cease.notification(), now, out);
+            let mut notification = cease.notification();
+            if cease.is_hard() {
+                notification = graceful::hard(notification, self.connections[0].graceful());
+            }
+            self.end(0, notification, now, out);
         }
     }
 
@@ -399,7 +415,9 @@ impl Fsm {
                 .established_for(now.saturating_duration_since(since));
             self.failure = None;
             self.down = Some(cause.clone());
-            out.push(Action::Down(cause));
+            let graceful = connection.graceful().filter(|_| self.started);
+            let retention = graceful.and_then(|graceful| graceful::retention(*graceful, &cause));
+            out.push(Action::Down(cause, retention));
         } else {
             self.failure = Some(cause);
         }
@@ -438,9 +456,9 @@ fn is_protocol_error(cause: &Cause) -> bool {
     match cause {
         Cause::Sent(notification) | Cause::Received(notification) => !matches!(
             (notification.code, notification.subcode),
-            (4, _) | (6, 2..=7)
+            (4, _) | (6, 2..=7 | 9 | 10)
         ),
-        Cause::Transport(_) | Cause::Connect(_) => false,
+        Cause::Transport(_) | Cause::Replaced | Cause::Connect(_) => false,
     }
 }
 

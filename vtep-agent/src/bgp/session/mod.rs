@@ -219,7 +219,7 @@ impl Events {
             PeerEvent::Up(_) => {
                 lock(&self.shared.heard).insert(peer, connection);
             }
-            PeerEvent::Down => {
+            PeerEvent::Down | PeerEvent::Restarting(_) => {
                 lock(&self.shared.heard).remove(&peer);
             }
             PeerEvent::Update(_) | PeerEvent::Refresh => {}

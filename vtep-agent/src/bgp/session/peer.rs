@@ -341,24 +341,25 @@ impl Peer {
             Action::Send(id, message) => self.send(id, &message),
             Action::Close(id) => self.connections.retain(|connection| connection.id != id),
             Action::Up(id, negotiated) => {
+                self.status.negotiated(&negotiated);
                 let session = negotiated.session;
                 tracing::info!(
                     peer = %address, asn = %session.asn, router_id = %session.router_id,
                     hold_time = negotiated.hold_time.as_secs(), "BGP session established"
                 );
-                self.status.asn = Some(session.asn);
-                self.status.router_id = Some(session.router_id);
                 self.last_fault = None;
                 self.session = Some((id, negotiated.context));
                 self.report(id, PeerEvent::Up(session));
             }
-            Action::Down(cause) => {
+            Action::Down(cause, retention) => {
                 tracing::warn!(peer = %address, %cause, "BGP session down");
                 self.logged = Some(cause);
                 if let Some((id, _)) = self.session.take() {
-                    self.report(id, PeerEvent::Down);
+                    let event = retention.map_or(PeerEvent::Down, PeerEvent::Restarting);
+                    self.report(id, event);
                 }
                 self.last_fault = None;
+                self.status.capabilities.clear();
                 self.advertisements.clear();
                 self.encoded.clear();
                 self.waiting_routes = 0;

@@ -23,7 +23,7 @@ use crate::{
             RouteRefresh, decode, next_frame,
         },
     },
-    config::{PeerAsn, PeerConfig},
+    config::{PeerAsn, PeerConfig, Secret},
     types::{Asn, EthernetTag, PeerId},
 };
 
@@ -118,14 +118,8 @@ impl Agent {
 
 fn peer(address: Ipv4Addr, port: u16) -> PeerConfig {
     PeerConfig {
-        address: address.into(),
-        asn: PeerAsn::Is(ASN),
-        local_address: None,
-        hold_time: Duration::from_secs(90),
         port,
-        password: None,
-        passive: false,
-        multihop: None,
+        ..PeerConfig::new(address.into(), PeerAsn::Is(ASN))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The machine in simulated time. Tests bear the ids of the conformance list.
 
 mod collision;
+mod graceful;
 mod properties;
 mod session;
 
@@ -27,6 +28,7 @@ fn settings() -> Settings {
         peer_address: [10, 0, 0, 20].into(),
         peer_asn: PeerAsn::Is(LOCAL_ASN),
         hold_time: seconds(90),
+        graceful_restart: true,
         passive: false,
     }
 }

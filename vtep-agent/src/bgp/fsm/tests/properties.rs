@@ -74,7 +74,7 @@ impl World {
                     assert!(!std::mem::replace(&mut self.up, true), "up twice");
                     assert!(self.open.contains_key(&id));
                 }
-                Action::Down(_) => assert!(std::mem::take(&mut self.up), "down twice"),
+                Action::Down(..) => assert!(std::mem::take(&mut self.up), "down twice"),
                 Action::Update(_) | Action::Refresh => assert!(self.up),
             }
         }

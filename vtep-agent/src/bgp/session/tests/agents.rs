@@ -172,7 +172,7 @@ async fn ipv6_external() {
 /// BGP-025: the right key, a wrong key, and no key on one side (RFC 2385).
 #[tokio::test]
 async fn tcp_md5() {
-    let key = |text: &str| Some(text.to_owned());
+    let key = |text: &str| Some(Secret::from(text.to_owned()));
     for (left, right, up) in [
         (key("s3cret"), key("s3cret"), true),
         (key("s3cret"), key("other"), false),
@@ -215,7 +215,7 @@ async fn tcp_md5() {
 async fn tcp_md5_passive() {
     let (mut a, mut b) = (Agent::start(1), Agent::start(2));
     let with_key = |agent: &Agent| PeerConfig {
-        password: Some("s3cret".to_owned()),
+        password: Some("s3cret".to_owned().into()),
         ..agent.as_peer()
     };
     a.sessions.configure(vec![(
