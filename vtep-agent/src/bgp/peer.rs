@@ -21,6 +21,10 @@ pub enum PeerEvent {
     Update(Box<Update>),
     /// The peer asks for everything again (RFC 2918), EVPN family.
     Refresh,
+    /// The peer begins to send everything again (BoRR, RFC 7313 §4).
+    RefreshBegin,
+    /// It has sent everything (EoRR): what was not in it is gone.
+    RefreshEnd,
 }
 
 /// What was agreed when the session came up.

@@ -50,7 +50,7 @@ fn bgp(bgp: &Bgp) -> String {
             or_dash(peer.asn),
             match peer.routes_stale {
                 0 => peer.state.clone(),
-                _ => format!("{}, restarting", peer.state),
+                _ => format!("{}, {} stale", peer.state, peer.routes_stale),
             },
             peer.uptime_s.map_or_else(dash, duration),
             peer.routes_received.to_string(),

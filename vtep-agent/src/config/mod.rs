@@ -162,6 +162,11 @@ pub struct PeerConfig {
     pub port: u16,
     /// TCP MD5 key (RFC 2385), 1 to 80 bytes.
     pub password: Option<Secret>,
+    /// How long it may take nothing of what it is sent (RFC 9687); zero: for ever; `None`: twice the
+    /// hold time, and at least 8 minutes.
+    pub send_hold_time: Option<Duration>,
+    /// Offer messages of more than 4096 octets (RFC 8654).
+    pub extended_messages: bool,
     /// Keep its routes while it restarts (RFC 4724 §4.2).
     pub graceful_restart: bool,
     /// Only wait for its connection.
@@ -263,6 +268,8 @@ impl PeerConfig {
             hold_time: Duration::from_secs(90),
             port: 179,
             password: None,
+            send_hold_time: None,
+            extended_messages: true,
             graceful_restart: true,
             passive: false,
             multihop: None,

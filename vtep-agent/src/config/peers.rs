@@ -27,6 +27,8 @@ struct Options {
     hold_time: Option<Duration>,
     port: Option<u16>,
     password: Option<Secret>,
+    send_hold_time: Option<Duration>,
+    extended_messages: Option<bool>,
     graceful_restart: Option<bool>,
     passive: Option<bool>,
     multihop: Option<Option<u8>>,
@@ -109,9 +111,27 @@ fn peer(
         )
     })?;
     let default = PeerConfig::new(address, asn);
+    let hold_time = options.hold_time.unwrap_or(default.hold_time);
+    if let Some(send) = options.send_hold_time.filter(|send| !send.is_zero())
+        && send <= hold_time
+    {
+        let raw = table.get_ref().send_hold_time.as_ref();
+        return Err(Fault::new(
+            raw.map_or_else(|| address_text.span(), Spanned::span),
+            format!(
+                "send_hold_time {} is not longer than hold_time {}",
+                send.as_secs(),
+                hold_time.as_secs()
+            ),
+        ));
+    }
     Ok(PeerConfig {
         local_address: options.local_address,
-        hold_time: options.hold_time.unwrap_or(default.hold_time),
+        hold_time,
+        send_hold_time: options.send_hold_time,
+        extended_messages: options
+            .extended_messages
+            .unwrap_or(default.extended_messages),
         port: options.port.unwrap_or(default.port),
         password: options.password,
         graceful_restart: options.graceful_restart.unwrap_or(default.graceful_restart),
@@ -152,6 +172,12 @@ fn options(raw: &raw::Peer, directory: &Path) -> Result<Options> {
             .map(|port| number(port, "port", 1..=u16::MAX))
             .transpose()?,
         password: password(raw, directory)?,
+        send_hold_time: raw
+            .send_hold_time
+            .as_ref()
+            .map(send_hold_time)
+            .transpose()?,
+        extended_messages: raw.extended_messages,
         graceful_restart: raw.graceful_restart,
         passive: raw.passive,
         multihop: raw.multihop.as_ref().map(multihop).transpose()?,
@@ -185,6 +211,11 @@ fn hold_time(raw: &Spanned<Integer>) -> Result<Duration> {
             format!("hold_time is {seconds}, expected 0 or 3 to 65535 seconds"),
         )),
     }
+}
+
+/// Longer than the hold time (RFC 9687 §4.4), which the caller checks, or zero.
+fn send_hold_time(raw: &Spanned<Integer>) -> Result<Duration> {
+    number(raw, "send_hold_time", 0..=65535).map(Duration::from_secs)
 }
 
 /// A number of hops; `true` for any number.
@@ -257,6 +288,8 @@ impl Options {
             hold_time: self.hold_time.or(group.hold_time),
             port: self.port.or(group.port),
             password: self.password.or(group.password),
+            send_hold_time: self.send_hold_time.or(group.send_hold_time),
+            extended_messages: self.extended_messages.or(group.extended_messages),
             graceful_restart: self.graceful_restart.or(group.graceful_restart),
             passive: self.passive.or(group.passive),
             multihop: self.multihop.or(group.multihop),

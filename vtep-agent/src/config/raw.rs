@@ -65,6 +65,8 @@ pub(super) struct Peer {
     pub(super) port: Option<Number>,
     pub(super) password: Option<Text>,
     pub(super) password_file: Option<Text>,
+    pub(super) send_hold_time: Option<Number>,
+    pub(super) extended_messages: Option<bool>,
     pub(super) graceful_restart: Option<bool>,
     pub(super) passive: Option<bool>,
     pub(super) multihop: Option<Spanned<Scalar>>,

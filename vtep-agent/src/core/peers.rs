@@ -92,6 +92,11 @@ impl Core {
                 self.adj_out.refresh(peer);
                 Vec::new()
             }
+            PeerEvent::RefreshBegin => {
+                self.adj_in.refresh_begin(peer, now);
+                Vec::new()
+            }
+            PeerEvent::RefreshEnd => self.adj_in.refresh_end(peer),
         };
         self.changes(changes, now);
     }

@@ -29,6 +29,11 @@ pub struct Settings {
     pub peer_asn: PeerAsn,
     /// The hold time that we propose: zero or at least 3 s (RFC 4271 §4.2).
     pub hold_time: Duration,
+    /// How long the peer may take nothing of what it is sent (RFC 9687); zero: for ever; `None`:
+    /// twice the negotiated hold time, and at least 8 minutes.
+    pub send_hold_time: Option<Duration>,
+    /// Offer messages of more than 4096 octets (RFC 8654).
+    pub extended_messages: bool,
     /// Keep the peer's routes while it restarts (RFC 4724 §4.2).
     pub graceful_restart: bool,
     /// Never connect.
@@ -56,6 +61,9 @@ pub enum Event {
     Malformed(ConnectionId, Notification),
     /// An UPDATE was sent, which spares the next KEEPALIVE.
     UpdateSent,
+    /// The peer's TCP acknowledged some of what was sent since the last such event, or there is
+    /// nothing to acknowledge.
+    Taken(ConnectionId),
     /// Nothing is read at present because we are busy: the peer's silence proves nothing.
     Stalled,
     /// Time passed (events 9 to 11).
@@ -81,6 +89,10 @@ pub enum Action {
     Update(Box<Update>),
     /// The peer asks for all our EVPN routes (RFC 2918).
     Refresh,
+    /// The peer begins to send all its EVPN routes again (RFC 7313 §4).
+    RefreshBegin,
+    /// It has sent them all.
+    RefreshEnd,
 }
 
 /// A state of RFC 4271 §8.2.2. `Display` gives the name in lower case.

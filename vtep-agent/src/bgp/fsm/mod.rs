@@ -53,7 +53,9 @@ use self::{
     collision::Speaker,
     connection::{Connection, Phase},
 };
-use super::wire::{Context, Family, Message, Notification, Open, RouteRefresh};
+use super::wire::{
+    Context, EXTENDED_MAX_LEN, Family, MAX_LEN, Message, Notification, Open, RouteRefresh,
+};
 
 /// How long TCP may take to connect: the ConnectRetryTime in the state Connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -142,6 +144,11 @@ impl Fsm {
                     connection.restart_keepalive(now, &mut self.jitter);
                 }
             }
+            Event::Taken(id) => {
+                if let Some(index) = self.index(id) {
+                    self.connections[index].restart_send_hold(&self.settings, now);
+                }
+            }
             Event::Stalled => {
                 for connection in &mut self.connections {
                     connection.restart_hold(now);
@@ -187,6 +194,18 @@ impl Fsm {
         self.index(id)
             .and_then(|index| self.connections[index].negotiated())
             .map_or(&self.before_open, |negotiated| &negotiated.context)
+    }
+
+    /// Longest message that the peer may send on a connection, in octets: what we offered counts,
+    /// not what the peer offers (RFC 8654 §4).
+    pub fn max_received(&self, id: ConnectionId) -> usize {
+        let opened = self
+            .index(id)
+            .is_some_and(|index| self.connections[index].negotiated().is_some());
+        match opened && self.settings.extended_messages {
+            true => EXTENDED_MAX_LEN,
+            false => MAX_LEN,
+        }
     }
 
     /// The Established session, and since when.
@@ -271,9 +290,12 @@ impl Fsm {
             }
             (Phase::Established(..), Message::RouteRefresh(refresh)) => {
                 connection.restart_hold(now);
-                // Other subtypes mark the two ends of an answer (RFC 7313), which we don't offer.
-                if refresh.family == Family::EVPN && refresh.subtype == RouteRefresh::REQUEST {
-                    out.push(Action::Refresh);
+                match refresh.subtype {
+                    _ if refresh.family != Family::EVPN => {}
+                    RouteRefresh::REQUEST => out.push(Action::Refresh),
+                    RouteRefresh::BEGIN => out.push(Action::RefreshBegin),
+                    RouteRefresh::END => out.push(Action::RefreshEnd),
+                    subtype => tracing::debug!(subtype, "ROUTE-REFRESH ignored"),
                 }
             }
             (phase, message) => {
@@ -333,7 +355,7 @@ impl Fsm {
         self.abort_connect(out);
         self.failure = None;
         if let [connection] = &mut self.connections[..] {
-            connection.establish(now);
+            connection.establish(&self.settings, now);
             if let Some(negotiated) = connection.negotiated() {
                 out.push(Action::Up(id, Box::new(negotiated.clone())));
             }
@@ -359,6 +381,13 @@ impl Fsm {
             .position(|connection| connection.hold.is_some_and(|at| at <= now))
         {
             self.end(index, Notification::HOLD_TIMER_EXPIRED, now, out);
+        }
+        while let Some(index) = self
+            .connections
+            .iter()
+            .position(|connection| connection.send_hold.is_some_and(|at| at <= now))
+        {
+            self.end(index, Notification::SEND_HOLD_TIMER_EXPIRED, now, out);
         }
         for connection in &mut self.connections {
             if connection.keepalive.is_some_and(|at| at <= now) {

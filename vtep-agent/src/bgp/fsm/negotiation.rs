@@ -10,7 +10,7 @@ use super::{
 use crate::{
     bgp::{
         peer::Session,
-        wire::{Capability, Context, Family, Notification, Open},
+        wire::{Capability, Context, EXTENDED_MAX_LEN, Family, MAX_LEN, Notification, Open},
     },
     config::PeerAsn,
     types::Asn,
@@ -25,6 +25,8 @@ pub struct Negotiated {
     pub hold_time: Duration,
     /// The peer takes ROUTE-REFRESH (RFC 2918).
     pub route_refresh: bool,
+    /// Longest message that the peer takes, in octets.
+    pub max_len: usize,
     /// Graceful restart, if both sent the capability.
     pub graceful: Option<Graceful>,
     /// How to read its messages and write ours.
@@ -37,6 +39,8 @@ impl Negotiated {
         [
             ("four_octet_as", self.context.four_octet_as),
             ("route_refresh", self.route_refresh),
+            ("enhanced_route_refresh", self.context.enhanced_refresh),
+            ("extended_message", self.max_len > MAX_LEN),
             ("graceful_restart", self.graceful.is_some()),
         ]
         .into_iter()
@@ -50,8 +54,12 @@ pub(super) fn open(settings: &Settings) -> Open {
     let mut capabilities = vec![
         Capability::Multiprotocol(Family::EVPN),
         Capability::RouteRefresh,
+        Capability::EnhancedRouteRefresh,
         Capability::FourOctetAs(settings.local_asn),
     ];
+    if settings.extended_messages {
+        capabilities.push(Capability::ExtendedMessage);
+    }
     capabilities.extend(graceful::capability(settings));
     Open {
         asn: settings.local_asn,
@@ -98,7 +106,18 @@ pub(super) fn negotiate(settings: &Settings, open: &Open) -> Result<Negotiated, 
             .hold_time
             .min(Duration::from_secs(open.hold_time.into())),
         route_refresh: open.capabilities.contains(&Capability::RouteRefresh),
-        context: context(settings, asn, four_octet_as(open)),
+        max_len: match settings.extended_messages
+            && open.capabilities.contains(&Capability::ExtendedMessage)
+        {
+            true => EXTENDED_MAX_LEN,
+            false => MAX_LEN,
+        },
+        context: Context {
+            enhanced_refresh: open
+                .capabilities
+                .contains(&Capability::EnhancedRouteRefresh),
+            ..context(settings, asn, four_octet_as(open))
+        },
     })
 }
 

@@ -55,7 +55,7 @@ pub struct Path {
     pub rejected: Option<Rejected>,
     /// When it was received in this form.
     pub received: Instant,
-    /// The peer is restarting, or has not sent it again since it did (RFC 4724 §4.2).
+    /// The peer is restarting, or has not sent it again since it restarted or began a refresh.
     pub stale: bool,
 }
 
@@ -102,6 +102,8 @@ pub(super) struct Peer {
     pub(super) session: Option<Arc<Session>>,
     pub(super) keys: HashSet<RouteKey>,
     pub(super) stale: Option<Stale>,
+    /// It ended its first routes of this session.
+    pub(super) end_of_rib: bool,
 }
 
 #[derive(Debug, Default)]
@@ -133,8 +135,10 @@ impl AdjRibIn {
             session: None,
             keys: HashSet::new(),
             stale: None,
+            end_of_rib: false,
         });
         state.session = Some(Arc::new(session));
+        state.end_of_rib = false;
         self.await_end_of_rib(peer, now);
         changes
     }

@@ -1,5 +1,5 @@
 //! Routes that are kept although their peer doesn't vouch for them at present: while it restarts
-//! (RFC 4724 §4.2), until what it sends again has replaced them.
+//! (RFC 4724 §4.2) or sends everything again (RFC 7313 §4), until what it sends has replaced them.
 //!
 //! A stale path takes part in the decision as before; forwarding must not notice the restart.
 
@@ -19,6 +19,8 @@ pub(super) enum Awaited {
     Session,
     /// Its End-of-RIB.
     EndOfRib,
+    /// The end of a route refresh.
+    EndOfRefresh,
 }
 
 /// A peer with stale routes.
@@ -79,10 +81,30 @@ impl AdjRibIn {
 
     /// The peer's End-of-RIB arrived.
     pub(super) fn end_of_rib(&mut self, peer: PeerId) -> Vec<Change> {
-        match self.peers.get(&peer).and_then(|peer| peer.stale) {
-            Some(stale) if stale.awaited == Awaited::EndOfRib => self.sweep(peer),
-            _ => Vec::new(),
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.end_of_rib = true;
         }
+        self.sweep_awaiting(peer, Awaited::EndOfRib)
+    }
+
+    /// The peer begins to send everything again. Before its first End-of-RIB that means nothing
+    /// (RFC 7313 §4).
+    pub fn refresh_begin(&mut self, peer: PeerId, now: Instant) {
+        let Some(state) = self.peers.get(&peer) else {
+            return;
+        };
+        match &state.session {
+            Some(session) if session.graceful_restart && !state.end_of_rib => {
+                tracing::warn!(peer = %session.address, "route refresh before End-of-RIB ignored");
+            }
+            Some(_) => self.mark(peer, Awaited::EndOfRefresh, now + STALE_TIME),
+            None => {}
+        }
+    }
+
+    /// The peer has sent everything again.
+    pub fn refresh_end(&mut self, peer: PeerId) -> Vec<Change> {
+        self.sweep_awaiting(peer, Awaited::EndOfRefresh)
     }
 
     /// Makes all routes of a peer stale.
@@ -98,6 +120,14 @@ impl AdjRibIn {
             if let Some(entry) = self.routes.get_mut(key) {
                 entry.mark_stale(peer);
             }
+        }
+    }
+
+    /// What was awaited is there.
+    fn sweep_awaiting(&mut self, peer: PeerId, awaited: Awaited) -> Vec<Change> {
+        match self.peers.get(&peer).and_then(|peer| peer.stale) {
+            Some(stale) if stale.awaited == awaited => self.sweep(peer),
+            _ => Vec::new(),
         }
     }
 

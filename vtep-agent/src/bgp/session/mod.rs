@@ -13,6 +13,7 @@
 mod connection;
 mod md5;
 mod peer;
+mod send_queue;
 mod socket;
 mod status;
 mod supervisor;
@@ -222,7 +223,10 @@ impl Events {
             PeerEvent::Down | PeerEvent::Restarting(_) => {
                 lock(&self.shared.heard).remove(&peer);
             }
-            PeerEvent::Update(_) | PeerEvent::Refresh => {}
+            PeerEvent::Update(_)
+            | PeerEvent::Refresh
+            | PeerEvent::RefreshBegin
+            | PeerEvent::RefreshEnd => {}
         }
         (peer, event)
     }

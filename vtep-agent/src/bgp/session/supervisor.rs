@@ -143,6 +143,8 @@ impl Supervisor {
             peer_address: config.address,
             peer_asn: config.asn,
             hold_time: config.hold_time,
+            send_hold_time: config.send_hold_time,
+            extended_messages: config.extended_messages,
             graceful_restart: config.graceful_restart,
             passive: config.passive,
         };

@@ -1,6 +1,7 @@
 //! Sessions over real TCP on loopback addresses.
 
 mod agents;
+mod limits;
 mod script;
 
 use std::{net::Ipv4Addr, time::Duration};
@@ -19,7 +20,7 @@ use crate::{
         peer::{PeerEvent, Session},
         rib::Advertisement,
         wire::{
-            Capability, Context, Family, MAX_LEN, Message, Notification, Open, RouteKey,
+            Capability, Context, EXTENDED_MAX_LEN, Family, Message, Notification, Open, RouteKey,
             RouteRefresh, decode, next_frame,
         },
     },

@@ -1,4 +1,4 @@
-//! Helping a peer that restarts (RFC 4724 §4.2, RFC 8538 §4).
+//! Helping a peer that restarts (RFC 4724 §4.2, RFC 8538 §4) or sends everything again (RFC 7313).
 
 use super::*;
 use crate::bgp::peer::Retention;
@@ -181,4 +181,46 @@ fn gr_008_moved_here_meanwhile() {
         .find(|row| row.mac == mac(1).to_string())
         .unwrap();
     assert_eq!(moved.origin, "learned");
+}
+
+fn refresh(fixture: &mut Fixture, event: PeerEvent) {
+    fixture.handle(Input::Peer(RR, event));
+}
+
+/// RR-002: RFC 7313 §4. What is not sent between BoRR and EoRR goes at EoRR, without EoRR after a
+/// time; an EoRR alone means nothing.
+#[test]
+fn rr_002_absent_routes_are_purged() {
+    for end in [true, false] {
+        let mut fixture = Fixture::new();
+        for n in 1..=2 {
+            fixture.announce(rt2(V1, mac(n), None, 0));
+        }
+        refresh(&mut fixture, PeerEvent::RefreshEnd);
+        assert_eq!(known(&fixture), [true; 2]);
+        refresh(&mut fixture, PeerEvent::RefreshBegin);
+        fixture.announce(rt2(V1, mac(2), None, 0));
+        assert_eq!(known(&fixture), [true; 2]);
+        match end {
+            true => refresh(&mut fixture, PeerEvent::RefreshEnd),
+            false => wait(&mut fixture, 180),
+        }
+        assert_eq!(known(&fixture), [false, true]);
+        assert_eq!(fixture.core.peer_routes(RR).stale, 0);
+    }
+}
+
+/// RR-004: RFC 7313 §4. Before the peer's End-of-RIB under graceful restart.
+#[test]
+fn rr_004_refresh_before_end_of_rib() {
+    let mut fixture = Fixture::new();
+    up(&mut fixture, back(true));
+    fixture.announce(rt2(V1, mac(1), None, 0));
+    refresh(&mut fixture, PeerEvent::RefreshBegin);
+    refresh(&mut fixture, PeerEvent::RefreshEnd);
+    assert_eq!(known(&fixture), [true, false]);
+    end_of_rib(&mut fixture);
+    refresh(&mut fixture, PeerEvent::RefreshBegin);
+    refresh(&mut fixture, PeerEvent::RefreshEnd);
+    assert_eq!(known(&fixture), [false; 2]);
 }

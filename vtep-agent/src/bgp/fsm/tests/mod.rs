@@ -2,6 +2,7 @@
 
 mod collision;
 mod graceful;
+mod options;
 mod properties;
 mod session;
 
@@ -28,6 +29,8 @@ fn settings() -> Settings {
         peer_address: [10, 0, 0, 20].into(),
         peer_asn: PeerAsn::Is(LOCAL_ASN),
         hold_time: seconds(90),
+        send_hold_time: None,
+        extended_messages: true,
         graceful_restart: true,
         passive: false,
     }

@@ -26,7 +26,9 @@ fn comes_up() {
         [
             Capability::Multiprotocol(Family { afi: 25, safi: 70 }),
             Capability::RouteRefresh,
+            Capability::EnhancedRouteRefresh,
             Capability::FourOctetAs(LOCAL_ASN),
+            Capability::ExtendedMessage,
             Capability::GracefulRestart(GracefulRestart {
                 notification: true,
                 ..GracefulRestart::default()
