@@ -37,6 +37,8 @@ pub struct PeerRoutes {
     pub received_by_type: BTreeMap<u8, u64>,
     /// Those that some bridge domain imports.
     pub accepted: u64,
+    /// Those that it has not sent again since it restarted.
+    pub stale: u64,
     /// Routes in its adj-rib-out.
     pub sent: u64,
 }
@@ -75,18 +77,37 @@ impl Core {
         let changes = match event {
             PeerEvent::Up(session) => {
                 self.adj_out.up(peer, &session);
-                self.adj_in.up(peer, session)
+                self.adj_in.up(peer, session, now)
             }
             PeerEvent::Down => {
                 self.adj_out.down(peer);
                 self.adj_in.down(peer)
+            }
+            PeerEvent::Restarting(retention) => {
+                self.adj_out.down(peer);
+                self.adj_in.restarting(peer, retention, now)
             }
             PeerEvent::Update(update) => self.adj_in.update(peer, *update, now),
             PeerEvent::Refresh => {
                 self.adj_out.refresh(peer);
                 Vec::new()
             }
+            PeerEvent::RefreshBegin => {
+                self.adj_in.refresh_begin(peer, now);
+                Vec::new()
+            }
+            PeerEvent::RefreshEnd => self.adj_in.refresh_end(peer),
         };
+        self.changes(changes, now);
+    }
+
+    /// Drops stale routes whose time is over.
+    pub(super) fn expire_routes(&mut self, now: Instant) {
+        let changes = self.adj_in.expire(now);
+        self.changes(changes, now);
+    }
+
+    fn changes(&mut self, changes: Vec<Change>, now: Instant) {
         for change in changes {
             self.change(change, now);
         }
@@ -95,11 +116,12 @@ impl Core {
     /// Route counts of a peer.
     pub fn peer_routes(&self, peer: PeerId) -> PeerRoutes {
         let mut by_type = [0; 256];
-        let mut accepted = 0;
+        let (mut accepted, mut stale) = (0, 0);
         for path in self.adj_in.received(peer) {
             by_type[usize::from(route_type(&path.route))] += 1;
             let is_accepted = path.rejected.is_none() && self.targets.has_match(&path.attributes);
             accepted += u64::from(is_accepted);
+            stale += u64::from(path.stale);
         }
         PeerRoutes {
             received: by_type.iter().sum(),
@@ -108,6 +130,7 @@ impl Core {
                 .filter(|(_, count)| *count > 0)
                 .collect(),
             accepted,
+            stale,
             sent: self.adj_out.sent(peer) as u64,
         }
     }
