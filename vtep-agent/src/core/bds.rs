@@ -21,16 +21,23 @@ impl Core {
             if self.is_bd_of_file(name) {
                 continue;
             }
-            match saved.config(name) {
-                Some(config) if vnis.insert(config.vni) => wanted.push(config),
-                Some(config) => tracing::warn!(
-                    bd = %name, vni = %config.vni,
-                    "the configuration file gives this VNI to another bridge domain, left out"
-                ),
-                None => tracing::error!(bd = %name, "saved bridge domain is damaged, left out"),
-            }
+            wanted.extend(saved.config(name).filter(|config| vnis.insert(config.vni)));
         }
         wanted
+    }
+
+    /// Says which of the bridge domains made by command are not among the wanted ones.
+    fn report_left_out(&self, wanted: &[BdConfig]) {
+        let names: BTreeSet<_> = wanted.iter().map(|bd| &bd.name).collect();
+        for (bd, saved) in self.state.bds.iter().filter(|(bd, _)| !names.contains(bd)) {
+            match saved.config(bd) {
+                Some(config) => tracing::warn!(
+                    %bd, vni = %config.vni,
+                    "the configuration file gives this VNI to another bridge domain, left out"
+                ),
+                None => tracing::error!(%bd, "saved bridge domain is damaged, left out"),
+            }
+        }
     }
 
     /// The bridge domain belongs to the configuration file.
@@ -41,6 +48,7 @@ impl Core {
     /// Makes the wanted bridge domains those that there are.
     pub(super) fn sync_bds(&mut self, now: Instant) {
         let wanted = self.wanted_bds();
+        self.report_left_out(&wanted);
         let stays = |bd: &BridgeDomain| {
             wanted
                 .iter()
@@ -167,28 +175,42 @@ impl Core {
 
     /// The number in the automatic RD of a bridge domain: the one that it always had.
     fn rd_index(&mut self, name: &BdName) -> u16 {
-        if let Some(index) = self.state.rd_index.get(name) {
+        let configured = self.configured_rd_numbers();
+        if let Some(index) = self.state.rd_index.get(name)
+            && !configured.contains(index)
+        {
             return *index;
         }
-        let used: BTreeSet<_> = self.state.rd_index.values().copied().collect();
+        let mut used = configured.clone();
+        used.extend(self.state.rd_index.values());
         let index = match (1..=u16::MAX).find(|index| !used.contains(index)) {
             Some(index) => index,
-            None => self.reuse_rd_index(name),
+            None => self.reuse_rd_index(name, &configured),
         };
         self.state.rd_index.insert(name.clone(), index);
         self.state_dirty = true;
         index
     }
 
+    /// Numbers that configured RDs of the automatic form use: a route's key must not be another
+    /// bridge domain's.
+    fn configured_rd_numbers(&self) -> BTreeSet<u16> {
+        let router_id = self.config.vtep.router_id;
+        let configured = self.config.bds.iter().filter_map(|bd| bd.rd);
+        configured.filter_map(|rd| rd.number(router_id)).collect()
+    }
+
     /// Takes the number of a bridge domain that is no more. There are fewer bridge domains than
     /// numbers, so there is one.
-    fn reuse_rd_index(&mut self, name: &BdName) -> u16 {
+    fn reuse_rd_index(&mut self, name: &BdName, configured: &BTreeSet<u16>) -> u16 {
         let wanted: BTreeSet<_> = self.wanted_bds().into_iter().map(|bd| bd.name).collect();
         let old = self
             .state
             .rd_index
             .iter()
-            .find(|(old, _)| *old != name && !wanted.contains(*old))
+            .find(|(old, index)| {
+                *old != name && !wanted.contains(*old) && !configured.contains(index)
+            })
             .map(|(old, index)| (old.clone(), *index));
         match old {
             Some((old, index)) => {
