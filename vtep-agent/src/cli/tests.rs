@@ -195,7 +195,7 @@ fn examples() -> [(Table, Value); 10] {
             Table::Counters,
             json!({"drops": {"unknown_vni": 4, "no_path": 0},
             "rx": {"packets": 0, "bytes": 0}, "tx": {"packets": 7, "bytes": 700},
-            "suppressed": {"arp": 1, "nd": 2}, "flood_copies": 3}),
+            "suppressed": {"arp": 1, "nd": 2}, "flood_copies": 3, "unwritten": {"fdb": 5}}),
         ),
         (
             Table::Uplinks,

@@ -32,7 +32,7 @@ pub use views::{BdStats, ByOrigin};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv6Addr},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use vtep_common::abi::{BdId, Event, EventKind, MAX_BDS};
@@ -49,7 +49,7 @@ use crate::{
     config::Config,
     evpn::{BridgeDomain, Slot, TargetIndex},
     intent::Intent,
-    types::BdName,
+    types::{BdName, IfName},
 };
 
 /// The whole control plane.
@@ -69,6 +69,8 @@ pub struct Core {
     generations: BTreeMap<BdId, u16>,
     ports: Ports,
     uplinks: Uplinks,
+    /// Uplinks of the file that `detach` took, until `attach` or the next reload.
+    detached: BTreeSet<IfName>,
     /// When to complain about uplinks that don't exist.
     uplink_check: Option<Instant>,
     nexthops: Nexthops,
@@ -108,6 +110,7 @@ impl Core {
             generations: BTreeMap::new(),
             ports: Ports::new(),
             uplinks: Uplinks::default(),
+            detached: BTreeSet::new(),
             uplink_check: None,
             nexthops: Nexthops::new(),
             flood: FloodLists::new(),
@@ -178,6 +181,11 @@ impl Core {
             .chain(self.flood.next_expiry())
             .chain(self.uplink_check)
             .min()
+    }
+
+    /// The shortest time after which some bridge domain forgets a MAC; `None` when none does.
+    pub fn shortest_ageing(&self) -> Option<Duration> {
+        self.bds.values().filter_map(|bd| bd.config.ageing).min()
     }
 
     /// The configuration in force.

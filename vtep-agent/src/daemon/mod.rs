@@ -28,12 +28,12 @@ use crate::{
     },
     config::{Config, OnStop, VtepConfig},
     control::{self, Call, Request},
-    core::{Command, Core, Input, Output},
-    dataplane::{Dataplane, Events, LoadOptions},
+    core::{Command, Core, Input, Output, State},
+    dataplane::{self, Dataplane, Events, LoadOptions},
     kernel::{self, Monitor},
     observe::{self, Metrics, Query},
     reconcile::{Outcome, Reconciler},
-    store::Store,
+    store::{Store, StoreError},
     types::PeerId,
 };
 use attach::Devices;
@@ -42,8 +42,12 @@ use attach::Devices;
 /// answering others.
 const PEER_BATCH: usize = 512;
 
-/// How often idle times of local MACs are read from the map.
+/// Idle times of local MACs are read from the map this often, or four times in the shortest ageing
+/// time if that is more.
 const IDLE_SCAN: Duration = Duration::from_secs(5);
+
+/// Time for peers to say again what they said to an earlier run.
+const PRUNE_AFTER: Duration = Duration::from_secs(300);
 
 /// Runs until SIGTERM or SIGINT. `file` is read again at `reload` and on SIGHUP.
 ///
@@ -73,6 +77,11 @@ struct Daemon {
     monitor: Monitor,
     metrics: Metrics,
     outputs: Vec<Output>,
+    /// State that could not be saved, and why.
+    unsaved: Option<(Box<State>, StoreError)>,
+    /// When to remove what an earlier run left of neighbour entries: by then everything that is in
+    /// use again is tracked.
+    prune: Option<Instant>,
     started: bool,
 }
 
@@ -87,6 +96,7 @@ struct Sources {
 impl Daemon {
     /// Takes everything that can be refused before it touches what an earlier run left forwarding.
     async fn start(config: Config, file: PathBuf) -> Result<(Self, Sources)> {
+        dataplane::check_privileges()?;
         check_addresses(&config.vtep)?;
         let store = Store::new(&config.vtep.state_dir);
         let state = store.load()?;
@@ -133,6 +143,8 @@ impl Daemon {
             monitor,
             metrics,
             outputs,
+            unsaved: None,
+            prune: Some(Instant::now() + PRUNE_AFTER),
             started: false,
         };
         Ok((
@@ -151,7 +163,7 @@ impl Daemon {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
         let mut second = ticks(Duration::from_secs(1));
-        let mut idle_scan = ticks(IDLE_SCAN);
+        let mut scanned = Instant::now();
         self.settle();
         loop {
             let deadline = self.deadline();
@@ -185,11 +197,14 @@ impl Daemon {
                         tracing::warn!("cannot write the datapath's clock: {error}");
                     }
                     self.devices.retry(&mut self.dataplane);
+                    self.retry_save();
+                    self.prune_neighbours();
+                    let shortest = self.core.shortest_ageing();
+                    if shortest.is_some_and(|age| scanned.elapsed() >= IDLE_SCAN.min(age / 4)) {
+                        scanned = Instant::now();
+                        self.read_idle_times();
+                    }
                 }
-                _ = idle_scan.tick() => match self.dataplane.idle() {
-                    Ok(idle) => self.handle(Input::Idle(idle)),
-                    Err(error) => tracing::warn!("cannot read idle times: {error}"),
-                },
                 () = at(deadline) => self.handle(Input::Tick),
             }
             self.settle();
@@ -202,6 +217,23 @@ impl Daemon {
             .into_iter()
             .flatten()
             .min()
+    }
+
+    fn prune_neighbours(&mut self) {
+        if self.prune.take_if(|at| *at <= Instant::now()).is_none() {
+            return;
+        }
+        match self.monitor.prune_neighbours() {
+            Ok(removed) => tracing::debug!(removed, "neighbour entries of an earlier run"),
+            Err(error) => tracing::warn!("{error}"),
+        }
+    }
+
+    fn read_idle_times(&mut self) {
+        match self.dataplane.idle() {
+            Ok(idle) => self.handle(Input::Idle(idle)),
+            Err(error) => tracing::warn!("cannot read idle times: {error}"),
+        }
     }
 
     fn handle(&mut self, input: Input) {
@@ -263,12 +295,24 @@ impl Daemon {
                 self.devices
                     .detach_uplink(&mut self.dataplane, ifindex, &name);
             }
-            Output::Persist(state) => {
-                if let Err(error) = self.store.save(&state) {
-                    tracing::error!("{error}");
-                }
-            }
+            Output::Persist(state) => self.save(state),
             Output::Peers(peers) => self.sessions.configure(peers),
+        }
+    }
+
+    fn save(&mut self, state: Box<State>) {
+        let result = self.store.save(&state);
+        match (&result, &self.unsaved) {
+            (Err(error), None) => tracing::error!("{error}"),
+            (Ok(()), Some(_)) => tracing::info!("state saved at last"),
+            _ => {}
+        }
+        self.unsaved = result.err().map(|error| (state, error));
+    }
+
+    fn retry_save(&mut self) {
+        if let Some(state) = self.unsaved.as_ref().map(|(state, _)| state.clone()) {
+            self.save(state);
         }
     }
 
@@ -312,17 +356,26 @@ impl Daemon {
             Command::Attach(name, _) => Some(name.clone()),
             _ => None,
         };
+        // What a reload applies is in its file.
+        let saved = !matches!(command, Command::Reload(_));
         let outputs = self
             .core
             .command(command, Instant::now())
             .map_err(|error| error.to_string())?;
         self.outputs.extend(outputs);
         self.settle();
-        let Some(name) = attaching else { return Ok(()) };
-        let Some(error) = self.devices.uplink_error(&name) else {
-            return Ok(());
+        let refusal = attaching.and_then(|name| {
+            let error = self.devices.uplink_error(&name)?.to_owned();
+            Some((name, error))
+        });
+        let Some((name, error)) = refusal else {
+            return match &self.unsaved {
+                Some((_, error)) if saved => Err(format!(
+                    "done, but it will not survive a restart of the agent: {error}"
+                )),
+                _ => Ok(()),
+            };
         };
-        let error = error.to_owned();
         match self.core.command(Command::Detach(name), Instant::now()) {
             Ok(outputs) => self.outputs.extend(outputs),
             Err(undo) => tracing::error!("cannot undo the attachment: {undo}"),
@@ -334,7 +387,7 @@ impl Daemon {
     async fn stop(mut self) -> Result<()> {
         tracing::info!("stopping");
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-        match self.config.on_stop {
+        match self.core.config().vtep.on_stop {
             OnStop::Keep => {
                 self.sessions.shutdown("agent stopped").await;
                 tracing::info!("forwarding goes on without the agent");
@@ -346,8 +399,8 @@ impl Daemon {
                     self.carry_out(output);
                 }
                 self.sessions.shutdown("agent stopped").await;
-                self.dataplane.remove()?;
-                self.monitor.prune_neighbours()?;
+                self.devices.release(self.dataplane)?;
+                self.monitor.release()?;
             }
         }
         Ok(())

@@ -177,6 +177,13 @@ impl Reconciler {
         self.stages.iter().map(|stage| (stage.map(), stage.len()))
     }
 
+    /// Operations on each map that are still to be done (`vtep_map_pending`).
+    pub fn pending(&self) -> impl Iterator<Item = (Map, usize)> + '_ {
+        self.stages
+            .iter()
+            .map(|stage| (stage.map(), stage.pending()))
+    }
+
     fn finish(&mut self, round: Round) -> Outcome {
         let Round {
             now,
