@@ -67,7 +67,7 @@ impl Core {
         self.config = config;
         self.detached.clear();
         self.sync_peers(now);
-        self.sync_uplinks(now);
+        self.sync_uplinks();
         self.sync_bds(now);
         Ok(())
     }
@@ -103,7 +103,7 @@ impl Core {
             self.state.uplinks.insert(name, mode);
             self.state_dirty = true;
         }
-        self.sync_uplinks(now);
+        self.sync_uplinks();
         // A glob may have taken it as a port.
         self.sync_device(ifindex, now);
         Ok(())
@@ -115,7 +115,7 @@ impl Core {
         let of_command = self.state.uplinks.remove(name).is_some();
         self.state_dirty |= of_command;
         if of_file || of_command {
-            self.sync_uplinks(now);
+            self.sync_uplinks();
             if let Some(ifindex) = self.ports.link_named(name).map(|link| link.ifindex) {
                 self.sync_device(ifindex, now);
             }

@@ -71,8 +71,8 @@ pub struct Core {
     uplinks: Uplinks,
     /// Uplinks of the file that `detach` took, until `attach` or the next reload.
     detached: BTreeSet<IfName>,
-    /// When to complain about uplinks that don't exist.
-    uplink_check: Option<Instant>,
+    /// Every device that exists has been reported.
+    devices_read: bool,
     nexthops: Nexthops,
     flood: FloodLists,
     intent: Intent,
@@ -111,7 +111,7 @@ impl Core {
             ports: Ports::new(),
             uplinks: Uplinks::default(),
             detached: BTreeSet::new(),
-            uplink_check: None,
+            devices_read: false,
             nexthops: Nexthops::new(),
             flood: FloodLists::new(),
             intent: Intent::default(),
@@ -120,7 +120,7 @@ impl Core {
             outputs: Vec::new(),
         };
         core.sync_peers(now);
-        core.sync_uplinks(now);
+        core.sync_uplinks();
         core.sync_bds(now);
         let outputs = core.finish(now);
         (core, outputs)
@@ -155,6 +155,12 @@ impl Core {
         self.finish(now)
     }
 
+    /// Every device that exists has been reported: an uplink that was not is worth a warning.
+    pub fn devices_read(&mut self) {
+        self.devices_read = true;
+        self.report_missing_uplinks();
+    }
+
     /// Withdraws everything that we announced: the last thing that peers hear of us.
     pub fn shutdown(&mut self, now: Instant) -> Vec<Output> {
         let keys: Vec<_> = self
@@ -179,7 +185,6 @@ impl Core {
             .values()
             .filter_map(BridgeDomain::next_expiry)
             .chain(self.flood.next_expiry())
-            .chain(self.uplink_check)
             .min()
     }
 
@@ -243,11 +248,6 @@ impl Core {
             }
         }
         self.flood.expire(&mut self.intent, now);
-        if self.uplink_check.take_if(|time| *time <= now).is_some() {
-            for uplink in self.uplinks.missing() {
-                tracing::warn!(%uplink, "uplink does not exist, waiting for it");
-            }
-        }
         self.publish(now);
         self.nexthops
             .collect(&mut self.intent, &mut self.outputs, now);

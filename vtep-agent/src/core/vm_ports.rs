@@ -1,9 +1,6 @@
 //! Ports come and go with devices and with the bridge domains that want them.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Instant};
 
 use vtep_common::abi::{PortKey, PortRef};
 
@@ -13,9 +10,6 @@ use crate::{
     evpn::Slot,
     types::{BdName, IfName},
 };
-
-/// At start devices are reported one by one: an uplink is missing when it is not among them by then.
-const UPLINK_GRACE: Duration = Duration::from_secs(2);
 
 /// Every namespace has one, and it is never a port.
 pub(super) const LOOPBACK: &str = "lo";
@@ -49,7 +43,7 @@ impl Core {
     }
 
     /// Makes the configured and the attached uplinks those that there are.
-    pub(super) fn sync_uplinks(&mut self, now: Instant) {
+    pub(super) fn sync_uplinks(&mut self) {
         let default = self.config.vtep.xdp;
         let mut wanted: BTreeMap<_, _> = self
             .state
@@ -65,8 +59,14 @@ impl Core {
         self.uplinks
             .set(&wanted, |name| ports.link_named(name), &mut self.outputs);
         self.settings_dirty = true;
-        if self.uplinks.missing().next().is_some() {
-            self.uplink_check = Some(now + UPLINK_GRACE);
+        if self.devices_read {
+            self.report_missing_uplinks();
+        }
+    }
+
+    pub(super) fn report_missing_uplinks(&self) {
+        for uplink in self.uplinks.missing() {
+            tracing::warn!(%uplink, "uplink does not exist, waiting for it");
         }
     }
 

@@ -82,7 +82,6 @@ struct Daemon {
     /// When to remove what an earlier run left of neighbour entries: by then everything that is in
     /// use again is tracked.
     prune: Option<Instant>,
-    started: bool,
 }
 
 /// Where inputs come from.
@@ -145,7 +144,6 @@ impl Daemon {
             outputs,
             unsaved: None,
             prune: Some(Instant::now() + PRUNE_AFTER),
-            started: false,
         };
         Ok((
             daemon,
@@ -164,7 +162,11 @@ impl Daemon {
         let mut hangup = signal(SignalKind::hangup())?;
         let mut second = ticks(Duration::from_secs(1));
         let mut scanned = Instant::now();
-        self.settle();
+        // Devices first: a command may name one.
+        for input in self.monitor.next().await? {
+            self.handle(input);
+        }
+        self.first_links();
         loop {
             let deadline = self.deadline();
             tokio::select! {
@@ -185,7 +187,6 @@ impl Daemon {
                     for input in inputs? {
                         self.handle(input);
                     }
-                    self.first_links();
                 }
                 events = sources.events.next() => {
                     for event in events.context("cannot read the ring buffer")? {
@@ -319,11 +320,8 @@ impl Daemon {
     /// After the first batch of links everything that exists has been attached: what an earlier run
     /// left is not needed any more, and the service manager may know.
     fn first_links(&mut self) {
-        if self.started {
-            return;
-        }
         self.settle();
-        self.started = true;
+        self.core.devices_read();
         if let Err(error) = self.dataplane.finish_takeover() {
             tracing::warn!("cannot remove what an earlier run left: {error}");
         }

@@ -121,9 +121,6 @@ impl Daemon {
     /// Why traffic may not flow as it should; empty when all is in step.
     fn unready(&self) -> Vec<String> {
         let mut reasons = self.devices.failures();
-        if !self.started {
-            reasons.push("devices have not been read yet".to_owned());
-        }
         reasons.extend(self.unsaved.as_ref().map(|(_, error)| error.to_string()));
         for map in &self.outcome.full {
             reasons.push(format!(
