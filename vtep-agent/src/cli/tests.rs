@@ -286,6 +286,7 @@ fn tables_for_people() {
     suppressed neighbour solicitations      2
     flood copies                            3
     dropped: unknown_vni                    4
+    not written: fdb                        5
 
     $ vtep-agent show uplinks
     UPLINK  XDP     STATE   MTU

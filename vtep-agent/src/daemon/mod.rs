@@ -8,7 +8,7 @@ mod attach;
 mod report;
 
 use std::{
-    future,
+    future, io,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
     time::{Interval, MissedTickBehavior, interval, sleep_until},
 };
@@ -59,8 +59,10 @@ pub fn run(config: Config, file: PathBuf) -> Result<()> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
+        // A signal that comes while starting is obeyed when there is something to stop.
+        let signals = Signals::new()?;
         let (daemon, sources) = Daemon::start(config, file).await?;
-        daemon.run(sources).await
+        daemon.run(sources, signals).await
     })
 }
 
@@ -82,6 +84,22 @@ struct Daemon {
     /// When to remove what an earlier run left of neighbour entries: by then everything that is in
     /// use again is tracked.
     prune: Option<Instant>,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
 }
 
 /// Where inputs come from.
@@ -156,10 +174,7 @@ impl Daemon {
         ))
     }
 
-    async fn run(mut self, mut sources: Sources) -> Result<()> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hangup = signal(SignalKind::hangup())?;
+    async fn run(mut self, mut sources: Sources, mut signals: Signals) -> Result<()> {
         let mut second = ticks(Duration::from_secs(1));
         let mut scanned = Instant::now();
         // Devices first: a command may name one.
@@ -170,9 +185,9 @@ impl Daemon {
         loop {
             let deadline = self.deadline();
             tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                _ = hangup.recv() => {
+                _ = signals.terminate.recv() => break,
+                _ = signals.interrupt.recv() => break,
+                _ = signals.hangup.recv() => {
                     if let Err(error) = self.reload() {
                         tracing::error!("reload: {error}");
                     }

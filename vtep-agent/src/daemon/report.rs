@@ -28,7 +28,10 @@ impl Daemon {
         let unknown = |error: crate::core::CommandError| error.to_string();
         match table {
             Table::Bgp => json(&self.bgp()),
-            Table::Routes => json(&core.routes(bd).map_err(unknown)?),
+            Table::Routes => {
+                let unwritten = self.reconciler.pending_macs();
+                json(&core.routes(bd, &unwritten).map_err(unknown)?)
+            }
             Table::Bds => json(&core.bds(bd).map_err(unknown)?),
             Table::Macs => json(&core.macs(bd, Instant::now()).map_err(unknown)?),
             Table::Neighbors => json(&core.neighbors(bd).map_err(unknown)?),

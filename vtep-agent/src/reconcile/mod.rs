@@ -20,9 +20,11 @@ mod tables;
 mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     time::{Duration, Instant},
 };
+
+use vtep_common::abi::FdbKey;
 
 use crate::intent::Intent;
 use difference::{Difference, Stage};
@@ -182,6 +184,17 @@ impl Reconciler {
         self.stages
             .iter()
             .map(|stage| (stage.map(), stage.pending()))
+    }
+
+    /// The keys of `fdb` that do not forward as wanted yet.
+    pub fn pending_macs(&self) -> HashSet<FdbKey> {
+        let fdb = self.stages.iter().filter(|stage| stage.map() == Map::Fdb);
+        fdb.flat_map(|stage| stage.pending_keys())
+            .filter_map(|key| match key {
+                Key::Fdb(key) => Some(key),
+                _ => None,
+            })
+            .collect()
     }
 
     fn finish(&mut self, round: Round) -> Outcome {
