@@ -318,7 +318,7 @@ fn a_large_fabric() {
         let _ = agent.core.peer_routes(REFLECTOR);
     }
     step("10 scrapes of metrics");
-    assert!(agent.core.routes(None).unwrap().len() >= macs);
+    assert!(agent.core.routes(None, &HashSet::new()).unwrap().len() >= macs);
     step("show routes");
     let _ = agent.core.bds(None).unwrap();
     let _ = agent.core.vteps(None).unwrap();

@@ -10,7 +10,7 @@ use vtep_common::abi::BdId;
 
 use super::{CommandError, Core};
 use crate::{
-    config::{PeerConfig, XdpMode},
+    config::{FloodPolicy, PeerConfig, XdpMode},
     evpn::{BindingOrigin, BridgeDomain, Local, Origin, Winner},
     types::{BdName, PeerId},
     view,
@@ -186,12 +186,17 @@ impl Core {
         let lists = self.selected(bd)?.into_iter().map(|bd| {
             let mut ports: Vec<_> = self.flood_ports(bd).map(|p| p.device.to_string()).collect();
             ports.sort_unstable();
-            let vteps = bd.receivers().distinct().into_iter();
+            let mut vteps = bd.receivers().distinct();
+            if bd.config.flood == FloodPolicy::None {
+                ports.clear();
+                vteps.clear();
+            }
             view::Flood {
                 bd: bd.config.name.to_string(),
                 vni: bd.config.vni.get(),
                 ports,
                 vteps: vteps
+                    .into_iter()
                     .filter(|receiver| self.nexthops.reachable(receiver.next_hop).is_some())
                     .map(|receiver| view::FloodVtep {
                         address: IpAddr::V4(receiver.next_hop),
