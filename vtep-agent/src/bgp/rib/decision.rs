@@ -188,6 +188,7 @@ mod tests {
             }),
             attributes: Arc::new(attributes),
             rejected: None,
+            accepted: true,
             received: Instant::now(),
         }
     }
