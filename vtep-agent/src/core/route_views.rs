@@ -10,7 +10,7 @@ use crate::{
         rib::{Best, NotBest, Path},
         wire::{AsPath, AsSegment, Attributes, Route, RouteKey},
     },
-    evpn::{BridgeDomain, Imported, Winner, encapsulation_name, import, route_type},
+    evpn::{BridgeDomain, Imported, Winner, encapsulation_name, import},
     types::{BdName, Esi, RouteDistinguisher},
     view,
 };
@@ -52,7 +52,7 @@ impl Core {
     fn own_route(&self, route: &Route, attributes: &Arc<Attributes>) -> view::Route {
         let announced = self.adj_out.has_peers();
         view::Route {
-            route_type: route_type(route),
+            route_type: route.route_type(),
             rd: route_rd(route).map(|rd| rd.to_string()).unwrap_or_default(),
             key: route.key().to_string(),
             next_hop: Some(attributes.next_hop),
@@ -77,7 +77,7 @@ impl Core {
             None => self.route_use(path, bds, unwritten),
         };
         view::Route {
-            route_type: route_type(&path.route),
+            route_type: path.route.route_type(),
             rd: route_rd(&path.route)
                 .map(|rd| rd.to_string())
                 .unwrap_or_default(),

@@ -5,7 +5,7 @@ mod adj_out;
 mod decision;
 mod stale;
 
-pub use adj_in::{AdjRibIn, Best, Change, NotBest, Path, Rejected, Speaker};
+pub use adj_in::{AdjRibIn, Best, Change, NotBest, Path, Received, Rejected, Speaker};
 pub use adj_out::AdjRibOut;
 pub use decision::Step;
 
