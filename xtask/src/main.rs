@@ -7,6 +7,7 @@ mod lint;
 mod setup;
 mod shell;
 mod test;
+mod vm;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -46,6 +47,11 @@ enum Job {
         #[arg(long)]
         frr: bool,
     },
+    /// Runs the tests that depend on the kernel on another kernel, under QEMU
+    Vm {
+        #[command(flatten)]
+        options: vm::Options,
+    },
     /// Builds the Debian package
     Dist {
         /// Packages this binary instead of a release build
@@ -73,6 +79,7 @@ fn run(job: Job) -> Result<()> {
         Job::Test { arguments } => test::run(&arguments),
         Job::Lint => lint::run(),
         Job::Demo { keep, frr } => demo::run(keep, frr),
+        Job::Vm { options } => vm::run(&options),
         Job::Dist { binary, out } => dist::run(binary, &out),
     }
 }
