@@ -68,13 +68,7 @@ impl Underlay {
     pub fn host(&self, name: &str) -> Result<Host> {
         let number = self.hosts.fetch_add(1, Ordering::Relaxed) + 1;
         let address = Ipv4Addr::new(198, 18, 0, number);
-        let ns = self.lab.namespace(name)?;
-        let host = Host {
-            lab: self.lab.clone(),
-            name: name.to_owned(),
-            address,
-            ns,
-        };
+        let host = Host::new(&self.lab, name, address)?;
         self.link(&host, Host::UPLINK, &format!("to-{name}"))?;
         host.ns
             .ip(&format!("addr add {address}/24 dev {}\n", Host::UPLINK))?;
@@ -118,6 +112,16 @@ pub struct Host {
 impl Host {
     /// Device on the underlay.
     pub const UPLINK: &'static str = "eth0";
+
+    /// A host that has no links yet.
+    pub(crate) fn new(lab: &Lab, name: &str, address: Ipv4Addr) -> Result<Self> {
+        Ok(Self {
+            lab: lab.clone(),
+            name: name.to_owned(),
+            address,
+            ns: lab.namespace(name)?,
+        })
+    }
 
     /// Starts a VM, joined by a veth pair whose end on the host is [`Vm::port`].
     ///

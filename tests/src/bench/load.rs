@@ -1,0 +1,195 @@
+//! Load that one processor can make and another one cannot bear: XDP live frames, sent from
+//! `BPF_PROG_TEST_RUN` into one end of a veth pair.
+
+use std::{
+    os::fd::OwnedFd,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, anyhow};
+use vtep_tests::Namespace;
+
+use crate::{
+    device,
+    sys::{self, PROGRAM_TC, PROGRAM_XDP},
+};
+
+/// Frames of one system call.
+const REPEAT: u32 = 1 << 16;
+/// Pause between two system calls at a limited rate.
+const PACE: Duration = Duration::from_millis(5);
+/// Frames between two flushes, as many as a driver takes at a time.
+const BATCH: u32 = 64;
+/// Flows that the frames are of.
+const FLOWS: i32 = 16;
+
+/// Frames to send.
+#[derive(Clone, Debug)]
+pub(crate) struct Template {
+    /// The frame.
+    pub(crate) bytes: Vec<u8>,
+    /// Offsets of bytes that tell the flows apart.
+    pub(crate) flow: Vec<usize>,
+}
+
+/// Sends frames through a device until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Generator {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Result<()>>>,
+}
+
+impl Generator {
+    /// Starts on a processor of its own, as fast as it goes or with a number of frames per second.
+    /// The other end of the pair must have NAPI.
+    pub(crate) fn start(
+        ns: &Namespace,
+        device: &str,
+        template: &Template,
+        rate: Option<u32>,
+        cpu: usize,
+    ) -> Result<Self> {
+        let ifindex = device::index(ns, device)?;
+        let program = sys::load(PROGRAM_XDP, &sender(template, ifindex)?)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stopped, ns, frame) = (Arc::clone(&stop), ns.clone(), template.bytes.clone());
+        let thread = thread::spawn(move || {
+            ns.enter(|| {
+                sys::pin(0, cpu)?;
+                let mut due = Instant::now();
+                while !stopped.load(Ordering::Relaxed) {
+                    let Some(rate) = rate else {
+                        sys::run_live(&program, &frame, REPEAT, BATCH)?;
+                        continue;
+                    };
+                    let frames = rate * PACE.subsec_millis() / 1000;
+                    sys::run_live(&program, &frame, frames, BATCH)?;
+                    due += PACE;
+                    thread::sleep(due.saturating_duration_since(Instant::now()));
+                }
+                Ok(())
+            })
+        });
+        Ok(Self {
+            stop,
+            thread: Some(thread),
+        })
+    }
+
+    /// Stops, and tells whether it could send all the time.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        self.join()
+    }
+
+    fn join(&mut self) -> Result<()> {
+        self.stop.store(true, Ordering::Relaxed);
+        match self.thread.take() {
+            Some(thread) => thread
+                .join()
+                .map_err(|_| anyhow!("the generator panicked"))?,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Generator {
+    fn drop(&mut self) {
+        if let Err(error) = self.join() {
+            eprintln!("{error:#}");
+        }
+    }
+}
+
+/// Drops what arrives on a device, behind its counters and before its stack.
+#[derive(Debug)]
+pub(crate) struct Sink {
+    _link: OwnedFd,
+}
+
+impl Sink {
+    pub(crate) fn on(ns: &Namespace, device: &str) -> Result<Self> {
+        let ifindex = device::index(ns, device)?;
+        let program = sys::load(PROGRAM_TC, &[mov(R0, TC_ACT_SHOT), EXIT])?;
+        Ok(Self {
+            _link: ns.enter(|| sys::attach_tcx(&program, ifindex))?,
+        })
+    }
+}
+
+const TC_ACT_SHOT: i32 = 2;
+const XDP_ABORTED: i32 = 0;
+/// `bpf_get_prandom_u32` and `bpf_redirect`.
+const CALL_RANDOM: u64 = call(7);
+const CALL_REDIRECT: u64 = call(23);
+const EXIT: u64 = instruction(0x95, 0, 0, 0, 0);
+
+const R0: u8 = 0;
+const R1: u8 = 1;
+const R2: u8 = 2;
+const R3: u8 = 3;
+const R4: u8 = 4;
+const R5: u8 = 5;
+const R6: u8 = 6;
+
+/// A program that writes the whole frame and sends it: frames are recycled as the receiver left
+/// them, with headers removed or overwritten.
+fn sender(template: &Template, ifindex: u32) -> Result<Vec<u64>> {
+    let length = template.bytes.len();
+    let mut stores = Vec::new();
+    let mut store = |offset: usize| -> Result<()> {
+        let chunk = template.bytes.get(offset..).and_then(<[u8]>::first_chunk);
+        let value = u64::from_ne_bytes(*chunk.ok_or_else(|| anyhow!("a frame of {length} bytes"))?);
+        let (low, high) = (value as u32 as i32, (value >> 32) as i32);
+        stores.push(instruction(0x18, R5, 0, 0, low)); // r5 = value, in two halves
+        stores.push(instruction(0, 0, 0, 0, high));
+        stores.push(instruction(0x7b, R2, R5, i16::try_from(offset)?, 0)); // *(u64 *)(r2 + offset) = r5
+        Ok(())
+    };
+    for offset in (0..=length.saturating_sub(8)).step_by(8) {
+        store(offset)?;
+    }
+    // The rest, overlapping.
+    store(length.saturating_sub(8))?;
+    for offset in &template.flow {
+        // *(u8 *)(r2 + offset) = r0
+        stores.push(instruction(0x73, R2, R0, i16::try_from(*offset)?, 0));
+    }
+    stores.extend([mov(R1, i32::try_from(ifindex)?), mov(R2, 0), CALL_REDIRECT, EXIT]);
+    let past_stores = i16::try_from(stores.len())?;
+    let mut code = vec![
+        instruction(0xbf, R6, R1, 0, 0), // r6 = r1
+        CALL_RANDOM,
+        instruction(0x57, R0, 0, 0, FLOWS - 1), // r0 &= FLOWS - 1
+        instruction(0x61, R2, R6, 0, 0),        // r2 = data
+        instruction(0x61, R3, R6, 4, 0),        // r3 = data_end
+        instruction(0xbf, R4, R2, 0, 0),        // r4 = r2
+        instruction(0x07, R4, 0, 0, i32::try_from(length)?), // r4 += length
+        instruction(0x2d, R4, R3, past_stores, 0), // if r4 > r3 goto abort
+    ];
+    code.append(&mut stores);
+    code.extend([mov(R0, XDP_ABORTED), EXIT]);
+    Ok(code)
+}
+
+/// `register = value`
+const fn mov(register: u8, value: i32) -> u64 {
+    instruction(0xb7, register, 0, 0, value)
+}
+
+const fn call(helper: i32) -> u64 {
+    instruction(0x85, 0, 0, 0, helper)
+}
+
+/// `struct bpf_insn` of a little-endian machine.
+const fn instruction(code: u8, destination: u8, source: u8, offset: i16, value: i32) -> u64 {
+    code as u64
+        | (destination as u64) << 8
+        | (source as u64) << 12
+        | (offset as u16 as u64) << 16
+        | (value as u32 as u64) << 32
+}

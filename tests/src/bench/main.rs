@@ -1,0 +1,118 @@
+//! The benchmark: vtep against the kernel's own bridge and vxlan, in turn.
+//!
+//! Started by `cargo xtask bench`, which builds it and the agent for release first. What is measured
+//! and how is in docs/benchmarks.md.
+
+mod device;
+mod load;
+mod report;
+mod rig;
+mod rows;
+mod sys;
+
+use std::{env, path::PathBuf, process::ExitCode, thread};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::{
+    report::Report,
+    rig::{Rig, Variant},
+    rows::{Effort, Row},
+};
+
+struct Options {
+    effort: Effort,
+    rows: Vec<Row>,
+    json: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match options().and_then(|options| run(&options)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn options() -> Result<Options> {
+    let mut options = Options {
+        effort: Effort::FULL,
+        rows: Vec::new(),
+        json: None,
+    };
+    let mut arguments = env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut value = || {
+            arguments
+                .next()
+                .with_context(|| format!("{argument} needs a value"))
+        };
+        match &*argument {
+            "--quick" => options.effort = Effort::QUICK,
+            "--json" => options.json = Some(value()?.into()),
+            "--row" => {
+                let number: usize = value()?.parse().context("--row wants a number")?;
+                let row = Row::ALL.into_iter().find(|row| row.number() == number);
+                options.rows.push(row.context("there is no such row")?);
+            }
+            other => bail!("unknown argument {other}; known are --quick, --json and --row"),
+        }
+    }
+    if options.rows.is_empty() {
+        options.rows = Row::ALL.to_vec();
+    }
+    Ok(options)
+}
+
+fn run(options: &Options) -> Result<()> {
+    let processors = thread::available_parallelism()?.get();
+    ensure!(
+        processors >= 2,
+        "one processor for the load and one for the VTEP are needed"
+    );
+    let mut report = Report::default();
+    for (offload, underlay) in [(false, "plain"), (true, "tso")] {
+        let mut rows = options.rows.iter().filter(|row| !offload || row.with_offload());
+        if rows.clone().next().is_none() {
+            continue;
+        }
+        eprintln!("setting up {} VTEPs, underlay {underlay}", Variant::ALL.len());
+        let rigs = Variant::ALL
+            .into_iter()
+            .map(|variant| Rig::new(variant, offload))
+            .collect::<Result<Vec<_>>>()?;
+        rows.try_for_each(|row| alternate(*row, &rigs, underlay, &options.effort, &mut report))?;
+        for rig in &rigs {
+            for drops in rig.drops()? {
+                eprintln!("{}: {drops}", rig.variant.name());
+            }
+        }
+    }
+    report.print();
+    match &options.json {
+        Some(file) => report.write(file),
+        None => Ok(()),
+    }
+}
+
+/// Measures all variants in turn, so that what slows the machine down meets them alike.
+fn alternate(
+    row: Row,
+    rigs: &[Rig],
+    underlay: &'static str,
+    effort: &Effort,
+    report: &mut Report,
+) -> Result<()> {
+    for round in 1..=effort.rounds {
+        eprintln!("row {}, {underlay}: {round} of {}", row.number(), effort.rounds);
+        for rig in rigs {
+            let values = row
+                .measure(rig, effort)
+                .with_context(|| format!("row {}, {}", row.number(), rig.variant.name()))?;
+            report.add(row.number(), underlay, rig.variant, &values);
+        }
+    }
+    Ok(())
+}
