@@ -213,6 +213,8 @@ pub struct VmSpec {
     pub addresses: Vec<String>,
     /// MTU, bytes.
     pub mtu: u16,
+    /// Whether a tap carries super-packets and frames without checksums, as virtio-net does.
+    pub offload: bool,
 }
 
 impl VmSpec {
@@ -225,6 +227,7 @@ impl VmSpec {
                 format!("fd00::{number:x}/64"),
             ],
             mtu: 1500,
+            offload: false,
         }
     }
 
@@ -232,6 +235,15 @@ impl VmSpec {
     #[must_use]
     pub fn mtu(self, mtu: u16) -> Self {
         Self { mtu, ..self }
+    }
+
+    /// With [`Self::offload`].
+    #[must_use]
+    pub fn offload(self) -> Self {
+        Self {
+            offload: true,
+            ..self
+        }
     }
 
     /// With another MAC address.
@@ -291,7 +303,7 @@ impl Vm {
             ))?,
             Link::Tap(wire) => {
                 let ends = [(&self.host, &*self.port), (&self.ns, nic)];
-                *wire.lock().unwrap_or_else(PoisonError::into_inner) = Some(TapWire::new(ends)?);
+                *wire.lock().unwrap_or_else(PoisonError::into_inner) = Some(TapWire::new(ends, self.spec.offload)?);
                 self.ns
                     .ip(&format!("link set {nic} address {mac} mtu {mtu}\n"))?;
                 self.host

@@ -23,17 +23,6 @@ pub(crate) fn mac(ns: &Namespace, device: &str) -> Result<String> {
     Ok(mac.to_owned())
 }
 
-/// Frames that a device has received so far.
-pub(crate) fn received(ns: &Namespace, device: &str) -> Result<u64> {
-    let table = ns.enter(|| Ok(fs::read_to_string("/proc/thread-self/net/dev")?))?;
-    let fields = table
-        .lines()
-        .find_map(|line| line.trim_start().strip_prefix(device)?.strip_prefix(':'))
-        .with_context(|| format!("no device {device} in {}", ns.name()))?;
-    let packets = fields.split_whitespace().nth(1);
-    Ok(packets.context("no packet counter")?.parse()?)
-}
-
 /// The kernel thread that does all work for what arrives on one device: threaded NAPI.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Receiver {
@@ -62,7 +51,7 @@ impl Receiver {
             }
         })?;
         sys::pin(thread, cpu)?;
-        sys::nice(thread, -20)?;
+        sys::real_time(thread)?;
         Ok(Self { thread })
     }
 

@@ -2,13 +2,13 @@
 //! `BPF_PROG_TEST_RUN` into one end of a veth pair.
 
 use std::{
-    os::fd::OwnedFd,
+    os::fd::{AsRawFd as _, OwnedFd},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Result, anyhow};
@@ -16,13 +16,14 @@ use vtep_tests::Namespace;
 
 use crate::{
     device,
-    sys::{self, PROGRAM_TC, PROGRAM_XDP},
+    sys::{self, Hook, PROGRAM_TC, PROGRAM_XDP},
 };
 
-/// Frames of one system call.
-const REPEAT: u32 = 1 << 16;
-/// Pause between two system calls at a limited rate.
-const PACE: Duration = Duration::from_millis(5);
+/// Frames of one system call. Each waits for RCU grace periods, tens of milliseconds in all: a call
+/// must be long beside that, or the receiver is idle meanwhile.
+const REPEAT: u32 = 1 << 20;
+/// Time between two bursts at a limited rate, or more.
+const PACE: Duration = Duration::from_millis(8);
 /// Frames between two flushes, as many as a driver takes at a time.
 const BATCH: u32 = 64;
 /// Flows that the frames are of.
@@ -45,13 +46,13 @@ pub(crate) struct Generator {
 }
 
 impl Generator {
-    /// Starts on a processor of its own, as fast as it goes or with a number of frames per second.
-    /// The other end of the pair must have NAPI.
+    /// Starts on a processor of its own, as fast as it goes or in bursts of some frames. The other
+    /// end of the pair must have NAPI.
     pub(crate) fn start(
         ns: &Namespace,
         device: &str,
         template: &Template,
-        rate: Option<u32>,
+        burst: Option<u32>,
         cpu: usize,
     ) -> Result<Self> {
         let ifindex = device::index(ns, device)?;
@@ -61,16 +62,12 @@ impl Generator {
         let thread = thread::spawn(move || {
             ns.enter(|| {
                 sys::pin(0, cpu)?;
-                let mut due = Instant::now();
+                sys::real_time(0)?;
                 while !stopped.load(Ordering::Relaxed) {
-                    let Some(rate) = rate else {
-                        sys::run_live(&program, &frame, REPEAT, BATCH)?;
-                        continue;
-                    };
-                    let frames = rate * PACE.subsec_millis() / 1000;
-                    sys::run_live(&program, &frame, frames, BATCH)?;
-                    due += PACE;
-                    thread::sleep(due.saturating_duration_since(Instant::now()));
+                    sys::run_live(&program, &frame, burst.unwrap_or(REPEAT), BATCH)?;
+                    if burst.is_some() {
+                        thread::sleep(PACE);
+                    }
                 }
                 Ok(())
             })
@@ -105,23 +102,34 @@ impl Drop for Generator {
     }
 }
 
-/// Drops what arrives on a device, behind its counters and before its stack.
+/// Counts what passes a device and takes it away: what arrives, before the stack sees it, or what
+/// leaves, before the queue.
 #[derive(Debug)]
 pub(crate) struct Sink {
+    counter: OwnedFd,
     _link: OwnedFd,
 }
 
 impl Sink {
-    pub(crate) fn on(ns: &Namespace, device: &str) -> Result<Self> {
+    pub(crate) fn on(ns: &Namespace, device: &str, hook: Hook) -> Result<Self> {
         let ifindex = device::index(ns, device)?;
-        let program = sys::load(PROGRAM_TC, &[mov(R0, TC_ACT_SHOT), EXIT])?;
+        let counter = sys::counter()?;
+        let program = sys::load(PROGRAM_TC, &swallower(&counter))?;
+        let link = ns.enter(|| sys::attach_tcx(&program, ifindex, hook))?;
         Ok(Self {
-            _link: ns.enter(|| sys::attach_tcx(&program, ifindex))?,
+            counter,
+            _link: link,
         })
+    }
+
+    /// Frames so far.
+    pub(crate) fn count(&self) -> Result<u64> {
+        sys::count(&self.counter)
     }
 }
 
-const TC_ACT_SHOT: i32 = 2;
+/// `TCX_DROP`.
+const DROP: i32 = 2;
 const XDP_ABORTED: i32 = 0;
 /// `bpf_get_prandom_u32` and `bpf_redirect`.
 const CALL_RANDOM: u64 = call(7);
@@ -135,6 +143,20 @@ const R3: u8 = 3;
 const R4: u8 = 4;
 const R5: u8 = 5;
 const R6: u8 = 6;
+
+/// A program that counts a frame and takes it.
+fn swallower(counter: &OwnedFd) -> [u64; 6] {
+    /// `BPF_PSEUDO_MAP_VALUE`: the instruction loads the address of the map's value.
+    const MAP_VALUE: u8 = 2;
+    [
+        instruction(0x18, R1, MAP_VALUE, 0, counter.as_raw_fd()), // r1 = &counter, in two halves
+        instruction(0, 0, 0, 0, 0),
+        mov(R2, 1),
+        instruction(0xdb, R1, R2, 0, 0), // lock *(u64 *)r1 += r2
+        mov(R0, DROP),
+        EXIT,
+    ]
+}
 
 /// A program that writes the whole frame and sends it: frames are recycled as the receiver left
 /// them, with headers removed or overwritten.

@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
     report::Report,
-    rig::{Rig, Variant},
+    rig::{Rig, Setup, Variant},
     rows::{Effort, Row},
 };
 
@@ -73,17 +73,17 @@ fn run(options: &Options) -> Result<()> {
         "one processor for the load and one for the VTEP are needed"
     );
     let mut report = Report::default();
-    for (offload, underlay) in [(false, "plain"), (true, "tso")] {
-        let mut rows = options.rows.iter().filter(|row| !offload || row.with_offload());
-        if rows.clone().next().is_none() {
+    for setup in Setup::ALL {
+        let mut rows = options.rows.iter().filter(|row| row.runs_in(setup)).peekable();
+        if rows.peek().is_none() {
             continue;
         }
-        eprintln!("setting up {} VTEPs, underlay {underlay}", Variant::ALL.len());
+        eprintln!("{}: setting up {} VTEPs", setup.name(), Variant::ALL.len());
         let rigs = Variant::ALL
             .into_iter()
-            .map(|variant| Rig::new(variant, offload))
+            .map(|variant| Rig::new(variant, setup))
             .collect::<Result<Vec<_>>>()?;
-        rows.try_for_each(|row| alternate(*row, &rigs, underlay, &options.effort, &mut report))?;
+        rows.try_for_each(|row| alternate(*row, &rigs, setup, &options.effort, &mut report))?;
         for rig in &rigs {
             for drops in rig.drops()? {
                 eprintln!("{}: {drops}", rig.variant.name());
@@ -101,17 +101,18 @@ fn run(options: &Options) -> Result<()> {
 fn alternate(
     row: Row,
     rigs: &[Rig],
-    underlay: &'static str,
+    setup: Setup,
     effort: &Effort,
     report: &mut Report,
 ) -> Result<()> {
     for round in 1..=effort.rounds {
-        eprintln!("row {}, {underlay}: {round} of {}", row.number(), effort.rounds);
+        let (number, setup) = (row.number(), setup.name());
+        eprintln!("{setup}, row {number}: {round} of {}", effort.rounds);
         for rig in rigs {
             let values = row
                 .measure(rig, effort)
-                .with_context(|| format!("row {}, {}", row.number(), rig.variant.name()))?;
-            report.add(row.number(), underlay, rig.variant, &values);
+                .with_context(|| format!("row {number}, {setup}, {}", rig.variant.name()))?;
+            report.add(number, setup, rig.variant, &values);
         }
     }
     Ok(())

@@ -14,7 +14,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Line {
     row: usize,
-    underlay: &'static str,
+    setup: &'static str,
     what: &'static str,
     unit: &'static str,
     better: Better,
@@ -33,7 +33,7 @@ impl Report {
     pub(crate) fn add(
         &mut self,
         row: usize,
-        underlay: &'static str,
+        setup: &'static str,
         variant: Variant,
         values: &[Value],
     ) {
@@ -41,11 +41,11 @@ impl Report {
             let known = self
                 .lines
                 .iter()
-                .position(|line| (line.row, line.underlay, line.what) == (row, underlay, value.what));
+                .position(|line| (line.row, line.setup, line.what) == (row, setup, value.what));
             let index = known.unwrap_or_else(|| {
                 self.lines.push(Line {
                     row,
-                    underlay,
+                    setup,
                     what: value.what,
                     unit: value.unit,
                     better: value.better,
@@ -67,8 +67,8 @@ impl Report {
     pub(crate) fn print(&self) {
         let [kernel, xdp, tc] = Variant::ALL.map(Variant::name);
         println!(
-            "\n{:<4}{:<27}{:<8}{:<10}{kernel:>17}{xdp:>17}{tc:>17}{:>9}{:>9}",
-            "row", "what", "underlay", "unit", "xdp/k", "tc/k"
+            "\n{:<4}{:<27}{:<10}{:<10}{kernel:>17}{xdp:>17}{tc:>17}{:>9}{:>9}",
+            "row", "what", "setup", "unit", "xdp/k", "tc/k"
         );
         for line in &self.lines {
             let [kernel, xdp, tc] = line.samples.each_ref().map(|samples| cell(samples));
@@ -77,10 +77,10 @@ impl Report {
                     .map_or_else(String::new, |ratio| format!("{ratio:.2}x"))
             };
             println!(
-                "{:<4}{:<27}{:<8}{:<10}{kernel:>17}{xdp:>17}{tc:>17}{:>9}{:>9}",
+                "{:<4}{:<27}{:<10}{:<10}{kernel:>17}{xdp:>17}{tc:>17}{:>9}{:>9}",
                 line.row,
                 line.what,
-                line.underlay,
+                line.setup,
                 line.unit,
                 ratio(Variant::Xdp),
                 ratio(Variant::Tc)
@@ -126,7 +126,7 @@ impl Line {
         json!({
             "row": self.row,
             "what": self.what.trim(),
-            "underlay": self.underlay,
+            "setup": self.setup,
             "unit": self.unit,
             "more_is_better": self.better == Better::More,
             "variants": variants.collect::<serde_json::Map<_, _>>(),

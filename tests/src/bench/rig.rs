@@ -50,6 +50,30 @@ impl Variant {
     }
 }
 
+/// Around the VTEP under test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Setup {
+    /// The VM on a veth; an uplink that carries packets as a wire does, without offloads.
+    Veth,
+    /// The same with an uplink that carries super-packets, as veth does by default.
+    VethTso,
+    /// The VM on a tap with the offloads of virtio-net; an uplink without.
+    Tap,
+}
+
+impl Setup {
+    pub(crate) const ALL: [Self; 3] = [Self::Veth, Self::VethTso, Self::Tap];
+
+    /// Its name in tables.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Veth => "veth",
+            Self::VethTso => "veth tso",
+            Self::Tap => "tap",
+        }
+    }
+}
+
 /// A variant at work, and the two threads in which it receives.
 #[derive(Debug)]
 pub(crate) struct Rig {
@@ -63,18 +87,18 @@ pub(crate) struct Rig {
     pub(crate) far_host: Host,
     /// Receives from the wire.
     pub(crate) uplink: Receiver,
-    /// Receives from the VM.
-    pub(crate) port: Receiver,
+    /// Receives from the VM, if that is on a veth.
+    pub(crate) port: Option<Receiver>,
     pub(crate) lab: Lab,
 }
 
 impl Rig {
     /// Sets it up, and looks whether the VMs reach each other.
-    pub(crate) fn new(variant: Variant, offload: bool) -> Result<Self> {
+    pub(crate) fn new(variant: Variant, setup: Setup) -> Result<Self> {
         let lab = Lab::new("bench")?;
         lab.hide_logs();
         let options = UnderlayOptions {
-            tx_checksum: offload,
+            tx_checksum: setup == Setup::VethTso,
             ..UnderlayOptions::default()
         };
         let [host, far_host] = lab.cable(["h1", "h2"], &options)?;
@@ -89,14 +113,22 @@ impl Rig {
                     if absent { Ok(()) } else { Err(error) }
                 })?;
         }
-        let near = host.vm("vm1", &VmSpec::new(1))?;
+        let near = match setup {
+            Setup::Tap => host.tap_vm("vm1", &VmSpec::new(1).offload())?,
+            Setup::Veth | Setup::VethTso => host.vm("vm1", &VmSpec::new(1))?,
+        };
         let mut spec = VmSpec::new(2);
         spec.addresses.push(format!("{UNTOLD}/24"));
         let far = far_host.vm("vm2", &spec)?;
         resolve_flood(&host, &far_host)?;
         bridge(&far_host, &far, &near, &host)?;
         let uplink = Receiver::on(host.ns(), Host::UPLINK, TESTED)?;
-        let port = Receiver::on(host.ns(), near.port(), TESTED)?;
+        let port = match setup {
+            Setup::Tap => None,
+            Setup::Veth | Setup::VethTso => {
+                Some(Receiver::on(host.ns(), near.port(), TESTED)?)
+            }
+        };
         Receiver::on(far_host.ns(), Host::UPLINK, LOADER)?;
 
         let (mut agent, mut speaker) = (None, None);
@@ -211,7 +243,7 @@ fn by_vtep(host: &Host, far_host: &Host, far: &Vm, xdp: &str) -> Result<Agent> {
     let config = AgentConfig::new(host, ASN)
         .vtep(&format!("xdp = \"{xdp}\""))
         .peer(far_host.address(), ASN)
-        .bd_with("blue", VNI, "ports = [\"vnet-*\"]\nageing = 0");
+        .bd_with("blue", VNI, "ports = [\"vnet-*\", \"tap-*\"]\nageing = 0");
     let agent = Agent::start(host, &config)?;
     agent.wait_established()?;
     agent.wait_row("macs", &[("mac", json!(far.mac()))])?;

@@ -9,17 +9,16 @@ use anyhow::{Context as _, Result, ensure};
 use vtep_tests::{Host, Iperf, Namespace, PacketSocket, Vm};
 
 use crate::{
-    device::{self, Receiver},
+    device::Receiver,
     load::{Generator, Sink, Template},
-    rig::{FAR, LOADER, NEAR, Rig, TESTED, UNTOLD, mac},
-    sys,
+    rig::{FAR, LOADER, NEAR, Rig, Setup, TESTED, UNTOLD, mac},
+    sys::{self, Hook},
 };
 
 /// How long a load runs before anything is counted.
 const WARM_UP: Duration = Duration::from_millis(200);
-/// Broadcasts per second of the flood: fewer than the budget that vtep gives a port, and than the
-/// kernel can replicate.
-const FLOOD_RATE: u32 = 8000;
+/// Broadcasts of one burst: the flood stays below what vtep lets a port broadcast per second.
+const FLOOD_BURST: u32 = 64;
 /// How long an ARP request may remain without an answer.
 const ARP_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -42,9 +41,9 @@ impl Row {
         self as usize + 1
     }
 
-    /// Whether it is also measured on an underlay that takes super-packets.
-    pub(crate) fn with_offload(self) -> bool {
-        self == Self::Tcp
+    /// Whether it is measured in a setup.
+    pub(crate) fn runs_in(self, setup: Setup) -> bool {
+        self == Self::Tcp || setup == Setup::Veth
     }
 
     /// One measurement: a value for each of the row's lines.
@@ -125,9 +124,9 @@ fn from_wire(rig: &Rig, effort: &Effort) -> Result<Vec<Value>> {
     let path = Path {
         load: (rig.far_host.ns(), Host::UPLINK),
         template: rig.from_wire()?,
-        rate: None,
+        burst: None,
         receiver: &rig.uplink,
-        counted: (rig.near.ns(), Vm::NIC),
+        sink: (rig.near.ns(), Vm::NIC, Hook::Ingress),
     };
     let passed = path.measure(effort)?;
     Ok(vec![
@@ -140,9 +139,9 @@ fn from_vm(rig: &Rig, effort: &Effort) -> Result<Vec<Value>> {
     let path = Path {
         load: (rig.near.ns(), Vm::NIC),
         template: rig.from_vm()?,
-        rate: None,
-        receiver: &rig.port,
-        counted: (rig.far_host.ns(), Host::UPLINK),
+        burst: None,
+        receiver: rig.port.as_ref().context("no veth")?,
+        sink: (rig.host.ns(), Host::UPLINK, Hook::Egress),
     };
     let passed = path.measure(effort)?;
     Ok(vec![
@@ -155,9 +154,9 @@ fn flood(rig: &Rig, effort: &Effort) -> Result<Vec<Value>> {
     let path = Path {
         load: (rig.near.ns(), Vm::NIC),
         template: rig.broadcast()?,
-        rate: Some(FLOOD_RATE),
-        receiver: &rig.port,
-        counted: (rig.far_host.ns(), Host::UPLINK),
+        burst: Some(FLOOD_BURST),
+        receiver: rig.port.as_ref().context("no veth")?,
+        sink: (rig.host.ns(), Host::UPLINK, Hook::Egress),
     };
     let passed = path.measure(effort)?;
     Ok(vec![Value::more(
@@ -171,9 +170,9 @@ fn flood(rig: &Rig, effort: &Effort) -> Result<Vec<Value>> {
 struct Path<'a> {
     load: (&'a Namespace, &'a str),
     template: Template,
-    rate: Option<u32>,
+    burst: Option<u32>,
     receiver: &'a Receiver,
-    counted: (&'a Namespace, &'a str),
+    sink: (&'a Namespace, &'a str, Hook),
 }
 
 /// What came through.
@@ -186,17 +185,16 @@ struct Passed {
 
 impl Path<'_> {
     fn measure(&self, effort: &Effort) -> Result<Passed> {
-        let (ns, device) = self.counted;
-        let sink = Sink::on(ns, device)?;
+        let (ns, device, hook) = self.sink;
+        let sink = Sink::on(ns, device, hook)?;
         let (load_ns, load_device) = self.load;
         let generator =
-            Generator::start(load_ns, load_device, &self.template, self.rate, LOADER)?;
+            Generator::start(load_ns, load_device, &self.template, self.burst, LOADER)?;
         thread::sleep(WARM_UP);
-        let before = self.sample()?;
+        let before = self.sample(&sink)?;
         thread::sleep(effort.packets);
-        let after = self.sample()?;
+        let after = self.sample(&sink)?;
         generator.stop()?;
-        drop(sink);
         let frames = (after.frames - before.frames) as f64;
         ensure!(frames > 1000.0, "only {frames} frames came through");
         Ok(Passed {
@@ -205,10 +203,9 @@ impl Path<'_> {
         })
     }
 
-    fn sample(&self) -> Result<Sample> {
-        let (ns, device) = self.counted;
+    fn sample(&self, sink: &Sink) -> Result<Sample> {
         Ok(Sample {
-            frames: device::received(ns, device)?,
+            frames: sink.count()?,
             cpu_time: self.receiver.cpu_time()?,
             time: Instant::now(),
         })

@@ -12,12 +12,43 @@ pub(crate) const PROGRAM_TC: u32 = 3;
 /// `BPF_PROG_TYPE_XDP`.
 pub(crate) const PROGRAM_XDP: u32 = 6;
 
+const BPF_MAP_CREATE: libc::c_long = 0;
+const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
 const BPF_LINK_CREATE: libc::c_long = 28;
-const BPF_TCX_INGRESS: u32 = 46;
+const BPF_MAP_TYPE_ARRAY: u32 = 2;
 /// Test runs whose frames are real ones: since Linux 5.18.
 const BPF_F_TEST_XDP_LIVE_FRAMES: u32 = 1 << 1;
+
+/// Where a TC program is attached: `BPF_TCX_INGRESS` and `BPF_TCX_EGRESS`, since Linux 6.6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Hook {
+    Ingress = 46,
+    Egress = 47,
+}
+
+/// Head of `union bpf_attr` for `BPF_MAP_CREATE`.
+#[repr(C)]
+#[derive(Default)]
+struct MapCreate {
+    kind: u32,
+    key_size: u32,
+    value_size: u32,
+    entries: u32,
+}
+
+/// `union bpf_attr` for `BPF_MAP_LOOKUP_ELEM`.
+#[repr(C)]
+#[derive(Default)]
+struct MapLookup {
+    map: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
 
 /// Head of `union bpf_attr` for `BPF_PROG_LOAD`.
 #[repr(C)]
@@ -81,13 +112,39 @@ pub(crate) fn load(kind: u32, code: &[u64]) -> Result<OwnedFd> {
     unsafe { bpf_fd(BPF_PROG_LOAD, &mut attributes) }.context("cannot load a BPF program")
 }
 
+/// A map of one number.
+pub(crate) fn counter() -> Result<OwnedFd> {
+    let mut attributes = MapCreate {
+        kind: BPF_MAP_TYPE_ARRAY,
+        key_size: 4,
+        value_size: 8,
+        entries: 1,
+    };
+    // SAFETY: there are no pointers in it.
+    unsafe { bpf_fd(BPF_MAP_CREATE, &mut attributes) }.context("cannot create a BPF map")
+}
+
+/// The number in a map of [`counter`].
+pub(crate) fn count(map: &OwnedFd) -> Result<u64> {
+    let (key, mut value) = (0_u32, 0_u64);
+    let mut attributes = MapLookup {
+        map: number(map.as_raw_fd())?,
+        key: (&raw const key) as u64,
+        value: (&raw mut value) as u64,
+        ..MapLookup::default()
+    };
+    // SAFETY: key and value have the sizes that the map was made with, and outlive the call.
+    unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &mut attributes) }.context("cannot read a BPF map")?;
+    Ok(value)
+}
+
 /// Attaches a TC program to a device of the calling thread's namespace, until the descriptor is
 /// closed.
-pub(crate) fn attach_tcx(program: &OwnedFd, ifindex: u32) -> Result<OwnedFd> {
+pub(crate) fn attach_tcx(program: &OwnedFd, ifindex: u32, hook: Hook) -> Result<OwnedFd> {
     let mut attributes = LinkCreate {
         program: number(program.as_raw_fd())?,
         ifindex,
-        attach_type: BPF_TCX_INGRESS,
+        attach_type: hook as u32,
         ..LinkCreate::default()
     };
     // SAFETY: there are no pointers in it.
@@ -123,11 +180,14 @@ pub(crate) fn pin(thread: i32, cpu: usize) -> Result<()> {
     Ok(())
 }
 
-/// Sets the nice value of a thread.
-pub(crate) fn nice(thread: i32, value: i32) -> Result<()> {
-    // SAFETY: setpriority(2) takes three integers.
-    let status = unsafe { libc::setpriority(libc::PRIO_PROCESS, u32::try_from(thread)?, value) };
-    ensure!(status == 0, "nice {value}: {}", io::Error::last_os_error());
+/// Puts a thread before all ordinary ones; 0 is the calling one. A nice value would not do: it counts
+/// within a session only (sched(7), autogroup).
+pub(crate) fn real_time(thread: i32) -> Result<()> {
+    let parameters = libc::sched_param { sched_priority: 1 };
+    // SAFETY: the parameters outlive the call, which only reads them.
+    let status =
+        unsafe { libc::sched_setscheduler(thread, libc::SCHED_FIFO, &raw const parameters) };
+    ensure!(status == 0, "real-time priority: {}", io::Error::last_os_error());
     Ok(())
 }
 
