@@ -49,7 +49,12 @@ use pins::Pins;
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vtep"));
 
 /// Every program of the object.
-const PROGRAMS: [&str; 4] = ["underlay_xdp", "underlay_xdp_generic", "underlay_tc", "access_tc"];
+const PROGRAMS: [&str; 4] = [
+    "underlay_xdp",
+    "underlay_xdp_generic",
+    "underlay_tc",
+    "access_tc",
+];
 
 /// How to load.
 #[derive(Clone, Debug)]

@@ -84,11 +84,7 @@ fn is_uplink_mac(destination: u64) -> bool {
 }
 
 #[inline(always)]
-fn finish<const NATIVE: bool>(
-    xdp: Xdp,
-    inner: &Inner,
-    port: Port<'_>,
-) -> Result<u32, DropReason> {
+fn finish<const NATIVE: bool>(xdp: Xdp, inner: &Inner, port: Port<'_>) -> Result<u32, DropReason> {
     let packet = xdp.packet();
     if NATIVE
         && port.entry.flags.has(PortFlags::REDIRECT_XDP)
