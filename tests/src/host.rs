@@ -303,7 +303,8 @@ impl Vm {
             ))?,
             Link::Tap(wire) => {
                 let ends = [(&self.host, &*self.port), (&self.ns, nic)];
-                *wire.lock().unwrap_or_else(PoisonError::into_inner) = Some(TapWire::new(ends, self.spec.offload)?);
+                *wire.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Some(TapWire::new(ends, self.spec.offload)?);
                 self.ns
                     .ip(&format!("link set {nic} address {mac} mtu {mtu}\n"))?;
                 self.host

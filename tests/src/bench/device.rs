@@ -67,7 +67,11 @@ fn threads(prefix: &str) -> Result<BTreeSet<i32>> {
     let mut found = BTreeSet::new();
     for entry in fs::read_dir("/proc")? {
         let entry = entry?;
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
             continue;
         };
         // A process may have ended meanwhile.

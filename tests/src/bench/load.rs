@@ -181,7 +181,12 @@ fn sender(template: &Template, ifindex: u32) -> Result<Vec<u64>> {
         // *(u8 *)(r2 + offset) = r0
         stores.push(instruction(0x73, R2, R0, i16::try_from(*offset)?, 0));
     }
-    stores.extend([mov(R1, i32::try_from(ifindex)?), mov(R2, 0), CALL_REDIRECT, EXIT]);
+    stores.extend([
+        mov(R1, i32::try_from(ifindex)?),
+        mov(R2, 0),
+        CALL_REDIRECT,
+        EXIT,
+    ]);
     let past_stores = i16::try_from(stores.len())?;
     let mut code = vec![
         instruction(0xbf, R6, R1, 0, 0), // r6 = r1

@@ -74,7 +74,11 @@ fn run(options: &Options) -> Result<()> {
     );
     let mut report = Report::default();
     for setup in Setup::ALL {
-        let mut rows = options.rows.iter().filter(|row| row.runs_in(setup)).peekable();
+        let mut rows = options
+            .rows
+            .iter()
+            .filter(|row| row.runs_in(setup))
+            .peekable();
         if rows.peek().is_none() {
             continue;
         }

@@ -1,6 +1,6 @@
 //! Medians, ratios, the table, and the file.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, thread};
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
@@ -92,10 +92,14 @@ impl Report {
         );
     }
 
-    /// Writes everything, every sample included.
+    /// Writes everything, every sample included, and where it was measured.
     pub(crate) fn write(&self, file: &Path) -> Result<()> {
-        let lines: Vec<_> = self.lines.iter().map(Line::json).collect();
-        let text = serde_json::to_string_pretty(&json!({ "lines": lines }))?;
+        let report = json!({
+            "kernel": fs::read_to_string("/proc/sys/kernel/osrelease")?.trim_end(),
+            "processors": thread::available_parallelism()?.get(),
+            "lines": self.lines.iter().map(Line::json).collect::<Vec<_>>(),
+        });
+        let text = serde_json::to_string_pretty(&report)?;
         fs::write(file, text + "\n").with_context(|| format!("cannot write {}", file.display()))
     }
 }
@@ -135,7 +139,11 @@ impl Line {
 }
 
 fn cell(samples: &[f64]) -> String {
-    match (quantile(samples, 0.25), quantile(samples, 0.5), quantile(samples, 0.75)) {
+    match (
+        quantile(samples, 0.25),
+        quantile(samples, 0.5),
+        quantile(samples, 0.75),
+    ) {
         (Some(low), Some(median), Some(high)) => {
             format!("{median:.2} ±{:.0}%", (high - low) / 2.0 / median * 100.0)
         }

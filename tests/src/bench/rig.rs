@@ -125,9 +125,7 @@ impl Rig {
         let uplink = Receiver::on(host.ns(), Host::UPLINK, TESTED)?;
         let port = match setup {
             Setup::Tap => None,
-            Setup::Veth | Setup::VethTso => {
-                Some(Receiver::on(host.ns(), near.port(), TESTED)?)
-            }
+            Setup::Veth | Setup::VethTso => Some(Receiver::on(host.ns(), near.port(), TESTED)?),
         };
         Receiver::on(far_host.ns(), Host::UPLINK, LOADER)?;
 
@@ -136,7 +134,11 @@ impl Rig {
             Variant::Kernel => by_kernel(&host, &near, &far, &far_host)?,
             Variant::Xdp | Variant::Tc => {
                 let routes = announce(&far_host, &host, &far)?;
-                let xdp = if variant == Variant::Xdp { "native" } else { "off" };
+                let xdp = if variant == Variant::Xdp {
+                    "native"
+                } else {
+                    "off"
+                };
                 agent = Some(by_vtep(&host, &far_host, &far, xdp)?);
                 speaker = Some(routes);
             }
@@ -163,10 +165,7 @@ impl Rig {
         let inner = datagram(mac(self.far.mac())?, mac(self.near.mac())?, [FAR, NEAR]);
         let mut bytes = Vxlan::frame(&self.far_host, &self.host, VNI, &inner)?;
         // No outer UDP checksum, as usual; its source port tells the flows apart, too.
-        bytes
-            .get_mut(40..42)
-            .context("a short frame")?
-            .fill(0);
+        bytes.get_mut(40..42).context("a short frame")?.fill(0);
         bytes
             .get_mut(34..36)
             .context("a short frame")?
@@ -200,9 +199,10 @@ impl Rig {
             return Ok(Vec::new());
         };
         let metrics = agent.metrics()?;
-        let told = metrics.text().lines().filter(|line| {
-            line.starts_with("vtep_drops_total") && !line.ends_with(" 0")
-        });
+        let told = metrics
+            .text()
+            .lines()
+            .filter(|line| line.starts_with("vtep_drops_total") && !line.ends_with(" 0"));
         Ok(told.map(str::to_owned).collect())
     }
 }
@@ -215,8 +215,9 @@ fn bridge(host: &Host, vm: &Vm, remote: &Vm, remote_host: &Host) -> Result<Linux
     bd.add_flood(remote_host)?;
     let (bridge, vxlan) = (bd.bridge(), bd.vxlan());
     for (mac, device) in [(vm.mac(), vm.port()), (remote.mac(), &*vxlan)] {
-        host.ns()
-            .run(&format!("bridge fdb replace {mac} dev {device} master static"))?;
+        host.ns().run(&format!(
+            "bridge fdb replace {mac} dev {device} master static"
+        ))?;
     }
     host.ns()
         .run(&format!("ip link set {bridge} type bridge ageing_time 0"))?;
@@ -262,7 +263,11 @@ fn announce(far_host: &Host, host: &Host, far: &Vm) -> Result<RouteReflector> {
         ))
     };
     eventually(Duration::from_secs(5), || {
-        add(&format!("macadv {} {FAR} etag 0 label {VNI}", far.mac()), own, "")
+        add(
+            &format!("macadv {} {FAR} etag 0 label {VNI}", far.mac()),
+            own,
+            "",
+        )
     })?;
     for vtep in flooded(far_host) {
         let tunnel = format!("pmsi ingress-repl {VNI} {vtep}");
@@ -304,7 +309,15 @@ fn datagram(source: [u8; 6], destination: [u8; 6], [from, to]: [Ipv4Addr; 2]) ->
     }
     // Port 9, discard; the low byte of the source port is the flow's.
     let udp = [0x28, 0, 0, 9, 0, 26, 0, 0];
-    [&destination[..], &source, &[0x08, 0], &ip, &udp, &[0x5a; 18]].concat()
+    [
+        &destination[..],
+        &source,
+        &[0x08, 0],
+        &ip,
+        &udp,
+        &[0x5a; 18],
+    ]
+    .concat()
 }
 
 /// A MAC address from its text.

@@ -33,8 +33,13 @@ pub(crate) enum Row {
 }
 
 impl Row {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::FromWire, Self::FromVm, Self::Tcp, Self::Arp, Self::Flood];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::FromWire,
+        Self::FromVm,
+        Self::Tcp,
+        Self::Arp,
+        Self::Flood,
+    ];
 
     /// Its number.
     pub(crate) fn number(self) -> usize {
@@ -75,7 +80,7 @@ impl Effort {
     pub(crate) const FULL: Self = Self {
         rounds: 7,
         packets: Duration::from_secs(1),
-        tcp: 3,
+        tcp: 2,
         requests: 3000,
     };
     pub(crate) const QUICK: Self = Self {
@@ -188,8 +193,7 @@ impl Path<'_> {
         let (ns, device, hook) = self.sink;
         let sink = Sink::on(ns, device, hook)?;
         let (load_ns, load_device) = self.load;
-        let generator =
-            Generator::start(load_ns, load_device, &self.template, self.burst, LOADER)?;
+        let generator = Generator::start(load_ns, load_device, &self.template, self.burst, LOADER)?;
         thread::sleep(WARM_UP);
         let before = self.sample(&sink)?;
         thread::sleep(effort.packets);

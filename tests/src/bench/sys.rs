@@ -176,7 +176,11 @@ pub(crate) fn pin(thread: i32, cpu: usize) -> Result<()> {
     unsafe { libc::CPU_SET(cpu, &mut set) };
     // SAFETY: the set outlives the call, and its size is given.
     let status = unsafe { libc::sched_setaffinity(thread, size_of_val(&set), &raw const set) };
-    ensure!(status == 0, "processor {cpu}: {}", io::Error::last_os_error());
+    ensure!(
+        status == 0,
+        "processor {cpu}: {}",
+        io::Error::last_os_error()
+    );
     Ok(())
 }
 
@@ -187,7 +191,11 @@ pub(crate) fn real_time(thread: i32) -> Result<()> {
     // SAFETY: the parameters outlive the call, which only reads them.
     let status =
         unsafe { libc::sched_setscheduler(thread, libc::SCHED_FIFO, &raw const parameters) };
-    ensure!(status == 0, "real-time priority: {}", io::Error::last_os_error());
+    ensure!(
+        status == 0,
+        "real-time priority: {}",
+        io::Error::last_os_error()
+    );
     Ok(())
 }
 
