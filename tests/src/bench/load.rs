@@ -22,8 +22,8 @@ use crate::{
 /// Frames of one system call. Each waits for RCU grace periods, tens of milliseconds in all: a call
 /// must be long beside that, or the receiver is idle meanwhile.
 const REPEAT: u32 = 1 << 20;
-/// Time between two bursts at a limited rate, or more.
-const PACE: Duration = Duration::from_millis(8);
+/// Time between two bursts, or more.
+const PAUSE: Duration = Duration::from_millis(8);
 /// Frames between two flushes, as many as a driver takes at a time.
 const BATCH: u32 = 64;
 /// Flows that the frames are of.
@@ -38,6 +38,17 @@ pub(crate) struct Template {
     pub(crate) flow: Vec<usize>,
 }
 
+/// How fast frames come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Pace {
+    /// As fast as it goes.
+    Full,
+    /// About so many per second, or what is possible.
+    Rate(f64),
+    /// So many at once, and a pause.
+    Bursts(u32),
+}
+
 /// Sends frames through a device until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Generator {
@@ -46,17 +57,20 @@ pub(crate) struct Generator {
 }
 
 impl Generator {
-    /// Starts on a processor of its own, as fast as it goes or in bursts of some frames. The other
-    /// end of the pair must have NAPI.
+    /// Starts on a processor of its own. The other end of the pair must have NAPI.
     pub(crate) fn start(
         ns: &Namespace,
         device: &str,
         template: &Template,
-        burst: Option<u32>,
+        pace: Pace,
         cpu: usize,
     ) -> Result<Self> {
         let ifindex = device::index(ns, device)?;
-        let program = sys::load(PROGRAM_XDP, &sender(template, ifindex)?)?;
+        let idle = match pace {
+            Pace::Rate(rate) => idle_turns(template, ifindex, rate)?,
+            Pace::Full | Pace::Bursts(_) => 0,
+        };
+        let program = sys::load(PROGRAM_XDP, &sender(template, ifindex, idle)?)?;
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, ns, frame) = (Arc::clone(&stop), ns.clone(), template.bytes.clone());
         let thread = thread::spawn(move || {
@@ -64,9 +78,11 @@ impl Generator {
                 sys::pin(0, cpu)?;
                 sys::real_time(0)?;
                 while !stopped.load(Ordering::Relaxed) {
-                    sys::run_live(&program, &frame, burst.unwrap_or(REPEAT), BATCH)?;
-                    if burst.is_some() {
-                        thread::sleep(PACE);
+                    if let Pace::Bursts(frames) = pace {
+                        sys::run_live(&program, &frame, frames, BATCH)?;
+                        thread::sleep(PAUSE);
+                    } else {
+                        sys::run_live(&program, &frame, REPEAT, BATCH)?;
                     }
                 }
                 Ok(())
@@ -143,6 +159,21 @@ const R3: u8 = 3;
 const R4: u8 = 4;
 const R5: u8 = 5;
 const R6: u8 = 6;
+const R7: u8 = 7;
+
+/// Idle turns that make the sender's program as slow as one frame of a rate takes.
+fn idle_turns(template: &Template, ifindex: u32, rate: f64) -> Result<i32> {
+    /// What the verifier follows in a fraction of a second.
+    const MOST: i32 = 20_000;
+    const MEASURED: i32 = 2000;
+    const RUNS: u32 = 10_000;
+    let time = |idle| -> Result<f64> {
+        let program = sys::load(PROGRAM_XDP, &sender(template, ifindex, idle)?)?;
+        Ok(sys::run_dry(&program, &template.bytes, RUNS)?.into())
+    };
+    let (busy, turn) = (time(0)?, time(MEASURED)? / f64::from(MEASURED));
+    Ok((((1e9 / rate - busy) / turn) as i32).clamp(0, MOST))
+}
 
 /// A program that counts a frame and takes it.
 fn swallower(counter: &OwnedFd) -> [u64; 6] {
@@ -160,7 +191,9 @@ fn swallower(counter: &OwnedFd) -> [u64; 6] {
 
 /// A program that writes the whole frame and sends it: frames are recycled as the receiver left
 /// them, with headers removed or overwritten.
-fn sender(template: &Template, ifindex: u32) -> Result<Vec<u64>> {
+///
+/// Before that it does nothing for a number of turns.
+fn sender(template: &Template, ifindex: u32, idle: i32) -> Result<Vec<u64>> {
     let length = template.bytes.len();
     let mut stores = Vec::new();
     let mut store = |offset: usize| -> Result<()> {
@@ -190,6 +223,9 @@ fn sender(template: &Template, ifindex: u32) -> Result<Vec<u64>> {
     let past_stores = i16::try_from(stores.len())?;
     let mut code = vec![
         instruction(0xbf, R6, R1, 0, 0), // r6 = r1
+        mov(R7, idle + 1),
+        instruction(0x07, R7, 0, 0, -1), // r7 += -1
+        instruction(0x55, R7, 0, -2, 0), // if r7 != 0 go back
         CALL_RANDOM,
         instruction(0x57, R0, 0, 0, FLOWS - 1), // r0 &= FLOWS - 1
         instruction(0x61, R2, R6, 0, 0),        // r2 = data
