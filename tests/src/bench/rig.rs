@@ -161,7 +161,7 @@ impl Rig {
     }
 
     /// Small UDP packets for the VM, as the far VTEP encapsulates them.
-    pub(crate) fn from_wire(&self) -> Result<Template> {
+    pub(crate) fn wire_datagrams(&self) -> Result<Template> {
         let inner = datagram(mac(self.far.mac())?, mac(self.near.mac())?, [FAR, NEAR]);
         let mut bytes = Vxlan::frame(&self.far_host, &self.host, VNI, &inner)?;
         // No outer UDP checksum, as usual; its source port tells the flows apart, too.
@@ -177,7 +177,7 @@ impl Rig {
     }
 
     /// Small UDP packets of the VM for the far one.
-    pub(crate) fn from_vm(&self) -> Result<Template> {
+    pub(crate) fn vm_datagrams(&self) -> Result<Template> {
         Ok(Template {
             bytes: datagram(mac(self.near.mac())?, mac(self.far.mac())?, [NEAR, FAR]),
             flow: vec![35],
@@ -185,7 +185,7 @@ impl Rig {
     }
 
     /// Small UDP packets of the VM for everybody.
-    pub(crate) fn broadcast(&self) -> Result<Template> {
+    pub(crate) fn broadcasts(&self) -> Result<Template> {
         let to = Ipv4Addr::new(10, 0, 0, 255);
         Ok(Template {
             bytes: datagram(mac(self.near.mac())?, [0xff; 6], [NEAR, to]),

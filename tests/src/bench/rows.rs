@@ -130,7 +130,7 @@ impl Value {
 fn from_wire(rig: &Rig, effort: &Effort) -> Result<Vec<Value>> {
     let mut path = Path {
         load: (rig.far_host.ns(), Host::UPLINK),
-        template: rig.from_wire()?,
+        template: rig.wire_datagrams()?,
         bursts: false,
         receiver: &rig.uplink,
         sink: (rig.near.ns(), Vm::NIC, Hook::Ingress),
@@ -152,7 +152,7 @@ fn from_wire(rig: &Rig, effort: &Effort) -> Result<Vec<Value>> {
 fn from_vm(rig: &Rig, effort: &Effort) -> Result<Vec<Value>> {
     let path = Path {
         load: (rig.near.ns(), Vm::NIC),
-        template: rig.from_vm()?,
+        template: rig.vm_datagrams()?,
         bursts: false,
         receiver: rig.port.as_ref().context("no veth")?,
         sink: (rig.host.ns(), Host::UPLINK, Hook::Egress),
@@ -167,7 +167,7 @@ fn from_vm(rig: &Rig, effort: &Effort) -> Result<Vec<Value>> {
 fn flood(rig: &Rig, effort: &Effort) -> Result<Vec<Value>> {
     let path = Path {
         load: (rig.near.ns(), Vm::NIC),
-        template: rig.broadcast()?,
+        template: rig.broadcasts()?,
         bursts: true,
         receiver: rig.port.as_ref().context("no veth")?,
         sink: (rig.host.ns(), Host::UPLINK, Hook::Egress),
