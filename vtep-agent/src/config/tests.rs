@@ -79,6 +79,7 @@ fn documented_example() {
             asn: Asn(65000),
             listen: true,
             auto_rt: AutoRt::As,
+            arp_nd_flags: false,
             peers: vec![PeerConfig {
                 address: "198.18.0.100".parse().unwrap(),
                 asn: PeerAsn::Is(Asn(65000)),
