@@ -125,7 +125,7 @@ fn short_ageing() -> Result<()> {
     })
 }
 
-/// Whenever SIGTERM comes, the agent ends well and leaves no pins.
+/// Whenever SIGTERM comes, no pins are left. Before the first instruction of ours it simply kills.
 #[test]
 fn sigterm_while_starting() -> Result<()> {
     let lab = Lab::new("early")?;
@@ -134,7 +134,8 @@ fn sigterm_while_starting() -> Result<()> {
         let mut agent = Agent::spawn(&host, &config(&host))?;
         thread::sleep(Duration::from_millis(delay));
         let status = agent.stop()?;
-        ensure!(status.success(), "after {delay} ms: {status}");
+        let killed = agent.daemon().log().is_empty() && status.code().is_none();
+        ensure!(status.success() || killed, "after {delay} ms: {status}");
         let pins = lab.bpffs().join("h1");
         ensure!(!pins.exists(), "after {delay} ms: {}", pins.display());
     }
