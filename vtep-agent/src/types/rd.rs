@@ -13,13 +13,6 @@ impl RouteDistinguisher {
         let [e, f] = number.to_be_bytes();
         Self([0, 1, a, b, c, d, e, f])
     }
-
-    /// The number, if it is of type 1 with this address.
-    pub fn number(self, address: Ipv4Addr) -> Option<u16> {
-        let [.., high, low] = self.0;
-        let number = u16::from_be_bytes([high, low]);
-        (self == Self::ipv4(address, number)).then_some(number)
-    }
 }
 
 impl fmt::Display for RouteDistinguisher {

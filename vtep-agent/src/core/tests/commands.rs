@@ -220,32 +220,6 @@ fn old_state_is_read() {
     assert_eq!(fixture.core.bds(None).unwrap()[0].rd, "198.18.0.10:9");
 }
 
-/// RFC 7432 §7.9: an RD belongs to one MAC-VRF. A configured one of the automatic form is left out
-/// of the numbering, also when it comes later.
-#[test]
-fn automatic_rds_avoid_configured_ones() {
-    let mut config = config();
-    let mut red = BdConfig::new(name("red"), Vni::new(200).unwrap());
-    red.rd = Some(RouteDistinguisher::ipv4(US, 1));
-    config.bds.push(red);
-    let fixture = Fixture::start(config.clone(), State::default());
-    let rds = |fixture: &Fixture| -> Vec<String> {
-        let bds = fixture.core.bds(None).unwrap();
-        bds.into_iter().map(|bd| bd.rd).collect()
-    };
-    assert_eq!(rds(&fixture), ["198.18.0.10:2", "198.18.0.10:1"]);
-
-    config.bds.pop();
-    let mut fixture = Fixture::start(config.clone(), State::default());
-    fixture.up(RR);
-    assert_eq!(rds(&fixture), ["198.18.0.10:1"]);
-    let mut red = BdConfig::new(name("red"), Vni::new(200).unwrap());
-    red.rd = Some(RouteDistinguisher::ipv4(US, 1));
-    config.bds.push(red);
-    fixture.command(Command::Reload(Box::new(config))).unwrap();
-    assert_eq!(rds(&fixture), ["198.18.0.10:2", "198.18.0.10:1"]);
-}
-
 #[test]
 fn the_loopback_is_no_port() {
     let mut fixture = Fixture::new();
