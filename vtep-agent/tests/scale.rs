@@ -110,13 +110,7 @@ impl Agent {
 
     fn up(&mut self) {
         let address = Ipv4Addr::new(198, 18, 0, 100);
-        let session = Session {
-            address: IpAddr::V4(address),
-            asn: ASN,
-            router_id: address,
-            internal: true,
-            evpn: true,
-        };
+        let session = Session::new(address.into(), ASN, address, true);
         self.handle(Input::Peer(REFLECTOR, PeerEvent::Up(session)));
     }
 
@@ -181,16 +175,10 @@ fn config() -> Config {
             listen: true,
             auto_rt: AutoRt::As,
             arp_nd_flags: false,
-            peers: vec![PeerConfig {
-                address: Ipv4Addr::new(198, 18, 0, 100).into(),
-                asn: PeerAsn::Internal,
-                local_address: None,
-                hold_time: Duration::from_secs(90),
-                port: 179,
-                password: None,
-                passive: false,
-                multihop: None,
-            }],
+            peers: vec![PeerConfig::new(
+                Ipv4Addr::new(198, 18, 0, 100).into(),
+                PeerAsn::Internal,
+            )],
         },
         bds: (1..=BDS)
             .map(|n| BdConfig::new(format!("bd{n}").parse().unwrap(), vni(n)))

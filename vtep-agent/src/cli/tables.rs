@@ -48,7 +48,10 @@ fn bgp(bgp: &Bgp) -> String {
         [
             peer.address.to_string(),
             or_dash(peer.asn),
-            peer.state.clone(),
+            match peer.routes_stale {
+                0 => peer.state.clone(),
+                _ => format!("{}, {} stale", peer.state, peer.routes_stale),
+            },
             peer.uptime_s.map_or_else(dash, duration),
             peer.routes_received.to_string(),
             peer.routes_accepted.to_string(),
@@ -65,14 +68,18 @@ fn routes(routes: Vec<Route>) -> String {
         "", "RD", "ROUTE", "NEXT HOP", "PEER", ">VNI", ">SEQ", "TARGETS", "REASON",
     ];
     let rows = routes.into_iter().map(|route| {
-        let status = match (route.best, route.installed) {
+        let mut status = match (route.best, route.installed) {
             (true, true) => "*>",
             (true, false) => "*",
             (false, true) => " >",
             (false, false) => "",
-        };
+        }
+        .to_owned();
+        if route.stale {
+            status = format!("{status:2}S");
+        }
         [
-            status.to_owned(),
+            status,
             route.rd,
             route.key,
             or_dash(route.next_hop),
@@ -86,7 +93,7 @@ fn routes(routes: Vec<Route>) -> String {
         ]
     });
     let table = grid(columns, rows);
-    format!("* best, > in use\n\n{table}")
+    format!("* best, > in use, S stale\n\n{table}")
 }
 
 fn bds(bds: Vec<Bd>) -> String {

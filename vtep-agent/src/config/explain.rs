@@ -58,6 +58,7 @@ struct Peer {
     /// `null`: the kernel's choice.
     local_address: Option<IpAddr>,
     hold_time: u64,
+    graceful_restart: bool,
     passive: bool,
     multihop: Option<u8>,
     password: bool,
@@ -162,6 +163,7 @@ impl Peer {
                 .local_address
                 .or_else(|| from_vtep.then(|| vtep.addresses.first().copied().map(IpAddr::V4))?),
             hold_time: peer.hold_time.as_secs(),
+            graceful_restart: peer.graceful_restart,
             passive: peer.passive,
             multihop: peer.multihop,
             password: peer.password.is_some(),
@@ -303,6 +305,9 @@ impl fmt::Display for Peer {
         }
         if let Some(hops) = self.multihop {
             write!(f, ", up to {hops} hops away")?;
+        }
+        if !self.graceful_restart {
+            f.write_str(", no graceful restart")?;
         }
         if self.passive {
             f.write_str(", passive")?;

@@ -149,7 +149,7 @@ pub enum AutoRt {
 }
 
 /// `[[bgp.peer]]`
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerConfig {
     /// The peer's address.
     pub address: IpAddr,
@@ -163,12 +163,23 @@ pub struct PeerConfig {
     /// Peer's TCP port.
     pub port: u16,
     /// TCP MD5 key (RFC 2385), 1 to 80 bytes.
-    pub password: Option<String>,
+    pub password: Option<Secret>,
+    /// How long it may take nothing of what it is sent (RFC 9687); zero: for ever; `None`: twice the
+    /// hold time, and at least 8 minutes.
+    pub send_hold_time: Option<Duration>,
+    /// Offer messages of more than 4096 octets (RFC 8654).
+    pub extended_messages: bool,
+    /// Keep its routes while it restarts (RFC 4724 §4.2).
+    pub graceful_restart: bool,
     /// Only wait for its connection.
     pub passive: bool,
     /// Largest number of hops to an external peer; `None`: directly connected.
     pub multihop: Option<u8>,
 }
+
+/// A text that no log shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
 
 /// The AS that a peer must have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -248,29 +259,42 @@ impl BdConfig {
     }
 }
 
-impl fmt::Debug for PeerConfig {
-    /// Without the password.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
+impl PeerConfig {
+    /// A peer with the defaults of the configuration file.
+    pub fn new(address: IpAddr, asn: PeerAsn) -> Self {
+        Self {
             address,
             asn,
-            local_address,
-            hold_time,
-            port,
-            password,
-            passive,
-            multihop,
-        } = self;
-        f.debug_struct("PeerConfig")
-            .field("address", address)
-            .field("asn", asn)
-            .field("local_address", local_address)
-            .field("hold_time", hold_time)
-            .field("port", port)
-            .field("password", &password.as_ref().map(|_| "(hidden)"))
-            .field("passive", passive)
-            .field("multihop", multihop)
-            .finish()
+            local_address: None,
+            // RFC 4271 §10.
+            hold_time: Duration::from_secs(90),
+            port: 179,
+            password: None,
+            send_hold_time: None,
+            extended_messages: true,
+            graceful_restart: true,
+            passive: false,
+            multihop: None,
+        }
+    }
+}
+
+impl Secret {
+    /// The text.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
     }
 }
 

@@ -10,14 +10,11 @@ use std::{
 use toml::Spanned;
 
 use super::{
-    PeerAsn, PeerConfig,
+    PeerAsn, PeerConfig, Secret,
     diagnostic::Fault,
     field::{Distinct, Result, asn, is_unicast, number, parse_with},
     raw::{self, Integer, Scalar},
 };
-
-/// RFC 4271 suggests 90 seconds (§10).
-const DEFAULT_HOLD_TIME: Duration = Duration::from_secs(90);
 
 /// Largest key of TCP MD5 signatures in Linux (`TCP_MD5SIG_MAXKEYLEN`).
 const MAX_PASSWORD: usize = 80;
@@ -29,7 +26,10 @@ struct Options {
     local_address: Option<IpAddr>,
     hold_time: Option<Duration>,
     port: Option<u16>,
-    password: Option<String>,
+    password: Option<Secret>,
+    send_hold_time: Option<Duration>,
+    extended_messages: Option<bool>,
+    graceful_restart: Option<bool>,
     passive: Option<bool>,
     multihop: Option<Option<u8>>,
 }
@@ -110,15 +110,34 @@ fn peer(
             format!("peer {address} has no asn, expected a number, \"internal\" or \"external\""),
         )
     })?;
+    let default = PeerConfig::new(address, asn);
+    let hold_time = options.hold_time.unwrap_or(default.hold_time);
+    if let Some(send) = options.send_hold_time.filter(|send| !send.is_zero())
+        && send <= hold_time
+    {
+        let raw = table.get_ref().send_hold_time.as_ref();
+        return Err(Fault::new(
+            raw.map_or_else(|| address_text.span(), Spanned::span),
+            format!(
+                "send_hold_time {} is not longer than hold_time {}",
+                send.as_secs(),
+                hold_time.as_secs()
+            ),
+        ));
+    }
     Ok(PeerConfig {
-        address,
-        asn,
         local_address: options.local_address,
-        hold_time: options.hold_time.unwrap_or(DEFAULT_HOLD_TIME),
-        port: options.port.unwrap_or(179),
+        hold_time,
+        send_hold_time: options.send_hold_time,
+        extended_messages: options
+            .extended_messages
+            .unwrap_or(default.extended_messages),
+        port: options.port.unwrap_or(default.port),
         password: options.password,
-        passive: options.passive.unwrap_or(false),
+        graceful_restart: options.graceful_restart.unwrap_or(default.graceful_restart),
+        passive: options.passive.unwrap_or(default.passive),
         multihop: options.multihop.flatten(),
+        ..default
     })
 }
 
@@ -127,7 +146,6 @@ fn options(raw: &raw::Peer, directory: &Path) -> Result<Options> {
         ("interface", &raw.interface),
         ("ttl_security", &raw.ttl_security),
         ("bfd", &raw.bfd),
-        ("graceful_restart", &raw.graceful_restart),
         ("max_prefixes", &raw.max_prefixes),
         ("route_reflector_client", &raw.route_reflector_client),
         ("allowas_in", &raw.allowas_in),
@@ -154,6 +172,13 @@ fn options(raw: &raw::Peer, directory: &Path) -> Result<Options> {
             .map(|port| number(port, "port", 1..=u16::MAX))
             .transpose()?,
         password: password(raw, directory)?,
+        send_hold_time: raw
+            .send_hold_time
+            .as_ref()
+            .map(send_hold_time)
+            .transpose()?,
+        extended_messages: raw.extended_messages,
+        graceful_restart: raw.graceful_restart,
         passive: raw.passive,
         multihop: raw.multihop.as_ref().map(multihop).transpose()?,
     })
@@ -188,6 +213,11 @@ fn hold_time(raw: &Spanned<Integer>) -> Result<Duration> {
     }
 }
 
+/// Longer than the hold time (RFC 9687 §4.4), which the caller checks, or zero.
+fn send_hold_time(raw: &Spanned<Integer>) -> Result<Duration> {
+    number(raw, "send_hold_time", 0..=65535).map(Duration::from_secs)
+}
+
 /// A number of hops; `true` for any number.
 fn multihop(raw: &Spanned<Scalar>) -> Result<Option<u8>> {
     match raw.get_ref() {
@@ -205,7 +235,7 @@ fn multihop(raw: &Spanned<Scalar>) -> Result<Option<u8>> {
     }
 }
 
-fn password(raw: &raw::Peer, directory: &Path) -> Result<Option<String>> {
+fn password(raw: &raw::Peer, directory: &Path) -> Result<Option<Secret>> {
     let (key, span, password) = match (&raw.password, &raw.password_file) {
         (None, None) => return Ok(None),
         (Some(password), None) => ("password", password.span(), password.get_ref().clone()),
@@ -229,7 +259,7 @@ fn password(raw: &raw::Peer, directory: &Path) -> Result<Option<String>> {
         }
     };
     match password.len() {
-        1..=MAX_PASSWORD => Ok(Some(password)),
+        1..=MAX_PASSWORD => Ok(Some(password.into())),
         length => Err(Fault::new(
             span,
             format!("{key} has {length} bytes, expected 1 to {MAX_PASSWORD}"),
@@ -258,6 +288,9 @@ impl Options {
             hold_time: self.hold_time.or(group.hold_time),
             port: self.port.or(group.port),
             password: self.password.or(group.password),
+            send_hold_time: self.send_hold_time.or(group.send_hold_time),
+            extended_messages: self.extended_messages.or(group.extended_messages),
+            graceful_restart: self.graceful_restart.or(group.graceful_restart),
             passive: self.passive.or(group.passive),
             multihop: self.multihop.or(group.multihop),
         }

@@ -79,16 +79,10 @@ fn documented_example() {
             asn: Asn(65000),
             listen: true,
             auto_rt: AutoRt::As,
-            arp_nd_flags: false,
+            arp_nd_flags: true,
             peers: vec![PeerConfig {
-                address: "198.18.0.100".parse().unwrap(),
-                asn: PeerAsn::Is(Asn(65000)),
                 local_address: Some("198.18.0.1".parse().unwrap()),
-                hold_time: Duration::from_secs(90),
-                port: 179,
-                password: None,
-                passive: false,
-                multihop: None,
+                ..PeerConfig::new("198.18.0.100".parse().unwrap(), PeerAsn::Is(Asn(65000)))
             }],
         },
         bds: vec![blue],
@@ -192,12 +186,12 @@ passive = false
     };
     assert_eq!(first.asn, PeerAsn::Internal);
     assert_eq!(first.hold_time, Duration::from_secs(9));
-    assert_eq!(first.password.as_deref(), Some("secret"));
+    assert_eq!(first.password.as_ref().map(Secret::expose), Some("secret"));
     assert!(first.passive);
     assert_eq!(first.port, 179);
     assert_eq!(second.asn, PeerAsn::Is(Asn(65001)));
     assert_eq!(second.hold_time, Duration::from_secs(30));
-    assert_eq!(second.password.as_deref(), Some("other"));
+    assert_eq!(second.password.as_ref().map(Secret::expose), Some("other"));
     assert!(!second.passive);
 }
 
@@ -212,7 +206,7 @@ fn documented_group() {
     let (config, _) = Config::parse(&text, &directory.path().join("vtep.toml")).unwrap();
     let peer = &config.bgp.peers[0];
     assert_eq!(peer.asn, PeerAsn::Internal);
-    assert_eq!(peer.password.as_deref(), Some("secret"));
+    assert_eq!(peer.password.as_ref().map(Secret::expose), Some("secret"));
     assert!(!format!("{config:?}").contains("secret"));
 }
 
@@ -229,7 +223,10 @@ fn password_file_is_looked_for_beside_the_configuration() {
     };
     fs::write(&file, text("key")).unwrap();
     let (config, _) = Config::load(&file).unwrap();
-    assert_eq!(config.bgp.peers[0].password.as_deref(), Some("s3cret"));
+    assert_eq!(
+        config.bgp.peers[0].password.as_ref().map(Secret::expose),
+        Some("s3cret")
+    );
 
     fs::write(&file, text("missing")).unwrap();
     let error = Config::load(&file).unwrap_err().to_string();

@@ -150,7 +150,7 @@ impl Core {
                     }
                 }
             }
-            Input::Tick => {}
+            Input::Tick => self.expire_routes(now),
         }
         self.finish(now)
     }
@@ -180,6 +180,7 @@ impl Core {
             .into_iter()
             .chain(self.flood.next_expiry())
             .chain(self.uplink_check)
+            .chain(self.adj_in.deadline())
             .min()
     }
 

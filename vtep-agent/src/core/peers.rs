@@ -38,6 +38,8 @@ pub struct PeerRoutes {
     pub received_by_type: BTreeMap<u8, u64>,
     /// Those that some bridge domain imports.
     pub accepted: u64,
+    /// Those that it has not sent again since it restarted.
+    pub stale: u64,
     /// Routes in its adj-rib-out.
     pub sent: u64,
 }
@@ -76,11 +78,15 @@ impl Core {
         let changes = match event {
             PeerEvent::Up(session) => {
                 self.adj_out.up(peer, &session);
-                self.adj_in.up(peer, session)
+                self.adj_in.up(peer, session, now)
             }
             PeerEvent::Down => {
                 self.adj_out.down(peer);
                 self.adj_in.down(peer)
+            }
+            PeerEvent::Restarting(retention) => {
+                self.adj_out.down(peer);
+                self.adj_in.restarting(peer, retention, now)
             }
             PeerEvent::Update(update) => {
                 let targets = &self.targets;
@@ -91,7 +97,22 @@ impl Core {
                 self.adj_out.refresh(peer);
                 Vec::new()
             }
+            PeerEvent::RefreshBegin => {
+                self.adj_in.refresh_begin(peer, now);
+                Vec::new()
+            }
+            PeerEvent::RefreshEnd => self.adj_in.refresh_end(peer),
         };
+        self.changes(changes, now);
+    }
+
+    /// Drops stale routes whose time is over.
+    pub(super) fn expire_routes(&mut self, now: Instant) {
+        let changes = self.adj_in.expire(now);
+        self.changes(changes, now);
+    }
+
+    fn changes(&mut self, changes: Vec<Change>, now: Instant) {
         for change in changes {
             self.change(change, now);
         }
@@ -104,6 +125,7 @@ impl Core {
             received: received.by_type.values().sum(),
             received_by_type: received.by_type,
             accepted: received.accepted,
+            stale: received.stale,
             sent: self.adj_out.sent(peer) as u64,
         }
     }

@@ -52,6 +52,7 @@ impl Core {
             peer: None,
             best: true,
             installed: announced,
+            stale: false,
             reason: (!announced).then(|| "not announced: no peer is established".to_owned()),
             attributes: attributes_view(route, attributes),
         }
@@ -72,6 +73,7 @@ impl Core {
             peer: Some(path.session.address),
             best: not_best.is_none(),
             installed: use_.is_ok(),
+            stale: path.stale,
             reason: use_.err(),
             attributes: attributes_view(&path.route, &path.attributes),
         }

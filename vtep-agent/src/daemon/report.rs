@@ -82,7 +82,10 @@ impl Daemon {
                     uptime_s: peer.uptime(now).map(|uptime| uptime.as_secs()),
                     routes_received: counts.received,
                     routes_accepted: counts.accepted,
+                    routes_stale: counts.stale,
                     routes_sent: counts.sent,
+                    capabilities: words(&peer.capabilities),
+                    restart_time_s: peer.restart_time.map(|time| time.as_secs()),
                     last_error: peer.last_error.clone(),
                 }
             })
@@ -224,6 +227,10 @@ impl Daemon {
 
 fn is_established(peer: &PeerStatus) -> bool {
     peer.state == State::Established
+}
+
+fn words(names: &[&str]) -> Vec<String> {
+    names.iter().map(ToString::to_string).collect()
 }
 
 fn json(value: &impl Serialize) -> Result<Value, String> {

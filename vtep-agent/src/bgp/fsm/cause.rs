@@ -13,6 +13,8 @@ pub enum Cause {
     Received(Notification),
     /// TCP ended it; the text is the system's.
     Transport(String),
+    /// The peer, which must have restarted, opened another connection (RFC 4724 §4.2).
+    Replaced,
     /// No TCP connection came about; the text is the system's.
     Connect(String),
 }
@@ -23,6 +25,7 @@ impl fmt::Display for Cause {
             Self::Sent(notification) => write!(f, "we ended the session: {notification}"),
             Self::Received(notification) => write!(f, "the peer ended the session: {notification}"),
             Self::Transport(text) => write!(f, "connection lost: {text}"),
+            Self::Replaced => f.write_str("the peer opened a new connection"),
             Self::Connect(text) => write!(f, "cannot connect: {text}"),
         }
     }
@@ -42,6 +45,11 @@ pub enum Cease {
 }
 
 impl Cease {
+    /// Whether the peer should forget our routes too, whatever it promised (RFC 8538 §3.1).
+    pub(super) fn is_hard(&self) -> bool {
+        matches!(self, Self::Deconfigured)
+    }
+
     /// The NOTIFICATION.
     pub fn notification(&self) -> Notification {
         match self {

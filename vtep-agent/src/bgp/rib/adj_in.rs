@@ -8,7 +8,10 @@ use std::{
     time::Instant,
 };
 
-use super::decision::{self, Step};
+use super::{
+    decision::{self, Step},
+    stale::Stale,
+};
 use crate::{
     bgp::{
         peer::Session,
@@ -33,8 +36,8 @@ pub struct Speaker {
 #[derive(Debug)]
 pub struct AdjRibIn {
     speaker: Speaker,
-    routes: HashMap<RouteKey, Paths>,
-    peers: BTreeMap<PeerId, Peer>,
+    pub(super) routes: HashMap<RouteKey, Paths>,
+    pub(super) peers: BTreeMap<PeerId, Peer>,
 }
 
 /// One path to an NLRI.
@@ -54,6 +57,8 @@ pub struct Path {
     pub accepted: bool,
     /// When it was received in this form.
     pub received: Instant,
+    /// The peer is restarting, or has not sent it again since it restarted or began a refresh.
+    pub stale: bool,
 }
 
 /// Why a path is never used (RFC 4271 §9.1.2, RFC 4456 §8).
@@ -100,18 +105,24 @@ pub struct Received {
     pub by_type: BTreeMap<u8, u64>,
     /// Those that are [accepted](Path::accepted).
     pub accepted: u64,
+    /// Those that are [stale](Path::stale).
+    pub stale: u64,
 }
 
 #[derive(Debug)]
-struct Peer {
-    session: Arc<Session>,
-    keys: HashSet<RouteKey>,
+pub(super) struct Peer {
+    /// `None` while it restarts.
+    pub(super) session: Option<Arc<Session>>,
+    pub(super) keys: HashSet<RouteKey>,
+    pub(super) stale: Option<Stale>,
+    /// It ended its first routes of this session.
+    pub(super) end_of_rib: bool,
     /// Kept up to date, since whoever asks does so often.
-    received: Received,
+    pub(super) received: Received,
 }
 
 #[derive(Debug, Default)]
-struct Paths {
+pub(super) struct Paths {
     paths: Vec<Path>,
     best: Option<usize>,
 }
@@ -126,16 +137,25 @@ impl AdjRibIn {
         }
     }
 
-    /// A session is established. What is left of an older one goes.
-    pub fn up(&mut self, peer: PeerId, session: Session) -> Vec<Change> {
-        let changes = self.down(peer);
-        let session = Arc::new(session);
-        let state = Peer {
-            session,
-            keys: HashSet::new(),
-            received: Received::default(),
+    /// A session is established. What is left of an older one goes, now or at its End-of-RIB.
+    pub fn up(&mut self, peer: PeerId, session: Session, now: Instant) -> Vec<Change> {
+        let retained = session.graceful_restart
+            && session.forwarding_preserved
+            && self.peers.get(&peer).is_some_and(|peer| !peer.is_up());
+        let changes = match retained {
+            true => Vec::new(),
+            false => self.down(peer),
         };
-        self.peers.insert(peer, state);
+        let state = self.peers.entry(peer).or_insert_with(|| Peer {
+            session: None,
+            keys: HashSet::new(),
+            stale: None,
+            end_of_rib: false,
+            received: Received::default(),
+        });
+        state.session = Some(Arc::new(session));
+        state.end_of_rib = false;
+        self.await_end_of_rib(peer, now);
         changes
     }
 
@@ -163,7 +183,9 @@ impl AdjRibIn {
         let Some(state) = self.peers.get_mut(&peer) else {
             return changes;
         };
-        let session = Arc::clone(&state.session);
+        let Some(session) = state.session.clone() else {
+            return changes;
+        };
         let withdrawn: Vec<_> = update
             .withdrawn
             .into_iter()
@@ -174,6 +196,9 @@ impl AdjRibIn {
                 .into_iter()
                 .filter_map(|key| self.remove(peer, key)),
         );
+        if update.end_of_rib {
+            changes.extend(self.end_of_rib(peer));
+        }
         let Some(attributes) = update.attributes else {
             return changes;
         };
@@ -188,6 +213,7 @@ impl AdjRibIn {
                 rejected,
                 accepted,
                 received: now,
+                stale: false,
             };
             changes.extend(self.insert(path));
         }
@@ -259,7 +285,7 @@ impl AdjRibIn {
     }
 
     /// Takes `peer`'s path away; its set of keys is the caller's.
-    fn remove(&mut self, peer: PeerId, key: RouteKey) -> Option<Change> {
+    pub(super) fn remove(&mut self, peer: PeerId, key: RouteKey) -> Option<Change> {
         let MapEntry::Occupied(mut occupied) = self.routes.entry(key.clone()) else {
             return None;
         };
@@ -293,6 +319,7 @@ impl Received {
     fn add(&mut self, path: &Path) {
         *self.by_type.entry(path.route.route_type()).or_default() += 1;
         self.accepted += u64::from(path.accepted);
+        self.stale += u64::from(path.stale);
     }
 
     fn remove(&mut self, path: &Path) {
@@ -304,6 +331,7 @@ impl Received {
             }
         }
         self.accepted -= u64::from(path.accepted);
+        self.stale -= u64::from(path.stale);
     }
 }
 
@@ -326,7 +354,24 @@ impl Speaker {
     }
 }
 
+impl Peer {
+    pub(super) fn is_up(&self) -> bool {
+        self.session.is_some()
+    }
+}
+
 impl Paths {
+    pub(super) fn mark_stale(&mut self, peer: PeerId) {
+        let of_peer = self.paths.iter_mut().filter(|path| path.peer == peer);
+        of_peer.for_each(|path| path.stale = true);
+    }
+
+    pub(super) fn is_stale(&self, peer: PeerId) -> bool {
+        self.paths
+            .iter()
+            .any(|path| path.peer == peer && path.stale)
+    }
+
     fn best(&self) -> Option<Best> {
         let path = self.paths.get(self.best?)?;
         Some(Best {

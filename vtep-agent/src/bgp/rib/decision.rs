@@ -174,13 +174,7 @@ mod tests {
         change(&mut attributes);
         Path {
             peer: PeerId(host.into()),
-            session: Arc::new(Session {
-                address: IpAddr::V4(address),
-                asn: Asn(65000),
-                router_id: address,
-                internal: true,
-                evpn: true,
-            }),
+            session: Arc::new(Session::new(address.into(), Asn(65000), address, true)),
             route: Route::Imet(Imet {
                 rd: RouteDistinguisher::default(),
                 tag: EthernetTag::default(),
@@ -190,6 +184,7 @@ mod tests {
             rejected: None,
             accepted: true,
             received: Instant::now(),
+            stale: false,
         }
     }
 

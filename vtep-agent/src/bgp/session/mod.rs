@@ -13,6 +13,7 @@
 mod connection;
 mod md5;
 mod peer;
+mod send_queue;
 mod socket;
 mod status;
 mod supervisor;
@@ -219,10 +220,13 @@ impl Events {
             PeerEvent::Up(_) => {
                 lock(&self.shared.heard).insert(peer, connection);
             }
-            PeerEvent::Down => {
+            PeerEvent::Down | PeerEvent::Restarting(_) => {
                 lock(&self.shared.heard).remove(&peer);
             }
-            PeerEvent::Update(_) | PeerEvent::Refresh => {}
+            PeerEvent::Update(_)
+            | PeerEvent::Refresh
+            | PeerEvent::RefreshBegin
+            | PeerEvent::RefreshEnd => {}
         }
         (peer, event)
     }

@@ -21,7 +21,7 @@ use crate::{
         fsm::{Action, Cause, Cease, ConnectionId, Direction, Event, Fsm, Settings},
         peer::PeerEvent,
         rib::Advertisement,
-        wire::{self, Context, MAX_LEN, Message, MessageType},
+        wire::{self, Context, Message, MessageType},
     },
     types::PeerId,
 };
@@ -50,6 +50,14 @@ pub(super) enum Order {
     Stop(Cease),
 }
 
+/// The session, once it is up.
+struct Established {
+    connection: ConnectionId,
+    context: Context,
+    /// Longest message that the peer takes, in octets.
+    max_len: usize,
+}
+
 type Attempt = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 
 /// The task of a peer.
@@ -64,8 +72,7 @@ pub(super) struct Peer {
     inputs: mpsc::Sender<(ConnectionId, Input)>,
     /// There may be whole messages among what was received.
     undecoded: bool,
-    /// Connection of the Established session.
-    session: Option<(ConnectionId, Context)>,
+    session: Option<Established>,
     /// For the core.
     events: VecDeque<Report>,
     /// For the peer.
@@ -153,6 +160,7 @@ impl Peer {
                     if !room || peer.undecoded || !input.is_empty() {
                         peer.handle(Event::Stalled);
                     }
+                    peer.measure();
                     peer.handle(Event::Tick);
                 }
                 Some(_) = peer.tasks.join_next() => {}
@@ -190,9 +198,16 @@ impl Peer {
     fn connected(&mut self, stream: TcpStream, direction: Direction) {
         let id = self.shared.next_connection();
         let inputs = self.inputs.clone();
-        self.connections
-            .push(Connection::start(id, stream, inputs, &mut self.tasks));
-        self.handle(Event::Connected(id, direction));
+        match Connection::start(id, stream, inputs, &mut self.tasks) {
+            Ok(connection) => {
+                self.connections.push(connection);
+                self.handle(Event::Connected(id, direction));
+            }
+            Err(error) if direction == Direction::Outgoing => {
+                self.handle(Event::ConnectFailed(error.to_string()));
+            }
+            Err(error) => tracing::warn!(peer = %self.status.address, %error, "connection lost"),
+        }
     }
 
     fn input(&mut self, id: ConnectionId, input: Input) {
@@ -214,7 +229,8 @@ impl Peer {
     fn decode(&mut self) {
         for _ in 0..BATCH {
             let frame = self.connections.iter_mut().find_map(|connection| {
-                wire::next_frame(&mut connection.received, MAX_LEN)
+                let max_len = self.fsm.max_received(connection.id);
+                wire::next_frame(&mut connection.received, max_len)
                     .transpose()
                     .map(|frame| (connection.id, frame))
             });
@@ -268,7 +284,7 @@ impl Peer {
         if self
             .session
             .as_ref()
-            .is_none_or(|(session, _)| *session != id)
+            .is_none_or(|session| session.connection != id)
         {
             return;
         }
@@ -282,13 +298,17 @@ impl Peer {
 
     /// Where to send UPDATEs, if there are any.
     fn writable(&mut self) -> Option<mpsc::Sender<Bytes>> {
-        let (id, context) = self.session.as_ref()?;
+        let session = self.session.as_ref()?;
         while self.encoded.is_empty() {
             let advertisement = self.advertisements.pop_front()?;
             self.waiting_routes -= routes(&advertisement);
             let mut messages = Vec::new();
-            let too_large =
-                wire::encode_advertisement(&advertisement, context, MAX_LEN, &mut messages);
+            let too_large = wire::encode_advertisement(
+                &advertisement,
+                &session.context,
+                session.max_len,
+                &mut messages,
+            );
             for route in too_large {
                 let peer = self.status.address;
                 tracing::error!(%peer, %route, "withdrawn: its attributes exceed a BGP message");
@@ -298,7 +318,7 @@ impl Peer {
         let connection = self
             .connections
             .iter()
-            .find(|connection| connection.id == *id)?;
+            .find(|connection| connection.id == session.connection)?;
         Some(connection.out.clone())
     }
 
@@ -315,6 +335,17 @@ impl Peer {
         self.status.bytes_sent += chunk.len() as u64;
         permit.send(chunk.freeze());
         self.handle(Event::UpdateSent);
+    }
+
+    /// Tells the machine whether the peer takes what it is sent.
+    fn measure(&mut self) {
+        let progressed = self
+            .connections
+            .iter_mut()
+            .filter_map(|connection| connection.send_queue.progressed().then_some(connection.id));
+        for id in progressed.collect::<Vec<_>>() {
+            self.handle(Event::Taken(id));
+        }
     }
 
     /// Feeds the machine and does what it says.
@@ -341,30 +372,37 @@ impl Peer {
             Action::Send(id, message) => self.send(id, &message),
             Action::Close(id) => self.connections.retain(|connection| connection.id != id),
             Action::Up(id, negotiated) => {
+                self.status.negotiated(&negotiated);
                 let session = negotiated.session;
                 tracing::info!(
                     peer = %address, asn = %session.asn, router_id = %session.router_id,
                     hold_time = negotiated.hold_time.as_secs(), "BGP session established"
                 );
-                self.status.asn = Some(session.asn);
-                self.status.router_id = Some(session.router_id);
                 self.last_fault = None;
-                self.session = Some((id, negotiated.context));
+                self.session = Some(Established {
+                    connection: id,
+                    context: negotiated.context,
+                    max_len: negotiated.max_len,
+                });
                 self.report(id, PeerEvent::Up(session));
             }
-            Action::Down(cause) => {
+            Action::Down(cause, retention) => {
                 tracing::warn!(peer = %address, %cause, "BGP session down");
                 self.logged = Some(cause);
-                if let Some((id, _)) = self.session.take() {
-                    self.report(id, PeerEvent::Down);
+                if let Some(session) = self.session.take() {
+                    let event = retention.map_or(PeerEvent::Down, PeerEvent::Restarting);
+                    self.report(session.connection, event);
                 }
                 self.last_fault = None;
+                self.status.capabilities.clear();
                 self.advertisements.clear();
                 self.encoded.clear();
                 self.waiting_routes = 0;
             }
             Action::Update(update) => self.report_session(PeerEvent::Update(update)),
             Action::Refresh => self.report_session(PeerEvent::Refresh),
+            Action::RefreshBegin => self.report_session(PeerEvent::RefreshBegin),
+            Action::RefreshEnd => self.report_session(PeerEvent::RefreshEnd),
         }
     }
 
@@ -385,8 +423,8 @@ impl Peer {
     }
 
     fn report_session(&mut self, event: PeerEvent) {
-        if let Some((id, _)) = self.session {
-            self.report(id, event);
+        if let Some(session) = &self.session {
+            self.report(session.connection, event);
         }
     }
 

@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::{SessionOptions, md5};
-use crate::config::{PeerAsn, PeerConfig};
+use crate::config::{PeerAsn, PeerConfig, Secret};
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 128;
@@ -25,7 +25,7 @@ pub(super) struct Endpoint {
     /// TTL of what we send; `None` for the system's default.
     pub(super) ttl: Option<u8>,
     /// TCP MD5 key.
-    pub(super) password: Option<String>,
+    pub(super) password: Option<Secret>,
 }
 
 impl Endpoint {
@@ -56,7 +56,12 @@ pub(super) async fn connect(endpoint: Endpoint) -> io::Result<TcpStream> {
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
     if let Some(key) = &endpoint.password {
-        set_key(&socket, socket.local_addr()?, endpoint.remote.ip(), key)?;
+        set_key(
+            &socket,
+            socket.local_addr()?,
+            endpoint.remote.ip(),
+            key.expose(),
+        )?;
     }
     if let Some(local) = endpoint.local {
         socket

@@ -143,7 +143,7 @@ impl Supervisor {
 
     fn add(&mut self, id: PeerId, config: PeerConfig) {
         if let Some(key) = &config.password {
-            self.set_key(&config, key);
+            self.set_key(&config, key.expose());
         }
         let endpoint = Endpoint::new(&self.options, &config);
         let settings = Settings {
@@ -152,6 +152,9 @@ impl Supervisor {
             peer_address: config.address,
             peer_asn: config.asn,
             hold_time: config.hold_time,
+            send_hold_time: config.send_hold_time,
+            extended_messages: config.extended_messages,
+            graceful_restart: config.graceful_restart,
             passive: config.passive,
         };
         self.shared.insert(PeerStatus::new(id, &settings));

@@ -78,6 +78,20 @@ impl Notification {
         Self::with_communication(4, text)
     }
 
+    /// Cease, hard reset, with the error that is the reason (RFC 8538 §3.1).
+    pub fn hard_reset(reason: &Self) -> Self {
+        Self::with_data(
+            6,
+            9,
+            &[&[reason.code, reason.subcode], &reason.data[..]].concat(),
+        )
+    }
+
+    /// Whether the peer's routes are to be dropped even if both sides sent the N bit.
+    pub fn is_hard_reset(&self) -> bool {
+        (self.code, self.subcode) == (6, 9)
+    }
+
     /// The required capabilities that an OPEN lacks, as TLVs (RFC 5492 §5).
     pub fn unsupported_capabilities(required: &[super::Capability]) -> Self {
         let mut data = BytesMut::new();
@@ -198,6 +212,9 @@ impl fmt::Display for Notification {
             (code, None) if self.subcode == 0 => f.write_str(code)?,
             (code, None) => write!(f, "{code}: subcode {}", self.subcode)?,
         }
+        if self.is_hard_reset() && self.data.len() >= 2 {
+            return write!(f, " ({})", Self::decode(&self.data));
+        }
         if let Some(text) = self.communication() {
             return write!(f, " {text:?}");
         }
@@ -263,7 +280,10 @@ mod tests {
     #[test]
     fn encapsulated_communication() {
         let reset = Notification::with_data(6, 9, b"\x06\x02\x02hi");
-        assert_eq!(reset.to_string(), "cease: hard reset \"hi\"");
+        assert_eq!(
+            reset.to_string(),
+            "cease: hard reset (cease: administrative shutdown \"hi\")"
+        );
     }
 
     /// BGP-021: a length beyond the data, invalid UTF-8, octets behind the text.

@@ -325,7 +325,6 @@ fn keys_that_are_not_built_are_named() {
     for key in [
         "ttl_security = 1",
         "bfd = false",
-        "graceful_restart = { time = 1 }",
         "max_prefixes = 0",
         "route_reflector_client = false",
         "allowas_in = 0",

@@ -4,6 +4,7 @@ mod churn;
 mod commands;
 mod encodings;
 mod flooding;
+mod graceful;
 mod learning;
 mod mobility;
 mod neighbors;
@@ -282,26 +283,14 @@ fn blue() -> BdConfig {
 }
 
 fn peer(host: u8) -> PeerConfig {
-    PeerConfig {
-        address: IpAddr::V4(Ipv4Addr::new(198, 18, 0, host)),
-        asn: PeerAsn::Internal,
-        local_address: None,
-        hold_time: Duration::from_secs(90),
-        port: 179,
-        password: None,
-        passive: false,
-        multihop: None,
-    }
+    let address = Ipv4Addr::new(198, 18, 0, host);
+    PeerConfig::new(address.into(), PeerAsn::Internal)
 }
 
 fn session(internal: bool) -> Session {
-    Session {
-        address: IpAddr::V4(Ipv4Addr::new(198, 18, 0, 100)),
-        asn: Asn(if internal { 65000 } else { 65100 }),
-        router_id: Ipv4Addr::new(198, 18, 0, 100),
-        internal,
-        evpn: true,
-    }
+    let address = Ipv4Addr::new(198, 18, 0, 100);
+    let asn = Asn(if internal { 65000 } else { 65100 });
+    Session::new(address.into(), asn, address, internal)
 }
 
 fn link(ifindex: u32, name: &str) -> Link {

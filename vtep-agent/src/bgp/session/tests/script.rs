@@ -3,13 +3,13 @@
 use super::*;
 
 /// A connection of the scripted peer 127.0.0.`last`.
-struct Script {
+pub(super) struct Script {
     stream: TcpStream,
     received: BytesMut,
 }
 
 impl Script {
-    async fn connect(agent: &Agent, last: u8) -> Self {
+    pub(super) async fn connect(agent: &Agent, last: u8) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket
             .bind((Ipv4Addr::new(127, 0, 0, last), 0).into())
@@ -23,7 +23,7 @@ impl Script {
     }
 
     /// Up to Established.
-    async fn establish(agent: &Agent, last: u8) -> Self {
+    pub(super) async fn establish(agent: &Agent, last: u8) -> Self {
         let mut script = Self::connect(agent, last).await;
         script.send(Message::Open(open(last))).await;
         script.send(Message::Keepalive).await;
@@ -32,19 +32,30 @@ impl Script {
         script
     }
 
-    async fn send(&mut self, message: Message) {
+    pub(super) async fn send(&mut self, message: Message) {
         self.write(&bytes(&message)).await;
     }
 
-    async fn write(&mut self, bytes: &[u8]) {
+    pub(super) async fn write(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.unwrap();
     }
 
+    /// Unless the connection is gone.
+    pub(super) async fn try_send(&mut self, message: Message) -> std::io::Result<()> {
+        self.stream.write_all(&bytes(&message)).await
+    }
+
+    /// Reads up to so many bytes that are there, and forgets them.
+    pub(super) async fn drain(&mut self, bytes: usize) {
+        let mut buffer = vec![0; bytes];
+        let _ = self.stream.read(&mut buffer).await.unwrap();
+    }
+
     /// `None` at the end of the stream; a reset is an error.
-    async fn receive(&mut self) -> Option<Message> {
+    pub(super) async fn receive(&mut self) -> Option<Message> {
         let received = async {
             loop {
-                if let Some(frame) = next_frame(&mut self.received, MAX_LEN).unwrap() {
+                if let Some(frame) = next_frame(&mut self.received, EXTENDED_MAX_LEN).unwrap() {
                     return Some(decode(&frame, &Context::default()).unwrap().message);
                 }
                 if self.stream.read_buf(&mut self.received).await.unwrap() == 0 {
@@ -56,7 +67,7 @@ impl Script {
     }
 
     /// The NOTIFICATION that ends the connection, after whatever else there is.
-    async fn notification(&mut self) -> Notification {
+    pub(super) async fn notification(&mut self) -> Notification {
         loop {
             match self.receive().await {
                 Some(Message::Notification(notification)) => {
@@ -70,7 +81,7 @@ impl Script {
     }
 }
 
-fn open(last: u8) -> Open {
+pub(super) fn open(last: u8) -> Open {
     Open {
         asn: ASN,
         hold_time: 90,
@@ -83,14 +94,14 @@ fn open(last: u8) -> Open {
     }
 }
 
-fn bytes(message: &Message) -> BytesMut {
+pub(super) fn bytes(message: &Message) -> BytesMut {
     let mut bytes = BytesMut::new();
     message.encode(&Context::default(), &mut bytes);
     bytes
 }
 
 /// An agent that waits for the scripted peer.
-async fn agent(last: u8) -> Agent {
+pub(super) async fn agent(last: u8) -> Agent {
     let agent = Agent::start(1);
     let address = Ipv4Addr::new(127, 0, 0, last);
     let passive = PeerConfig {
@@ -180,7 +191,7 @@ async fn early_connections_do_not_evade_the_password() {
     let mut script = Script::connect(&agent, 9).await;
     let signed = PeerConfig {
         passive: true,
-        password: Some("secret".to_owned()),
+        password: Some("secret".to_owned().into()),
         ..peer(Ipv4Addr::new(127, 0, 0, 9), PORT)
     };
     agent.configure(vec![(PEER, signed)]).await;
