@@ -125,7 +125,7 @@ impl Core {
             received: received.by_type.values().sum(),
             received_by_type: received.by_type,
             accepted: received.accepted,
-            stale: self.adj_in.stale_count(peer),
+            stale: received.stale,
             sent: self.adj_out.sent(peer) as u64,
         }
     }

@@ -105,6 +105,8 @@ pub struct Received {
     pub by_type: BTreeMap<u8, u64>,
     /// Those that are [accepted](Path::accepted).
     pub accepted: u64,
+    /// Those that are [stale](Path::stale).
+    pub stale: u64,
 }
 
 #[derive(Debug)]
@@ -116,7 +118,7 @@ pub(super) struct Peer {
     /// It ended its first routes of this session.
     pub(super) end_of_rib: bool,
     /// Kept up to date, since whoever asks does so often.
-    received: Received,
+    pub(super) received: Received,
 }
 
 #[derive(Debug, Default)]
@@ -317,6 +319,7 @@ impl Received {
     fn add(&mut self, path: &Path) {
         *self.by_type.entry(path.route.route_type()).or_default() += 1;
         self.accepted += u64::from(path.accepted);
+        self.stale += u64::from(path.stale);
     }
 
     fn remove(&mut self, path: &Path) {
@@ -328,6 +331,7 @@ impl Received {
             }
         }
         self.accepted -= u64::from(path.accepted);
+        self.stale -= u64::from(path.stale);
     }
 }
 
