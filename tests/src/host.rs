@@ -209,6 +209,8 @@ pub struct VmSpec {
     pub addresses: Vec<String>,
     /// MTU, bytes.
     pub mtu: u16,
+    /// The card of a tap's VM takes merged packets and partial checksums, as virtio's does.
+    pub offload: bool,
 }
 
 impl VmSpec {
@@ -221,6 +223,7 @@ impl VmSpec {
                 format!("fd00::{number:x}/64"),
             ],
             mtu: 1500,
+            offload: false,
         }
     }
 
@@ -228,6 +231,15 @@ impl VmSpec {
     #[must_use]
     pub fn mtu(self, mtu: u16) -> Self {
         Self { mtu, ..self }
+    }
+
+    /// With a card that takes merged packets and partial checksums, if it is a tap's.
+    #[must_use]
+    pub fn offload(self) -> Self {
+        Self {
+            offload: true,
+            ..self
+        }
     }
 
     /// With another MAC address.
@@ -287,7 +299,8 @@ impl Vm {
             ))?,
             Link::Tap(wire) => {
                 let ends = [(&self.host, &*self.port), (&self.ns, nic)];
-                *wire.lock().unwrap_or_else(PoisonError::into_inner) = Some(TapWire::new(ends)?);
+                *wire.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Some(TapWire::new(ends, self.spec.offload)?);
                 self.ns
                     .ip(&format!("link set {nic} address {mac} mtu {mtu}\n"))?;
                 self.host

@@ -96,6 +96,13 @@ impl Devices {
         }
     }
 
+    /// An uplink has only its TC half.
+    pub(super) fn without_xdp(&self) -> bool {
+        self.uplinks
+            .values()
+            .any(|uplink| uplink.state == Ok(AttachedMode::Off))
+    }
+
     /// How the uplink's XDP half is attached; `None` when it is not an uplink, or refuses.
     pub(super) fn uplink_mode(&self, name: &str) -> Option<AttachedMode> {
         let (_, uplink) = self
@@ -149,6 +156,9 @@ fn attach_uplink(
 fn attach_port(dataplane: &mut Dataplane, ifindex: u32, name: &IfName) -> Result<(), String> {
     if let Err(error) = kernel::prepare_port(ifindex, name) {
         tracing::warn!(port = %name, "{error}");
+    }
+    if let Ok(true) = kernel::has_ingress_filters(ifindex) {
+        tracing::warn!(port = %name, "its ingress filters of others see no frame: the agent's program takes all");
     }
     dataplane
         .attach_port(ifindex, name.as_str())

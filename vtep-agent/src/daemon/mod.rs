@@ -6,6 +6,7 @@
 
 mod attach;
 mod report;
+mod tunnel;
 
 use std::{
     future,
@@ -37,6 +38,7 @@ use crate::{
     types::PeerId,
 };
 use attach::Devices;
+use tunnel::Tunnel;
 
 /// Peer events taken in one go: enough to share the cost of writing maps, few enough to keep
 /// answering others.
@@ -69,6 +71,7 @@ struct Daemon {
     outcome: Outcome,
     dataplane: Dataplane,
     devices: Devices,
+    tunnel: Tunnel,
     sessions: Sessions,
     monitor: Monitor,
     metrics: Metrics,
@@ -119,6 +122,7 @@ impl Daemon {
             tokio::spawn(http.run(metrics.clone(), query_sender));
         }
         let vtep = config.vtep.clone();
+        let tunnel = Tunnel::new(&vtep);
         let (core, outputs) = Core::new(config, state, Instant::now());
         let daemon = Self {
             config: vtep,
@@ -129,6 +133,7 @@ impl Daemon {
             outcome: Outcome::default(),
             dataplane,
             devices: Devices::default(),
+            tunnel,
             sessions,
             monitor,
             metrics,
@@ -171,7 +176,9 @@ impl Daemon {
                 Some(first) = sources.peers.recv() => self.take_peer_events(first, &mut sources.peers),
                 inputs = self.monitor.next() => {
                     for input in inputs? {
-                        self.handle(input);
+                        if !self.tunnel.takes(&mut self.dataplane, &input) {
+                            self.handle(input);
+                        }
                     }
                     self.first_links();
                 }
@@ -241,6 +248,8 @@ impl Daemon {
         for output in std::mem::take(&mut self.outputs) {
             self.carry_out(output);
         }
+        let needed = self.devices.without_xdp();
+        self.tunnel.settle(&mut self.dataplane, needed);
     }
 
     fn carry_out(&mut self, output: Output) {
@@ -293,6 +302,9 @@ impl Daemon {
         }
         if let Err(error) = self.dataplane.finish_takeover() {
             tracing::warn!("cannot remove what an earlier run left: {error}");
+        }
+        if !self.devices.without_xdp() {
+            self.tunnel.remove();
         }
         // Without a service manager there is nobody to tell.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -358,6 +370,7 @@ impl Daemon {
                 }
                 self.sessions.shutdown("agent stopped").await;
                 self.dataplane.remove()?;
+                self.tunnel.remove();
                 self.monitor.prune_neighbours()?;
             }
         }

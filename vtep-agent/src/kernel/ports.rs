@@ -70,7 +70,8 @@ fn check_name(ifindex: u32, name: &IfName) -> Result<(), KernelError> {
     }
 }
 
-fn no_generated_address(ifindex: u32) -> Result<(), RequestError> {
+/// Has the device make itself no IPv6 address. A kernel without IPv6 refuses with `EAFNOSUPPORT`.
+pub(super) fn no_generated_address(ifindex: u32) -> Result<(), RequestError> {
     let family = attribute(
         libc::AF_INET6 as u16,
         &attribute(ADDR_GEN_MODE, &[MODE_NONE]),
