@@ -114,6 +114,13 @@ impl Devices {
         }
     }
 
+    /// An uplink has only its TC half.
+    pub(super) fn without_xdp(&self) -> bool {
+        self.uplinks
+            .values()
+            .any(|uplink| uplink.state == Ok(AttachedMode::Off))
+    }
+
     /// How the uplink's XDP half is attached; `None` when it is not an uplink, or refuses.
     pub(super) fn uplink_mode(&self, name: &str) -> Option<AttachedMode> {
         let (_, uplink) = self
@@ -177,6 +184,12 @@ impl Port {
                 Ok(before) => self.before = Some(before),
                 Err(error) => tracing::warn!(port = %self.name, "{error}"),
             }
+        }
+        if let Ok(true) = kernel::has_ingress_filters(ifindex) {
+            tracing::warn!(
+                port = %self.name,
+                "its ingress filters of others see no frame: the agent's program takes all"
+            );
         }
         let attached = dataplane.attach_port(ifindex, self.name.as_str());
         self.error = attached.err().map(|error| error.to_string());

@@ -6,6 +6,7 @@
 
 mod attach;
 mod report;
+mod tunnel;
 
 use std::{
     future, io,
@@ -37,6 +38,7 @@ use crate::{
     types::PeerId,
 };
 use attach::Devices;
+use tunnel::Tunnel;
 
 /// Peer events taken in one go: enough to share the cost of writing maps, few enough to keep
 /// answering others.
@@ -75,6 +77,7 @@ struct Daemon {
     outcome: Outcome,
     dataplane: Dataplane,
     devices: Devices,
+    tunnel: Tunnel,
     sessions: Sessions,
     monitor: Monitor,
     metrics: Metrics,
@@ -146,6 +149,7 @@ impl Daemon {
             tokio::spawn(http.run(metrics.clone(), query_sender));
         }
         let vtep = config.vtep.clone();
+        let tunnel = Tunnel::new(&vtep);
         let (core, outputs) = Core::new(config, state, Instant::now());
         let daemon = Self {
             config: vtep,
@@ -156,6 +160,7 @@ impl Daemon {
             outcome: Outcome::default(),
             dataplane,
             devices: Devices::default(),
+            tunnel,
             sessions,
             monitor,
             metrics,
@@ -200,7 +205,9 @@ impl Daemon {
                 Some(first) = sources.peers.recv() => self.take_peer_events(first, &mut sources.peers),
                 inputs = self.monitor.next() => {
                     for input in inputs? {
-                        self.handle(input);
+                        if !self.tunnel.takes(&mut self.dataplane, &input) {
+                            self.handle(input);
+                        }
                     }
                 }
                 events = sources.events.next() => {
@@ -289,6 +296,8 @@ impl Daemon {
         for output in std::mem::take(&mut self.outputs) {
             self.carry_out(output);
         }
+        let needed = self.devices.without_xdp();
+        self.tunnel.settle(&mut self.dataplane, needed);
     }
 
     fn carry_out(&mut self, output: Output) {
@@ -339,6 +348,9 @@ impl Daemon {
         self.core.devices_read();
         if let Err(error) = self.dataplane.finish_takeover() {
             tracing::warn!("cannot remove what an earlier run left: {error}");
+        }
+        if !self.devices.without_xdp() {
+            self.tunnel.remove();
         }
         // Without a service manager there is nobody to tell.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -413,6 +425,7 @@ impl Daemon {
                 }
                 self.sessions.shutdown("agent stopped").await;
                 self.devices.release(self.dataplane)?;
+                self.tunnel.remove();
                 self.monitor.release()?;
             }
         }

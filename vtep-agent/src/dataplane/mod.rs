@@ -49,10 +49,11 @@ use pins::Pins;
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vtep"));
 
 /// Every program of the object.
-const PROGRAMS: [&str; 4] = [
+const PROGRAMS: [&str; 5] = [
     "underlay_xdp",
     "underlay_xdp_generic",
     "underlay_tc",
+    "overlay_tc",
     "access_tc",
 ];
 
@@ -78,6 +79,7 @@ pub struct Dataplane {
     tcx: bool,
     uplinks: HashMap<u32, Uplink>,
     ports: HashMap<u32, Attached>,
+    overlay: Option<Attached>,
     started: Instant,
     _lock: Lock,
 }
@@ -156,6 +158,7 @@ impl Dataplane {
             tcx: options.tcx && probe::tcx(),
             uplinks: HashMap::new(),
             ports: HashMap::new(),
+            overlay: None,
             started: Instant::now(),
             _lock: lock,
         })
@@ -167,7 +170,7 @@ impl Dataplane {
     ///
     /// The first that occurred; everything is tried.
     pub fn remove(mut self) -> Result<(), DataplaneError> {
-        let mut result = Ok(());
+        let mut result = self.detach_overlay();
         for ifindex in self.uplinks.keys().copied().collect::<Vec<_>>() {
             result = result.and(self.detach_uplink(ifindex));
         }

@@ -151,6 +151,11 @@ fn device_name(ifindex: u32) -> Result<Option<IfName>, KernelError> {
     }
 }
 
+/// Has the device make itself no IPv6 address. A kernel without IPv6 refuses with `EAFNOSUPPORT`.
+pub(super) fn no_generated_address(ifindex: u32) -> Result<(), RequestError> {
+    generate_address(ifindex, MODE_NONE)
+}
+
 fn generate_address(ifindex: u32, mode: u8) -> Result<(), RequestError> {
     let family = attribute(libc::AF_INET6 as u16, &attribute(ADDR_GEN_MODE, &[mode]));
     let request = Request::new(libc::RTM_SETLINK, libc::NLM_F_ACK, &links::header(ifindex))
