@@ -90,7 +90,7 @@ fn command(kernel: &Unpacked, initramfs: &Path, accel: Accel) -> Command {
         .arg("-initrd")
         .arg(initramfs)
         .arg("-append")
-        .arg("console=ttyS0 quiet loglevel=4 panic=-1 net.ifnames=0 mitigations=off")
+        .arg("console=ttyS0 quiet loglevel=3 panic=-1 net.ifnames=0 mitigations=off")
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
     qemu

@@ -17,6 +17,9 @@ const MIRROR: &str = "http://deb.debian.org";
 /// Depends on the current kernel of its release.
 const META_PACKAGE: &str = "linux-image-amd64";
 
+/// What a kernel's package may consist of.
+const PARTS: &[&str] = &["linux-binary-", "linux-modules-"];
+
 /// An unpacked kernel.
 pub(super) struct Unpacked {
     /// As `uname -r` prints it.
@@ -63,11 +66,13 @@ pub(super) fn fetch(kernel: Kernel) -> Result<Unpacked> {
     let directory = workspace()?.join("target/vm").join(kernel.name());
     let root = directory.join("root");
     if !root.is_dir() {
-        let package = download(kernel, &directory)?;
+        let packages = download(kernel, &directory)?;
         // Renamed when complete: what is at `root` is usable.
         let unfinished = directory.join("unfinished");
-        let mut dpkg = Command::new("dpkg-deb");
-        shell::run(dpkg.arg("-x").args([&package, &unfinished]))?;
+        for package in &packages {
+            let mut dpkg = Command::new("dpkg-deb");
+            shell::run(dpkg.arg("-x").args([package, &unfinished]))?;
+        }
         // Packages of Debian 13 and later have nothing in /lib, which is a link there.
         let lib = unfinished.join("lib");
         if !lib.exists() {
@@ -77,19 +82,30 @@ pub(super) fn fetch(kernel: Kernel) -> Result<Unpacked> {
         let mut depmod = Command::new("busybox");
         shell::run(depmod.arg("depmod").arg("-b").arg(&unfinished).arg(version))?;
         fs::rename(&unfinished, &root)?;
-        fs::remove_file(package)?;
+        for package in packages {
+            fs::remove_file(package)?;
+        }
     }
     let version = version(&root)?;
+    let modules = root.join("lib/modules").join(&version);
+    // The second place is Debian 14's.
+    let images = [
+        root.join(format!("boot/vmlinuz-{version}")),
+        modules.join("vmlinuz"),
+    ];
     Ok(Unpacked {
-        image: root.join(format!("boot/vmlinuz-{version}")),
-        modules: root.join("lib/modules").join(&version),
+        image: images
+            .into_iter()
+            .find(|image| image.is_file())
+            .with_context(|| format!("there is no kernel image below {}", root.display()))?,
+        modules,
         directory,
         version,
     })
 }
 
-/// Gets the package by apt, with sources and state of its own: this machine may be another release.
-fn download(kernel: Kernel, directory: &Path) -> Result<PathBuf> {
+/// Gets the packages by apt, with sources and state of its own: this machine may be another release.
+fn download(kernel: Kernel, directory: &Path) -> Result<Vec<PathBuf>> {
     let apt = directory.join("apt");
     for part in ["lists/partial", "cache/archives/partial"] {
         fs::create_dir_all(apt.join(part))?;
@@ -112,18 +128,35 @@ fn download(kernel: Kernel, directory: &Path) -> Result<PathBuf> {
         command
     };
     shell::run(command("apt-get").args(["--quiet", "update"]))?;
-    let depends = output(command("apt-cache").args(["depends", META_PACKAGE]))?;
-    let package = depends
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("Depends: "))
-        .find(|package| package.starts_with("linux-image-"))
-        .with_context(|| format!("{META_PACKAGE} depends on no kernel:\n{depends}"))?
-        .to_owned();
-    shell::run(command("apt-get").args(["--quiet", "download", &package]))?;
-    only_entry(directory, |name| {
-        name.starts_with(&format!("{package}_")) && name.ends_with(".deb")
-    })
-    .with_context(|| format!("apt-get has left no package {package}"))
+    let depends = |package: &str| -> Result<Vec<String>> {
+        let listed = output(command("apt-cache").args(["depends", package]))?;
+        let names = listed
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("Depends: "));
+        Ok(names.map(str::to_owned).collect())
+    };
+    let mut images = depends(META_PACKAGE)?;
+    images.retain(|package| package.starts_with("linux-image-"));
+    let image = images
+        .pop()
+        .with_context(|| format!("{META_PACKAGE} depends on no kernel"))?;
+    // Debian 14 has the image and the modules in packages of their own.
+    let mut packages = depends(&image)?;
+    packages.retain(|package| PARTS.iter().any(|part| package.starts_with(part)));
+    packages.push(image);
+    shell::run(
+        command("apt-get")
+            .args(["--quiet", "download"])
+            .args(&packages),
+    )?;
+    packages
+        .iter()
+        .map(|package| {
+            only_entry(directory, |name| {
+                name.starts_with(&format!("{package}_")) && name.ends_with(".deb")
+            })
+        })
+        .collect()
 }
 
 fn version(root: &Path) -> Result<String> {

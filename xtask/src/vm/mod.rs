@@ -33,7 +33,7 @@ pub(crate) struct Options {
     #[arg(long, default_value = "6.1", value_enum)]
     kernel: Kernel,
     /// Minutes until the guest is stopped
-    #[arg(long, value_name = "MINUTES", default_value_t = 10)]
+    #[arg(long, value_name = "MINUTES", default_value_t = 20)]
     timeout: u64,
     /// `kvm` where the machine has it
     #[arg(long, default_value = "tcg", value_enum)]
