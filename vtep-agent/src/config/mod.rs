@@ -167,12 +167,27 @@ pub struct PeerConfig {
     pub send_hold_time: Option<Duration>,
     /// Offer messages of more than 4096 octets (RFC 8654).
     pub extended_messages: bool,
+    /// Most routes that it may send.
+    pub max_prefixes: Option<MaxPrefixes>,
+    /// Hops within which it is, enforced by TTL (RFC 5082), 1 to 254.
+    pub ttl_security: Option<u8>,
+    /// Administratively down, with this text for the peer's operator (RFC 9003).
+    pub shutdown: Option<String>,
     /// Keep its routes while it restarts (RFC 4724 §4.2).
     pub graceful_restart: bool,
     /// Only wait for its connection.
     pub passive: bool,
     /// Largest number of hops to an external peer; `None`: directly connected.
     pub multihop: Option<u8>,
+}
+
+/// What to do about many routes of a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxPrefixes {
+    /// So many are too many when one more comes.
+    pub limit: u32,
+    /// Say so, and keep the session.
+    pub warn_only: bool,
 }
 
 /// A text that no log shows.
@@ -270,6 +285,9 @@ impl PeerConfig {
             password: None,
             send_hold_time: None,
             extended_messages: true,
+            max_prefixes: None,
+            ttl_security: None,
+            shutdown: None,
             graceful_restart: true,
             passive: false,
             multihop: None,

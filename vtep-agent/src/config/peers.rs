@@ -10,7 +10,7 @@ use std::{
 use toml::Spanned;
 
 use super::{
-    PeerAsn, PeerConfig, Secret,
+    MaxPrefixes, PeerAsn, PeerConfig, Secret,
     diagnostic::Fault,
     field::{Distinct, Result, asn, is_unicast, number, parse_with},
     raw::{self, Integer, Scalar},
@@ -18,6 +18,9 @@ use super::{
 
 /// Largest key of TCP MD5 signatures in Linux (`TCP_MD5SIG_MAXKEYLEN`).
 const MAX_PASSWORD: usize = 80;
+
+/// Longest shutdown communication that every implementation takes (RFC 8203 §2).
+const MAX_COMMUNICATION: usize = 128;
 
 /// What a peer says, or its group for it.
 #[derive(Clone, Default)]
@@ -29,6 +32,9 @@ struct Options {
     password: Option<Secret>,
     send_hold_time: Option<Duration>,
     extended_messages: Option<bool>,
+    max_prefixes: Option<MaxPrefixes>,
+    ttl_security: Option<u8>,
+    shutdown: Option<Option<String>>,
     graceful_restart: Option<bool>,
     passive: Option<bool>,
     multihop: Option<Option<u8>>,
@@ -125,6 +131,13 @@ fn peer(
             ),
         ));
     }
+    if options.ttl_security.is_some() && options.multihop.flatten().is_some() {
+        let raw = table.get_ref().ttl_security.as_ref();
+        return Err(Fault::new(
+            raw.map_or_else(|| address_text.span(), Spanned::span),
+            "ttl_security and multihop exclude each other: ttl_security says how many hops",
+        ));
+    }
     Ok(PeerConfig {
         local_address: options.local_address,
         hold_time,
@@ -134,6 +147,9 @@ fn peer(
             .unwrap_or(default.extended_messages),
         port: options.port.unwrap_or(default.port),
         password: options.password,
+        max_prefixes: options.max_prefixes,
+        ttl_security: options.ttl_security,
+        shutdown: options.shutdown.flatten(),
         graceful_restart: options.graceful_restart.unwrap_or(default.graceful_restart),
         passive: options.passive.unwrap_or(default.passive),
         multihop: options.multihop.flatten(),
@@ -144,9 +160,7 @@ fn peer(
 fn options(raw: &raw::Peer, directory: &Path) -> Result<Options> {
     let not_built = [
         ("interface", &raw.interface),
-        ("ttl_security", &raw.ttl_security),
         ("bfd", &raw.bfd),
-        ("max_prefixes", &raw.max_prefixes),
         ("route_reflector_client", &raw.route_reflector_client),
         ("allowas_in", &raw.allowas_in),
     ];
@@ -178,6 +192,13 @@ fn options(raw: &raw::Peer, directory: &Path) -> Result<Options> {
             .map(send_hold_time)
             .transpose()?,
         extended_messages: raw.extended_messages,
+        max_prefixes: raw.max_prefixes.as_ref().map(max_prefixes).transpose()?,
+        ttl_security: raw
+            .ttl_security
+            .as_ref()
+            .map(|hops| number(hops, "ttl_security", 1..=254))
+            .transpose()?,
+        shutdown: raw.shutdown.as_ref().map(shutdown).transpose()?,
         graceful_restart: raw.graceful_restart,
         passive: raw.passive,
         multihop: raw.multihop.as_ref().map(multihop).transpose()?,
@@ -216,6 +237,35 @@ fn hold_time(raw: &Spanned<Integer>) -> Result<Duration> {
 /// Longer than the hold time (RFC 9687 §4.4), which the caller checks, or zero.
 fn send_hold_time(raw: &Spanned<Integer>) -> Result<Duration> {
     number(raw, "send_hold_time", 0..=65535).map(Duration::from_secs)
+}
+
+fn max_prefixes(raw: &Spanned<raw::MaxPrefixes>) -> Result<MaxPrefixes> {
+    let raw::MaxPrefixes { limit, warn_only } = *raw.get_ref();
+    let limit = number(
+        &Spanned::new(raw.span(), Integer(limit)),
+        "max_prefixes",
+        1..=u32::MAX,
+    )?;
+    Ok(MaxPrefixes { limit, warn_only })
+}
+
+/// `true`, or a text for the peer's operator.
+fn shutdown(raw: &Spanned<Scalar>) -> Result<Option<String>> {
+    match raw.get_ref() {
+        Scalar::Flag(down) => Ok(down.then(String::new)),
+        Scalar::Word(text) if text.len() <= MAX_COMMUNICATION => Ok(Some(text.clone())),
+        Scalar::Word(text) => Err(Fault::new(
+            raw.span(),
+            format!(
+                "shutdown has {} bytes, expected at most {MAX_COMMUNICATION}",
+                text.len()
+            ),
+        )),
+        other => Err(Fault::new(
+            raw.span(),
+            format!("shutdown is {other}, expected true, false or a text"),
+        )),
+    }
 }
 
 /// A number of hops; `true` for any number.
@@ -290,6 +340,9 @@ impl Options {
             password: self.password.or(group.password),
             send_hold_time: self.send_hold_time.or(group.send_hold_time),
             extended_messages: self.extended_messages.or(group.extended_messages),
+            max_prefixes: self.max_prefixes.or(group.max_prefixes),
+            ttl_security: self.ttl_security.or(group.ttl_security),
+            shutdown: self.shutdown.or(group.shutdown),
             graceful_restart: self.graceful_restart.or(group.graceful_restart),
             passive: self.passive.or(group.passive),
             multihop: self.multihop.or(group.multihop),

@@ -26,6 +26,10 @@ pub(super) struct PeerIds {
     ids: BTreeMap<IpAddr, PeerId>,
     configured: Vec<(PeerId, PeerConfig)>,
     next: u32,
+    /// Those whose session ends because of too many routes: more of them count for nothing.
+    over_limit: BTreeSet<PeerId>,
+    /// Those about whose number of routes we complained.
+    warned: BTreeSet<PeerId>,
 }
 
 /// How many routes a peer sent and was sent.
@@ -76,6 +80,7 @@ impl Core {
     pub(super) fn peer_event(&mut self, peer: PeerId, event: PeerEvent, now: Instant) {
         let changes = match event {
             PeerEvent::Up(session) => {
+                self.peers.over_limit.remove(&peer);
                 self.adj_out.up(peer, &session);
                 self.adj_in.up(peer, session, now)
             }
@@ -87,7 +92,12 @@ impl Core {
                 self.adj_out.down(peer);
                 self.adj_in.restarting(peer, retention, now)
             }
-            PeerEvent::Update(update) => self.adj_in.update(peer, *update, now),
+            PeerEvent::Update(_) if self.peers.over_limit.contains(&peer) => Vec::new(),
+            PeerEvent::Update(update) => {
+                let changes = self.adj_in.update(peer, *update, now);
+                self.check_limit(peer);
+                changes
+            }
             PeerEvent::Refresh => {
                 self.adj_out.refresh(peer);
                 Vec::new()
@@ -99,6 +109,37 @@ impl Core {
             PeerEvent::RefreshEnd => self.adj_in.refresh_end(peer),
         };
         self.changes(changes, now);
+    }
+
+    /// Ends the session of a peer with too many routes, or warns (RFC 4486 §4).
+    fn check_limit(&mut self, peer: PeerId) {
+        let routes = self.adj_in.count(peer);
+        let configured = self.peers.configured.iter().find(|(id, _)| *id == peer);
+        let Some((
+            _,
+            PeerConfig {
+                address,
+                max_prefixes: Some(max),
+                ..
+            },
+        )) = configured
+        else {
+            return;
+        };
+        let over = usize::try_from(max.limit).is_ok_and(|limit| routes > limit);
+        match (over, max.warn_only) {
+            (false, _) => drop(self.peers.warned.remove(&peer)),
+            (true, true) => {
+                if self.peers.warned.insert(peer) {
+                    tracing::warn!(peer = %address, routes, limit = max.limit, "too many routes");
+                }
+            }
+            (true, false) => {
+                tracing::error!(peer = %address, routes, limit = max.limit, "too many routes");
+                self.peers.over_limit.insert(peer);
+                self.outputs.push(Output::TooManyRoutes(peer, max.limit));
+            }
+        }
     }
 
     /// Drops stale routes whose time is over.

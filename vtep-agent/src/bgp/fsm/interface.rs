@@ -36,6 +36,8 @@ pub struct Settings {
     pub extended_messages: bool,
     /// Keep the peer's routes while it restarts (RFC 4724 §4.2).
     pub graceful_restart: bool,
+    /// Administratively down: [`Event::Start`] does nothing.
+    pub shutdown: bool,
     /// Never connect.
     pub passive: bool,
 }

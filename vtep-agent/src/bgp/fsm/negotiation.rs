@@ -25,6 +25,8 @@ pub struct Negotiated {
     pub hold_time: Duration,
     /// The peer takes ROUTE-REFRESH (RFC 2918).
     pub route_refresh: bool,
+    /// The peer's name.
+    pub hostname: Option<String>,
     /// Longest message that the peer takes, in octets.
     pub max_len: usize,
     /// Graceful restart, if both sent the capability.
@@ -106,6 +108,7 @@ pub(super) fn negotiate(settings: &Settings, open: &Open) -> Result<Negotiated, 
             .hold_time
             .min(Duration::from_secs(open.hold_time.into())),
         route_refresh: open.capabilities.contains(&Capability::RouteRefresh),
+        hostname: open.hostname(),
         max_len: match settings.extended_messages
             && open.capabilities.contains(&Capability::ExtendedMessage)
         {

@@ -222,6 +222,11 @@ impl AdjRibIn {
             .filter_map(move |key| self.routes.get(key)?.paths.iter().find(|p| p.peer == peer))
     }
 
+    /// Number of routes from one peer.
+    pub fn count(&self, peer: PeerId) -> usize {
+        self.peers.get(&peer).map_or(0, |peer| peer.keys.len())
+    }
+
     fn insert(&mut self, path: Path) -> Option<Change> {
         let key = path.route.key();
         if let Some(peer) = self.peers.get_mut(&path.peer)

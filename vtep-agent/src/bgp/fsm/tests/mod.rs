@@ -32,6 +32,7 @@ fn settings() -> Settings {
         send_hold_time: None,
         extended_messages: true,
         graceful_restart: true,
+        shutdown: false,
         passive: false,
     }
 }
