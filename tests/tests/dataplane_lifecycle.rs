@@ -152,11 +152,17 @@ fn attaches_and_leaves_nothing_behind() {
         dataplane.detach_port(p0).unwrap();
         assert_eq!(hooks("p0"), Vec::<String>::new());
         dataplane.attach_port(p0, "p0").unwrap();
-        for report in dataplane.info() {
+        let reports = dataplane.info();
+        for name in [
+            "underlay_xdp",
+            "underlay_xdp_generic",
+            "underlay_tc",
+            "access_tc",
+        ] {
+            let report = reports.iter().find(|report| report.name == name).unwrap();
             println!("{report:?}");
             assert!(report.verified_instructions.unwrap() > 0);
         }
-        assert_eq!(dataplane.info().len(), 3);
         dataplane.remove().unwrap();
         assert_eq!(hooks("u0"), Vec::<String>::new());
         assert_eq!(hooks("p0"), Vec::<String>::new());

@@ -73,7 +73,7 @@ impl Mixed {
         for iperf in [Iperf::udp(1, "20M"), Iperf::udp(1, "20M").reverse()] {
             let udp = iperf.run(&self.lab, vm1, vm2, "10.0.0.2")?;
             ensure!(
-                udp.bits_per_second > 1e7 && udp.loss < 0.1,
+                udp.bits_per_second > 1e7 && udp.loss < 0.2,
                 "{iperf:?}: {udp:?}"
             );
         }
@@ -83,7 +83,9 @@ impl Mixed {
 
     fn check_tables(&self) -> Result<()> {
         let (h1, h2) = (self.agent.host().address(), self.frr.host().address());
-        eventually(Duration::from_secs(10), || {
+        eventually(Duration::from_secs(20), || {
+            // An IPv6 address is learned from an advertisement, and those are sent when asked for.
+            self.vm2.ns().run("ndisc6 -1 -q fd00::1 eth0")?;
             let mac = self.frr.mac(VNI, self.vm1.mac())?;
             ensure!(
                 mac["type"] == "remote" && mac["remoteVtep"] == h1.to_string(),

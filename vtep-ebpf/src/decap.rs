@@ -6,16 +6,13 @@ use vtep_common::{
     wire::{
         Frame as _,
         ecn::Remark,
-        ethernet::{self, Header},
+        ethernet::{self, Header, ethertype},
         ip,
         underlay::Inner,
     },
 };
 
 use crate::skb::Skb;
-
-/// Shortest payload behind an Ethernet header that the kernel leaves when it shrinks an IPv4 packet.
-const SHRINKABLE: u32 = ip::V4_HEADER;
 
 /// Turns the outer frame into the inner one.
 #[inline(always)]
@@ -73,12 +70,13 @@ fn strip(skb: Skb, payload: u32, end: u32, header: &Header) -> Result<(), DropRe
     // The outer frame's padding goes. What is too short for the kernel to shrink is made long
     // enough, and cut off afterwards; not before, since the transport header that the stack has
     // noted in the outer packet forbids that.
-    let shortest = payload + SHRINKABLE;
+    let v6 = header.ethertype_be == ethertype::IPV6;
+    let shortest = payload + if v6 { ip::V6_HEADER } else { ip::V4_HEADER };
     let length = if end < shortest { shortest } else { end };
     if length != skb.len() {
         skb.resize(length)?;
     }
-    skb.shrink(payload - ethernet::HEADER)?;
+    skb.shrink_tunnel(payload - ethernet::HEADER, v6)?;
     if end < length {
         skb.resize(ethernet::HEADER + end - payload)?;
     }

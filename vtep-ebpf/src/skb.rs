@@ -7,14 +7,20 @@ use core::{
 
 use aya_ebpf::{
     bindings::{
-        __sk_buff, BPF_ADJ_ROOM_ENCAP_L2_MASK, BPF_F_ADJ_ROOM_ENCAP_L2_ETH,
-        BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO,
-        BPF_F_ADJ_ROOM_NO_CSUM_RESET, BPF_F_RECOMPUTE_CSUM, TC_ACT_SHOT,
+        __sk_buff, BPF_ADJ_ROOM_ENCAP_L2_MASK, BPF_F_ADJ_ROOM_DECAP_L3_IPV6,
+        BPF_F_ADJ_ROOM_ENCAP_L2_ETH, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L4_UDP,
+        BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_ADJ_ROOM_NO_CSUM_RESET, BPF_F_RECOMPUTE_CSUM, TC_ACT_SHOT,
         bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, bpf_tunnel_key,
     },
     bpf_f_adj_room_encap_l2, helpers,
 };
-use vtep_common::{DropReason, wire::ethernet};
+use vtep_common::{
+    DropReason,
+    wire::{
+        ethernet::{self, ethertype},
+        ip,
+    },
+};
 
 use crate::packet::Packet;
 
@@ -25,6 +31,10 @@ pub const DROP: i32 = TC_ACT_SHOT;
 
 /// To this host (`linux/if_packet.h`).
 const PACKET_HOST: u32 = 0;
+
+/// `BPF_F_ADJ_ROOM_DECAP_L4_UDP` of linux/bpf.h, newer than 6.18: takes the marks of a UDP tunnel off
+/// a merged packet. Older kernels refuse it before they change anything.
+const ADJ_ROOM_DECAP_L4_UDP: u64 = 1 << 10;
 
 const _: () = assert!(ethernet::HEADER <= BPF_ADJ_ROOM_ENCAP_L2_MASK);
 
@@ -148,6 +158,37 @@ impl Skb {
     pub fn shrink(self, bytes: u32) -> Result<(), DropReason> {
         let flags = BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET;
         self.adjust_room(-(bytes as i32), flags.into())
+    }
+
+    /// Removes the headers of a tunnel over IPv4: `bytes` behind the Ethernet header, which stays as
+    /// it is. `v6` says that an IPv6 packet is left. Refused when less than an IP header is left.
+    ///
+    /// The stack goes by `protocol` when it segments and when the packet is received behind
+    /// [`redirect_peer`]; a merged packet also keeps marks of the tunnel, which make some devices
+    /// (tap) segment it in software. Both are put right where the kernel can do it.
+    #[inline(always)]
+    pub fn shrink_tunnel(self, bytes: u32, v6: bool) -> Result<(), DropReason> {
+        let mut flags = BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET;
+        if v6 {
+            flags |= BPF_F_ADJ_ROOM_DECAP_L3_IPV6;
+        }
+        let less = -(bytes as i32);
+        if self.gso_size() != 0
+            && self
+                .adjust_room(less, u64::from(flags) | ADJ_ROOM_DECAP_L4_UDP)
+                .is_ok()
+        {
+            return Ok(());
+        }
+        let shrunk = self.adjust_room(less, flags.into());
+        if shrunk.is_ok() || !v6 {
+            return shrunk;
+        }
+        // Before Linux 6.3. This translates the outer header, which goes right afterwards.
+        flags &= !BPF_F_ADJ_ROOM_DECAP_L3_IPV6;
+        // SAFETY: the kernel's context.
+        done(unsafe { helpers::bpf_skb_change_proto(self.0, ethertype::IPV6, 0) })?;
+        self.adjust_room(less - (ip::V6_HEADER - ip::V4_HEADER) as i32, flags.into())
     }
 
     /// Inserts `bytes` zeros behind the Ethernet header, which stays as it is.

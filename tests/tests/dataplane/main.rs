@@ -2,6 +2,13 @@
 //!
 //! Needs root (or `CAP_BPF` and `CAP_NET_ADMIN`); without it every test fails and says so.
 
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of tests; clippy's own exception ends at the test functions"
+)]
+
 mod access;
 mod corruption;
 mod encap;

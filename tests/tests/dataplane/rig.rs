@@ -136,7 +136,7 @@ impl Rig {
             ebpf,
             before: BTreeMap::new(),
         };
-        for name in ["underlay_xdp"] {
+        for name in ["underlay_xdp", "underlay_xdp_generic"] {
             let program: &mut Xdp = rig.ebpf.program_mut(name).unwrap().try_into().unwrap();
             program
                 .load()

@@ -503,5 +503,5 @@ fn broadcast_reaches_every_local_port_once() {
 #[test]
 fn metadata_size_is_what_the_kernel_allows() {
     // A multiple of four, at most 32 bytes before kernel 6.3 (bpf_xdp_adjust_meta).
-    const { assert!(size_of::<XdpMeta>() <= 32 && size_of::<XdpMeta>() % 4 == 0) }
+    const { assert!(size_of::<XdpMeta>() <= 32 && size_of::<XdpMeta>().is_multiple_of(4)) }
 }

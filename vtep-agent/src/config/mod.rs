@@ -132,6 +132,8 @@ pub struct BgpConfig {
     pub listen: bool,
     /// Form of automatic route targets.
     pub auto_rt: AutoRt,
+    /// Announce the ARP/ND flags of every binding (RFC 9047), not only those of routers.
+    pub arp_nd_flags: bool,
     /// `[[bgp.peer]]`, groups resolved, addresses distinct.
     pub peers: Vec<PeerConfig>,
 }

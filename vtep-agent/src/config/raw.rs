@@ -47,6 +47,7 @@ pub(super) struct Bgp {
     pub(super) asn: Number,
     pub(super) listen: Option<bool>,
     pub(super) auto_rt: Option<AutoRt>,
+    pub(super) arp_nd_flags: Option<bool>,
     #[serde(default)]
     pub(super) peer: Vec<Spanned<Peer>>,
     #[serde(default)]

@@ -7,6 +7,7 @@
 mod bds;
 mod command;
 mod command_error;
+mod expiry;
 mod flood;
 mod index;
 mod io;
@@ -38,8 +39,8 @@ use std::{
 use vtep_common::abi::{BdId, Event, EventKind, MAX_BDS};
 
 use self::{
-    flood::FloodLists, index::Indexes, nexthops::Nexthops, peers::PeerIds, ports::Ports,
-    uplinks::Uplinks,
+    expiry::Expiries, flood::FloodLists, index::Indexes, nexthops::Nexthops, peers::PeerIds,
+    ports::Ports, uplinks::Uplinks,
 };
 use crate::{
     bgp::{
@@ -65,6 +66,7 @@ pub struct Core {
     bds: BTreeMap<BdId, BridgeDomain>,
     names: BTreeMap<BdName, BdId>,
     bd_indexes: Indexes,
+    expiries: Expiries,
     /// Generation of each index that was ever in use.
     generations: BTreeMap<BdId, u16>,
     ports: Ports,
@@ -105,6 +107,7 @@ impl Core {
             bds: BTreeMap::new(),
             names: BTreeMap::new(),
             bd_indexes: Indexes::below(MAX_BDS),
+            expiries: Expiries::default(),
             generations: BTreeMap::new(),
             ports: Ports::new(),
             uplinks: Uplinks::default(),
@@ -172,9 +175,9 @@ impl Core {
 
     /// When the core wants an [`Input::Tick`], if nothing else comes before.
     pub fn deadline(&self) -> Option<Instant> {
-        self.bds
-            .values()
-            .filter_map(BridgeDomain::next_expiry)
+        self.expiries
+            .next()
+            .into_iter()
             .chain(self.flood.next_expiry())
             .chain(self.uplink_check)
             .chain(self.adj_in.deadline())
@@ -230,8 +233,8 @@ impl Core {
 
     /// Turns everything that was touched into desired tables and outputs.
     fn finish(&mut self, now: Instant) -> Vec<Output> {
-        for bd in self.bds.values_mut() {
-            if bd.next_expiry().is_some_and(|end| end <= now) {
+        for id in self.expiries.due(now) {
+            if let Some(bd) = self.bd_mut(id) {
                 bd.expire(now);
             }
         }
@@ -244,6 +247,12 @@ impl Core {
         self.publish(now);
         self.nexthops
             .collect(&mut self.intent, &mut self.outputs, now);
+        for (bd, vtep) in self.nexthops.refill(&mut self.intent, now) {
+            if let Some(bd) = self.bd_mut(bd) {
+                bd.touch_vtep(vtep);
+            }
+        }
+        self.publish(now);
         for (peer, advertisement) in self.adj_out.flush() {
             self.outputs.push(Output::Send(peer, advertisement));
         }

@@ -156,22 +156,25 @@ impl Core {
 
     /// Route counts of a peer.
     pub fn peer_routes(&self, peer: PeerId) -> PeerRoutes {
-        let mut routes = PeerRoutes {
-            sent: self.adj_out.sent(peer) as u64,
-            ..PeerRoutes::default()
-        };
+        let mut by_type = [0; 256];
+        let mut accepted = 0;
+        let mut stale = 0;
         for path in self.adj_in.received(peer) {
-            routes.received += 1;
-            *routes
-                .received_by_type
-                .entry(route_type(&path.route))
-                .or_default() += 1;
-            let accepted =
-                path.rejected.is_none() && !self.targets.matching(&path.attributes).is_empty();
-            routes.accepted += u64::from(accepted);
-            routes.stale += u64::from(path.stale);
+            by_type[usize::from(route_type(&path.route))] += 1;
+            let is_accepted = path.rejected.is_none() && self.targets.has_match(&path.attributes);
+            accepted += u64::from(is_accepted);
+            stale += u64::from(path.stale);
         }
-        routes
+        PeerRoutes {
+            received: by_type.iter().sum(),
+            received_by_type: (0..=u8::MAX)
+                .zip(by_type)
+                .filter(|(_, count)| *count > 0)
+                .collect(),
+            accepted,
+            stale,
+            sent: self.adj_out.sent(peer) as u64,
+        }
     }
 
     /// Sets what bridge domains import (`None`: nothing any more) and applies the difference to all

@@ -284,6 +284,17 @@ impl Daemon {
         }
         self.settle();
         self.started = true;
+        for uplink in self
+            .core
+            .uplinks()
+            .iter()
+            .filter(|uplink| uplink.ifindex.is_none())
+        {
+            tracing::warn!(
+                uplink = uplink.name,
+                "uplink does not exist yet, waiting for it"
+            );
+        }
         if let Err(error) = self.dataplane.finish_takeover() {
             tracing::warn!("cannot remove what an earlier run left: {error}");
         }

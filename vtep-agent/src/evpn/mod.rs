@@ -4,6 +4,7 @@
 mod bd;
 mod import;
 mod mac;
+mod memory;
 mod mobility;
 mod neighbor;
 mod originate;

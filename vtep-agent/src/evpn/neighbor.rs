@@ -152,6 +152,9 @@ impl NeighborTable {
                     flags,
                     since: now,
                 };
+                if entry.remote.is_empty() {
+                    entry.remote.reserve_exact(1);
+                }
                 entry.remote.push((rd, binding));
                 displaced = entry
                     .local

@@ -185,6 +185,10 @@ where
                 }
             }
         }
+        if self.pending.is_empty() {
+            // Walking through a table costs as much as it was ever large.
+            self.pending.shrink_to_fit();
+        }
     }
 
     fn len(&self) -> usize {

@@ -238,7 +238,13 @@ impl AdjRibIn {
         let before = entry.best();
         match entry.paths.iter_mut().find(|old| old.peer == path.peer) {
             Some(old) => *old = path,
-            None => entry.paths.push(path),
+            None => {
+                // Mostly there is one path; a vector would begin with room for four.
+                if entry.paths.is_empty() {
+                    entry.paths.reserve_exact(1);
+                }
+                entry.paths.push(path);
+            }
         }
         entry.best = decision::best(&entry.paths);
         Change::between(key, before, entry.best())

@@ -1,5 +1,6 @@
 //! The core as a whole: inputs in, tables and announcements out.
 
+mod churn;
 mod commands;
 mod encodings;
 mod flooding;
@@ -267,6 +268,7 @@ fn config() -> Config {
             asn: Asn(65000),
             listen: true,
             auto_rt: AutoRt::As,
+            arp_nd_flags: true,
             peers: vec![peer(100)],
         },
         bds: vec![blue()],
