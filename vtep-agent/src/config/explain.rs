@@ -61,6 +61,8 @@ struct Peer {
     graceful_restart: bool,
     max_prefixes: Option<u32>,
     ttl_security: Option<u8>,
+    allowas_in: u8,
+    route_reflector_client: bool,
     shutdown: Option<String>,
     passive: bool,
     multihop: Option<u8>,
@@ -168,6 +170,8 @@ impl Peer {
             hold_time: peer.hold_time.as_secs(),
             max_prefixes: peer.max_prefixes.map(|max| max.limit),
             ttl_security: peer.ttl_security,
+            allowas_in: peer.allowas_in,
+            route_reflector_client: peer.route_reflector_client,
             shutdown: peer.shutdown.clone(),
             graceful_restart: peer.graceful_restart,
             passive: peer.passive,
@@ -317,6 +321,12 @@ impl fmt::Display for Peer {
         }
         if let Some(limit) = self.max_prefixes {
             write!(f, ", at most {limit} routes")?;
+        }
+        if self.allowas_in > 0 {
+            write!(f, ", our AS up to {} times in its paths", self.allowas_in)?;
+        }
+        if self.route_reflector_client {
+            f.write_str(", route reflector client")?;
         }
         if self.shutdown.is_some() {
             f.write_str(", shut down")?;

@@ -173,6 +173,10 @@ pub struct PeerConfig {
     pub max_prefixes: Option<MaxPrefixes>,
     /// Hops within which it is, enforced by TTL (RFC 5082), 1 to 254.
     pub ttl_security: Option<u8>,
+    /// How often our AS may be in its AS_PATHs, at most 10.
+    pub allowas_in: u8,
+    /// Our client: we reflect its routes to others, and theirs to it (RFC 4456). Internal.
+    pub route_reflector_client: bool,
     /// Administratively down, with this text for the peer's operator (RFC 9003).
     pub shutdown: Option<String>,
     /// Keep its routes while it restarts (RFC 4724 §4.2).
@@ -289,6 +293,8 @@ impl PeerConfig {
             extended_messages: true,
             max_prefixes: None,
             ttl_security: None,
+            allowas_in: 0,
+            route_reflector_client: false,
             shutdown: None,
             graceful_restart: true,
             passive: false,

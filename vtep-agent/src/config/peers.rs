@@ -15,6 +15,7 @@ use super::{
     field::{Distinct, Result, asn, is_unicast, number, parse_with},
     raw::{self, Integer, Scalar},
 };
+use crate::types::Asn;
 
 /// Largest key of TCP MD5 signatures in Linux (`TCP_MD5SIG_MAXKEYLEN`).
 const MAX_PASSWORD: usize = 80;
@@ -34,6 +35,8 @@ struct Options {
     extended_messages: Option<bool>,
     max_prefixes: Option<MaxPrefixes>,
     ttl_security: Option<u8>,
+    allowas_in: Option<u8>,
+    route_reflector_client: Option<bool>,
     shutdown: Option<Option<String>>,
     graceful_restart: Option<bool>,
     passive: Option<bool>,
@@ -58,6 +61,7 @@ pub(super) fn peers(
         }
         groups.insert(name.as_str(), options(raw, directory)?);
     }
+    let local_asn = asn(&raw.asn)?;
     let mut addresses = Distinct::new("address");
     let mut peers = Vec::with_capacity(raw.peer.len());
     for peer_table in &raw.peer {
@@ -77,6 +81,13 @@ pub(super) fn peers(
             )
         })?;
         let peer = peer(peer_table, address, own.or(group), vteps)?;
+        if peer.route_reflector_client && !is_internal(peer.asn, local_asn) {
+            let key = raw.route_reflector_client.as_ref();
+            return Err(Fault::new(
+                key.map_or_else(|| address.span(), Spanned::span),
+                "route_reflector_client is for internal peers",
+            ));
+        }
         addresses.insert(peer.address, address.span(), "another peer")?;
         peers.push(peer);
     }
@@ -149,6 +160,10 @@ fn peer(
         password: options.password,
         max_prefixes: options.max_prefixes,
         ttl_security: options.ttl_security,
+        allowas_in: options.allowas_in.unwrap_or(default.allowas_in),
+        route_reflector_client: options
+            .route_reflector_client
+            .unwrap_or(default.route_reflector_client),
         shutdown: options.shutdown.flatten(),
         graceful_restart: options.graceful_restart.unwrap_or(default.graceful_restart),
         passive: options.passive.unwrap_or(default.passive),
@@ -158,12 +173,7 @@ fn peer(
 }
 
 fn options(raw: &raw::Peer, directory: &Path) -> Result<Options> {
-    let not_built = [
-        ("interface", &raw.interface),
-        ("bfd", &raw.bfd),
-        ("route_reflector_client", &raw.route_reflector_client),
-        ("allowas_in", &raw.allowas_in),
-    ];
+    let not_built = [("interface", &raw.interface), ("bfd", &raw.bfd)];
     for (key, value) in not_built {
         if let Some(value) = value {
             return Err(Fault::new(
@@ -198,11 +208,28 @@ fn options(raw: &raw::Peer, directory: &Path) -> Result<Options> {
             .as_ref()
             .map(|hops| number(hops, "ttl_security", 1..=254))
             .transpose()?,
+        allowas_in: raw
+            .allowas_in
+            .as_ref()
+            .map(|times| number(times, "allowas_in", 0..=10))
+            .transpose()?,
+        route_reflector_client: raw
+            .route_reflector_client
+            .as_ref()
+            .map(|raw| *raw.get_ref()),
         shutdown: raw.shutdown.as_ref().map(shutdown).transpose()?,
         graceful_restart: raw.graceful_restart,
         passive: raw.passive,
         multihop: raw.multihop.as_ref().map(multihop).transpose()?,
     })
+}
+
+fn is_internal(peer: PeerAsn, local: Asn) -> bool {
+    match peer {
+        PeerAsn::Is(asn) => asn == local,
+        PeerAsn::Internal => true,
+        PeerAsn::External => false,
+    }
 }
 
 fn ip(text: &Spanned<String>, key: &str) -> Result<IpAddr> {
@@ -342,6 +369,8 @@ impl Options {
             extended_messages: self.extended_messages.or(group.extended_messages),
             max_prefixes: self.max_prefixes.or(group.max_prefixes),
             ttl_security: self.ttl_security.or(group.ttl_security),
+            allowas_in: self.allowas_in.or(group.allowas_in),
+            route_reflector_client: self.route_reflector_client.or(group.route_reflector_client),
             shutdown: self.shutdown.or(group.shutdown),
             graceful_restart: self.graceful_restart.or(group.graceful_restart),
             passive: self.passive.or(group.passive),

@@ -70,14 +70,14 @@ pub(super) struct Peer {
     pub(super) extended_messages: Option<bool>,
     pub(super) max_prefixes: Option<Spanned<MaxPrefixes>>,
     pub(super) ttl_security: Option<Number>,
+    pub(super) allowas_in: Option<Number>,
+    pub(super) route_reflector_client: Option<Spanned<bool>>,
     pub(super) shutdown: Option<Spanned<Scalar>>,
     pub(super) graceful_restart: Option<bool>,
     pub(super) passive: Option<bool>,
     pub(super) multihop: Option<Spanned<Scalar>>,
     pub(super) interface: Option<Spanned<IgnoredAny>>,
     pub(super) bfd: Option<Spanned<IgnoredAny>>,
-    pub(super) route_reflector_client: Option<Spanned<IgnoredAny>>,
-    pub(super) allowas_in: Option<Spanned<IgnoredAny>>,
 }
 
 #[derive(Deserialize)]

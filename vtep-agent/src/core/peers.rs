@@ -26,6 +26,8 @@ pub(super) struct PeerIds {
     ids: BTreeMap<IpAddr, PeerId>,
     configured: Vec<(PeerId, PeerConfig)>,
     next: u32,
+    /// There are clients among them: we are a route reflector.
+    reflecting: bool,
     /// Those whose session ends because of too many routes: more of them count for nothing.
     over_limit: BTreeSet<PeerId>,
     /// Those about whose number of routes we complained.
@@ -73,6 +75,8 @@ impl Core {
                     self.peer_event(id, PeerEvent::Down, now);
                 }
             }
+            let reflecting = |(_, peer): &(_, PeerConfig)| peer.route_reflector_client;
+            self.set_reflecting(configured.iter().any(reflecting));
             self.outputs.push(Output::Peers(configured));
         }
     }
@@ -150,7 +154,27 @@ impl Core {
 
     fn changes(&mut self, changes: Vec<Change>, now: Instant) {
         for change in changes {
+            if self.peers.reflecting {
+                self.adj_out
+                    .reflect(change.key.clone(), change.after.clone());
+            }
             self.change(change, now);
+        }
+    }
+
+    /// Begins or ends to tell best paths to other peers.
+    fn set_reflecting(&mut self, reflecting: bool) {
+        if reflecting == std::mem::replace(&mut self.peers.reflecting, reflecting) {
+            return;
+        }
+        self.adj_in.set_reflecting(reflecting);
+        match reflecting {
+            true => {
+                for (key, best) in self.adj_in.best() {
+                    self.adj_out.reflect(key.clone(), Some(best));
+                }
+            }
+            false => self.adj_out.stop_reflecting(),
         }
     }
 

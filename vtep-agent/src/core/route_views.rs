@@ -93,6 +93,8 @@ impl Core {
 
     fn use_in(&self, bd: &BridgeDomain, path: &Path) -> Result<(), String> {
         let best = Best {
+            peer: path.peer,
+            session: Arc::clone(&path.session),
             route: path.route.clone(),
             attributes: Arc::clone(&path.attributes),
             received: path.received,

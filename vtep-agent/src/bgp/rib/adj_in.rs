@@ -38,6 +38,8 @@ pub struct AdjRibIn {
     speaker: Speaker,
     pub(super) routes: HashMap<RouteKey, Paths>,
     pub(super) peers: BTreeMap<PeerId, Peer>,
+    /// A change of the best path's peer alone is a change.
+    reflecting: bool,
 }
 
 /// One path to an NLRI.
@@ -77,6 +79,10 @@ pub enum Rejected {
 /// The best path of an NLRI, as much of it as importing needs.
 #[derive(Clone, Debug)]
 pub struct Best {
+    /// From this peer,
+    pub peer: PeerId,
+    /// over this session.
+    pub session: Arc<Session>,
     /// The route.
     pub route: Route,
     /// Its attributes.
@@ -119,7 +125,13 @@ impl AdjRibIn {
             speaker,
             routes: HashMap::new(),
             peers: BTreeMap::new(),
+            reflecting: false,
         }
+    }
+
+    /// Whether best paths are told to other peers.
+    pub fn set_reflecting(&mut self, reflecting: bool) {
+        self.reflecting = reflecting;
     }
 
     /// A session is established. What is left of an older one goes, now or at its End-of-RIB.
@@ -179,7 +191,7 @@ impl AdjRibIn {
         let Some(attributes) = update.attributes else {
             return changes;
         };
-        let rejected = self.speaker.judge(&attributes);
+        let rejected = self.speaker.judge(&attributes, session.allowas_in);
         for route in update.announced {
             let path = Path {
                 peer,
@@ -247,7 +259,7 @@ impl AdjRibIn {
             }
         }
         entry.best = decision::best(&entry.paths);
-        Change::between(key, before, entry.best())
+        Change::between(key, before, entry.best(), self.reflecting)
     }
 
     /// Takes `peer`'s path away; its set of keys is the caller's.
@@ -263,7 +275,7 @@ impl AdjRibIn {
         if entry.paths.is_empty() {
             occupied.remove();
         }
-        Change::between(key, before, after)
+        Change::between(key, before, after, self.reflecting)
     }
 }
 
@@ -277,9 +289,9 @@ pub enum NotBest {
 }
 
 impl Speaker {
-    fn judge(&self, attributes: &Attributes) -> Option<Rejected> {
+    fn judge(&self, attributes: &Attributes, allowas_in: u8) -> Option<Rejected> {
         let next_hop = attributes.next_hop.to_canonical();
-        if decision::occurrences(&attributes.as_path, self.asn) > 0 {
+        if decision::occurrences(&attributes.as_path, self.asn) > allowas_in.into() {
             Some(Rejected::AsLoop)
         } else if attributes.originator_id == Some(self.router_id) {
             Some(Rejected::OriginatorLoop)
@@ -316,6 +328,8 @@ impl Paths {
     fn best(&self) -> Option<Best> {
         let path = self.paths.get(self.best?)?;
         Some(Best {
+            peer: path.peer,
+            session: Arc::clone(&path.session),
             route: path.route.clone(),
             attributes: Arc::clone(&path.attributes),
             received: path.received,
@@ -336,11 +350,18 @@ impl Paths {
 }
 
 impl Change {
-    fn between(key: RouteKey, before: Option<Best>, after: Option<Best>) -> Option<Self> {
+    /// Where the path came from matters only to those to whom it is told again.
+    fn between(
+        key: RouteKey,
+        before: Option<Best>,
+        after: Option<Best>,
+        reflecting: bool,
+    ) -> Option<Self> {
         let same = match (&before, &after) {
             (None, None) => true,
             (Some(a), Some(b)) => {
                 a.route == b.route
+                    && (!reflecting || a.peer == b.peer)
                     && (Arc::ptr_eq(&a.attributes, &b.attributes) || a.attributes == b.attributes)
             }
             _ => false,

@@ -158,6 +158,8 @@ impl Supervisor {
             extended_messages: config.extended_messages,
             graceful_restart: config.graceful_restart,
             passive: config.passive,
+            allowas_in: config.allowas_in,
+            route_reflector_client: config.route_reflector_client,
             shutdown: config.shutdown.is_some(),
         };
         self.shared.insert(PeerStatus::new(id, &settings));
