@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Agent, AgentConfig, Frame, Host, Lab, Underlay, Vm, VmSpec, eventually};
+use crate::{Agent, AgentConfig, Frame, Host, Iperf, Lab, Ping, Underlay, Vm, VmSpec, eventually};
 use anyhow::{Result, ensure};
 use serde_json::json;
 
@@ -101,6 +101,64 @@ impl Pair {
     pub fn restart_a1(&mut self) -> Result<()> {
         self.a1 = Agent::start(&self.h1, &self.config1)?;
         self.a1.wait_established()
+    }
+
+    /// Traffic of every kind between the VMs: pings without a loss after the first, full frames,
+    /// and streams, in both directions.
+    ///
+    /// # Errors
+    ///
+    /// When something gets lost.
+    pub fn traffic(&self) -> Result<()> {
+        self.pings()?;
+        self.streams()
+    }
+
+    /// The pings of [`Pair::traffic`].
+    ///
+    /// # Errors
+    ///
+    /// When something gets lost.
+    pub fn pings(&self) -> Result<()> {
+        let (vm1, vm2) = (self.vm1.ns(), self.vm2.ns());
+        for (from, targets) in [
+            (vm1, ["10.0.0.2", "fd00::2"]),
+            (vm2, ["10.0.0.1", "fd00::1"]),
+        ] {
+            for target in targets {
+                Ping::to(target).until_answered(from)?;
+                Ping::to(target).count(40).all_answered(from)?;
+            }
+        }
+        for (from, target) in [(vm1, "10.0.0.2"), (vm2, "10.0.0.1")] {
+            Ping::to(target)
+                .size(1472)
+                .dont_fragment()
+                .all_answered(from)?;
+        }
+        // 1500 bytes with IPv6 and ICMPv6 headers.
+        Ping::to("fd00::2")
+            .size(1452)
+            .dont_fragment()
+            .all_answered(vm1)?;
+        Ok(())
+    }
+
+    fn streams(&self) -> Result<()> {
+        let (vm1, vm2) = (self.vm1.ns(), self.vm2.ns());
+        for address in ["10.0.0.2", "fd00::2"] {
+            for iperf in [Iperf::tcp(1), Iperf::tcp(1).reverse()] {
+                let tcp = iperf.run(&self.lab, vm1, vm2, address)?;
+                ensure!(tcp.bits_per_second > 1e7, "{address} {iperf:?}: {tcp:?}");
+            }
+            // A rate that an emulated processor can take, too.
+            for iperf in [Iperf::udp(1, "5M"), Iperf::udp(1, "5M").reverse()] {
+                let udp = iperf.run(&self.lab, vm1, vm2, address)?;
+                ensure!(udp.bits_per_second > 2e6, "{address} {iperf:?}: {udp:?}");
+                ensure!(udp.loss < 0.2, "{address} {iperf:?}: {udp:?}");
+            }
+        }
+        Ok(())
     }
 
     /// The first agent's configuration.

@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aya::programs::{SchedClassifier, TcAttachType};
+use aya::programs::{ProgramError, ProgramInfo, SchedClassifier, TcAttachType};
 use serde_json::Value;
 use vtep_agent::{
     config::XdpMode,
@@ -93,23 +93,47 @@ fn attached(device: &str) -> BTreeMap<String, u64> {
             hooks.insert(format!("{kind} {name}"), tc["id"].as_u64().unwrap());
         }
     }
-    let (_, programs) = SchedClassifier::query_tcx(device, TcAttachType::Ingress).unwrap();
-    for program in programs {
+    for program in tcx_programs(device).unwrap_or_default() {
         let name = program.name_as_str().unwrap();
         hooks.insert(format!("tcx/ingress {name}"), program.id().into());
     }
     hooks
 }
 
-/// Ids of the pinned links by hook.
+/// What is attached by tcx, in order; `None` when the kernel has none (before Linux 6.6).
+fn tcx_programs(device: &str) -> Option<Vec<ProgramInfo>> {
+    match SchedClassifier::query_tcx(device, TcAttachType::Ingress) {
+        Ok((_, programs)) => Some(programs),
+        Err(ProgramError::SyscallError(error))
+            if error.io_error.raw_os_error() == Some(libc::EINVAL) =>
+        {
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// How this kernel's TC hooks are listed with a program.
+fn tc(program: &str) -> String {
+    let kind = match tcx_programs("lo") {
+        Some(_) => "tcx",
+        None => "clsact",
+    };
+    format!("{kind}/ingress {program}")
+}
+
+/// Ids of the pinned links by hook; 0 for a clsact filter, which has a directory for a mark.
 fn links(pins: &Path) -> BTreeMap<String, u64> {
     fs::read_dir(pins.join("v1/links"))
         .unwrap()
         .map(|entry| {
             let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            if path.is_dir() {
+                return (name, 0);
+            }
             let shown = run(&format!("bpftool -j link show pinned {}", path.display()));
             let link: Value = serde_json::from_str(&shown).unwrap();
-            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
             (name, link["id"].as_u64().unwrap())
         })
         .collect()
@@ -127,8 +151,16 @@ fn options(pins: &Path) -> LoadOptions {
     LoadOptions::new(pins.to_owned(), 1024)
 }
 
-const TC: &str = "tcx/ingress underlay_tc";
-const ACCESS: &str = "tcx/ingress access_tc";
+/// The TC half of an uplink.
+fn underlay() -> String {
+    tc("underlay_tc")
+}
+
+/// The program of a port.
+fn access() -> String {
+    tc("access_tc")
+}
+
 const NATIVE: &str = "xdp driver";
 const GENERIC: &str = "xdp generic";
 
@@ -142,12 +174,12 @@ fn attaches_and_leaves_nothing_behind() {
             AttachedMode::Native
         );
         dataplane.attach_port(p0, "p0").unwrap();
-        assert_eq!(hooks("u0"), [TC, NATIVE]);
-        assert_eq!(hooks("p0"), [ACCESS]);
+        assert_eq!(hooks("u0"), [&underlay(), NATIVE]);
+        assert_eq!(hooks("p0"), [access()]);
         // Again is done.
         dataplane.attach_uplink(u0, "u0", XdpMode::Auto).unwrap();
         dataplane.attach_port(p0, "p0").unwrap();
-        assert_eq!(hooks("p0"), [ACCESS]);
+        assert_eq!(hooks("p0"), [access()]);
         dataplane.detach_port(p0).unwrap();
         dataplane.detach_port(p0).unwrap();
         assert_eq!(hooks("p0"), Vec::<String>::new());
@@ -184,16 +216,14 @@ fn xdp_modes() {
         );
         assert_eq!(hooks("lo"), Vec::<String>::new(), "half attached");
         let mode = dataplane.attach_uplink(1, "lo", XdpMode::Auto).unwrap();
-        assert_eq!(
-            (mode, hooks("lo")),
-            (AttachedMode::Off, vec![TC.to_owned()])
-        );
-        let u0 = ifindex("u0");
+        assert_eq!((mode, hooks("lo")), (AttachedMode::Off, vec![underlay()]));
+        let (u0, tc) = (ifindex("u0"), underlay());
+        let tc = tc.as_str();
         for (mode, became, expected) in [
-            (XdpMode::Generic, AttachedMode::Generic, vec![TC, GENERIC]),
-            (XdpMode::Native, AttachedMode::Native, vec![TC, NATIVE]),
-            (XdpMode::Off, AttachedMode::Off, vec![TC]),
-            (XdpMode::Auto, AttachedMode::Native, vec![TC, NATIVE]),
+            (XdpMode::Generic, AttachedMode::Generic, vec![tc, GENERIC]),
+            (XdpMode::Native, AttachedMode::Native, vec![tc, NATIVE]),
+            (XdpMode::Off, AttachedMode::Off, vec![tc]),
+            (XdpMode::Auto, AttachedMode::Native, vec![tc, NATIVE]),
         ] {
             assert_eq!(dataplane.attach_uplink(u0, "u0", mode).unwrap(), became);
             assert_eq!(hooks("u0"), expected);
@@ -202,12 +232,12 @@ fn xdp_modes() {
         dataplane
             .attach_uplink(1, "lo", XdpMode::Native)
             .unwrap_err();
-        assert_eq!(hooks("lo"), [TC]);
+        assert_eq!(hooks("lo"), [underlay()]);
         dataplane.attach_uplink(1, "lo", XdpMode::Generic).unwrap();
         dataplane
             .attach_uplink(1, "lo", XdpMode::Native)
             .unwrap_err();
-        assert_eq!(hooks("lo"), [TC, GENERIC]);
+        assert_eq!(hooks("lo"), [&underlay(), GENERIC]);
         dataplane.remove().unwrap();
     });
 }
@@ -286,12 +316,13 @@ fn one_agent_for_one_pin_directory() {
 #[test]
 fn a_foreign_xdp_program_is_respected() {
     isolated(|pins| {
-        // Another agent's program stands for the foreign one.
-        let (ours, foreign) = (pins.join("ours"), pins.join("foreign"));
-        let mut other = load(&foreign);
-        let u0 = ifindex("u0");
-        other.attach_uplink(u0, "u0", XdpMode::Native).unwrap();
-        let mut dataplane = load(&ours);
+        // A program of another agent, attached by another tool, stands for the foreign one.
+        let mut other = load(&pins.join("foreign"));
+        let (u0, p1) = (ifindex("u0"), ifindex("p1"));
+        other.attach_uplink(p1, "p1", XdpMode::Native).unwrap();
+        let program = attached("p1")[NATIVE];
+        run(&format!("bpftool net attach xdpdrv id {program} dev u0"));
+        let mut dataplane = load(&pins.join("ours"));
         let refused = dataplane
             .attach_uplink(u0, "u0", XdpMode::Native)
             .unwrap_err();
@@ -301,12 +332,14 @@ fn a_foreign_xdp_program_is_respected() {
                 .contains("another XDP program is attached"),
             "{refused}"
         );
+        assert_eq!(hooks("u0"), [NATIVE], "half attached");
         assert_eq!(
             dataplane.attach_uplink(u0, "u0", XdpMode::Auto).unwrap(),
             AttachedMode::Off
         );
+        assert_eq!(hooks("u0"), [&underlay(), NATIVE]);
         dataplane.remove().unwrap();
-        assert_eq!(hooks("u0"), [TC, NATIVE]);
+        assert_eq!(attached("u0"), [(NATIVE.to_owned(), program)].into());
         other.remove().unwrap();
     });
 }
@@ -339,13 +372,13 @@ fn the_next_run_takes_over() {
         assert_eq!(links(pins), old_links);
         for (old, new) in [
             (before.0[NATIVE], after.0[NATIVE]),
-            (before.0[TC], after.0[TC]),
-            (before.1[ACCESS], after.1[ACCESS]),
+            (before.0[&underlay()], after.0[&underlay()]),
+            (before.1[&access()], after.1[&access()]),
         ] {
             assert_ne!(old, new);
         }
         // The port that nobody wants any more goes last.
-        assert_eq!(hooks("p1"), [ACCESS]);
+        assert_eq!(hooks("p1"), [access()]);
         second.finish_takeover().unwrap();
         assert_eq!(hooks("p1"), Vec::<String>::new());
         assert_eq!((attached("u0"), attached("p0")), after);
@@ -355,7 +388,7 @@ fn the_next_run_takes_over() {
         run("ip link del p0");
         let mut third = load(pins);
         third.attach_uplink(u0, "u0", XdpMode::Generic).unwrap();
-        assert_eq!(hooks("u0"), [TC, GENERIC]);
+        assert_eq!(hooks("u0"), [&underlay(), GENERIC]);
         third.finish_takeover().unwrap();
         third.remove().unwrap();
         assert_eq!(hooks("u0"), Vec::<String>::new());
@@ -377,30 +410,72 @@ fn the_next_version_takes_over() {
         second.attach_port(p0, "p0").unwrap();
         second.finish_takeover().unwrap();
         assert_eq!(links(pins), old_links);
-        assert_eq!(hooks("p0"), [ACCESS]);
+        assert_eq!(hooks("p0"), [access()]);
         assert!(!pins.join("v0").exists());
         second.remove().unwrap();
     });
 }
 
 #[test]
-fn foreign_tc_programs_run_first() {
+fn foreign_tcx_programs_run_first() {
     isolated(|pins| {
         let p0 = ifindex("p0");
-        let order = || -> Vec<u32> {
-            let (_, programs) = SchedClassifier::query_tcx("p0", TcAttachType::Ingress).unwrap();
-            programs.iter().map(|program| program.id()).collect()
+        let order = || -> Option<Vec<u32>> {
+            let programs = tcx_programs("p0")?;
+            Some(programs.iter().map(ProgramInfo::id).collect())
         };
         let mut other = load(&pins.join("foreign"));
         let mut dataplane = load(&pins.join("ours"));
         other.attach_port(p0, "p0").unwrap();
-        let foreign = order();
+        let Some(foreign) = order() else {
+            // Nothing else is lost without tcx: a filter has taken its place.
+            assert_eq!(hooks("p0"), ["clsact/ingress access_tc"]);
+            other.remove().unwrap();
+            return;
+        };
         dataplane.attach_port(p0, "p0").unwrap();
-        assert_eq!(order().len(), 2);
-        assert_eq!(order()[0], foreign[0]);
+        let both = order().unwrap();
+        assert_eq!(both.len(), 2);
+        assert_eq!(both[0], foreign[0]);
         dataplane.remove().unwrap();
-        assert_eq!(order(), foreign);
+        assert_eq!(order(), Some(foreign));
         other.remove().unwrap();
+    });
+}
+
+#[test]
+fn foreign_filters_run_first() {
+    isolated(|pins| {
+        let mut dataplane = Dataplane::load(&LoadOptions {
+            tcx: false,
+            ..options(&pins.join("ours"))
+        })
+        .unwrap();
+        let (p0, p1) = (ifindex("p0"), ifindex("p1"));
+        dataplane.attach_port(p1, "p1").unwrap();
+        let program = attached("p1")["clsact/ingress access_tc"];
+        let pin = pins.with_file_name("foreign");
+        run(&format!("bpftool prog pin id {program} {}", pin.display()));
+        run("tc qdisc add dev p0 clsact");
+        run(&format!(
+            "tc filter add dev p0 ingress pref 10 bpf direct-action object-pinned {}",
+            pin.display()
+        ));
+        // In the order in which they run.
+        let order = || -> Vec<u64> {
+            let shown: Value =
+                serde_json::from_str(&run("tc -json filter show dev p0 ingress")).unwrap();
+            let filters = shown.as_array().unwrap().iter();
+            filters
+                .filter(|filter| filter["options"]["handle"].is_string())
+                .map(|filter| filter["pref"].as_u64().unwrap())
+                .collect()
+        };
+        assert_eq!(order(), [10]);
+        dataplane.attach_port(p0, "p0").unwrap();
+        assert_eq!(order(), [10, 0xfffe]);
+        dataplane.remove().unwrap();
+        assert_eq!(order(), [10]);
     });
 }
 
@@ -446,7 +521,7 @@ fn clsact_filters() {
         // A kernel that has tcx now.
         let mut third = load(true);
         third.attach_port(p0, "p0").unwrap();
-        assert_eq!(hooks("p0"), [ACCESS]);
+        assert_eq!(hooks("p0"), [access()]);
         third.detach_port(p0).unwrap();
         third.remove().unwrap();
         assert_eq!(fs::read_dir(pins).unwrap().count(), 0);

@@ -11,43 +11,6 @@ use vtep_tests::{
 
 const ASN: u32 = Pair::ASN;
 
-/// Pings without a loss after the first, full frames, and streams, in both directions.
-fn traffic(pair: &Pair) -> Result<()> {
-    let (vm1, vm2) = (pair.vm1.ns(), pair.vm2.ns());
-    for (from, targets) in [
-        (vm1, ["10.0.0.2", "fd00::2"]),
-        (vm2, ["10.0.0.1", "fd00::1"]),
-    ] {
-        for target in targets {
-            Ping::to(target).until_answered(from)?;
-            Ping::to(target).count(40).all_answered(from)?;
-        }
-    }
-    for (from, target) in [(vm1, "10.0.0.2"), (vm2, "10.0.0.1")] {
-        Ping::to(target)
-            .size(1472)
-            .dont_fragment()
-            .all_answered(from)?;
-    }
-    // 1500 bytes with IPv6 and ICMPv6 headers.
-    Ping::to("fd00::2")
-        .size(1452)
-        .dont_fragment()
-        .all_answered(vm1)?;
-    for address in ["10.0.0.2", "fd00::2"] {
-        for iperf in [Iperf::tcp(1), Iperf::tcp(1).reverse()] {
-            let tcp = iperf.run(&pair.lab, vm1, vm2, address)?;
-            ensure!(tcp.bits_per_second > 1e7, "{address} {iperf:?}: {tcp:?}");
-        }
-        for iperf in [Iperf::udp(1, "20M"), Iperf::udp(1, "20M").reverse()] {
-            let udp = iperf.run(&pair.lab, vm1, vm2, address)?;
-            ensure!(udp.bits_per_second > 1e7, "{address} {iperf:?}: {udp:?}");
-            ensure!(udp.loss < 0.2, "{address} {iperf:?}: {udp:?}");
-        }
-    }
-    Ok(())
-}
-
 fn traffic_with(mode: &str, options: &UnderlayOptions) -> Result<()> {
     let lab = Lab::new(&format!("xdp-{mode}"))?;
     let underlay = lab.underlay_with(options)?;
@@ -60,7 +23,7 @@ fn traffic_with(mode: &str, options: &UnderlayOptions) -> Result<()> {
             &[("name", json!(Host::UPLINK)), ("xdp", json!(attached))],
         )?;
     }
-    traffic(&pair)
+    pair.traffic()
 }
 
 #[test]
@@ -107,7 +70,7 @@ fn traffic_of_tap_ports() -> Result<()> {
     let pair = Pair::join(&lab, [h1, h2], vms, |config| {
         config.bd_with("taps", 200, "ports = [\"tap-*\"]")
     })?;
-    traffic(&pair)
+    pair.traffic()
 }
 
 /// What the outer headers promise: RFC 7348 §5, RFC 6935 §5 (no UDP checksum over IPv4), and

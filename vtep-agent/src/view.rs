@@ -257,6 +257,9 @@ pub struct Counters {
     pub suppressed: Suppressed,
     /// Copies of BUM frames.
     pub flood_copies: u64,
+    /// Entries that could not be written yet, by BPF map; those of a full map stay here. Maps that
+    /// are complete are left out.
+    pub unwritten: BTreeMap<String, u64>,
 }
 
 /// Packets and bytes.

@@ -21,7 +21,7 @@ use vtep_agent::{
         AutoRt, BdConfig, BgpConfig, Config, OnStop, PeerAsn, PeerConfig, SourceCheck, UnknownVni,
         VtepConfig, XdpMode,
     },
-    core::{Core, Input, Output, State},
+    core::{Command, Core, Input, Output, State},
     evpn::Originator,
     reconcile::{Entry, Key, Map, Reconciler, TableError, Tables},
     types::{Asn, Mac, PeerId, RouteDistinguisher, RouteTarget, Vni},
@@ -318,8 +318,15 @@ fn a_large_fabric() {
         let _ = agent.core.peer_routes(REFLECTOR);
     }
     step("10 scrapes of metrics");
-    assert!(agent.core.routes(None).unwrap().len() >= macs);
+    assert!(agent.core.routes(None, &HashSet::new()).unwrap().len() >= macs);
     step("show routes");
+    for number in 0..10 {
+        let name = format!("more{number}").parse().unwrap();
+        let config = BdConfig::new(name, Vni::new(100_000 + number).unwrap());
+        let command = Command::AddBd(Box::new(config));
+        agent.core.command(command, agent.now).unwrap();
+    }
+    step("10 bridge domains added");
     let _ = agent.core.bds(None).unwrap();
     let _ = agent.core.vteps(None).unwrap();
     let _ = agent.core.macs(None, agent.now).unwrap();

@@ -1,5 +1,6 @@
 //! `cargo xtask`: the jobs of a developer and of CI.
 
+mod bench;
 mod demo;
 mod dist;
 mod ebpf;
@@ -7,6 +8,7 @@ mod lint;
 mod setup;
 mod shell;
 mod test;
+mod vm;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -46,6 +48,23 @@ enum Job {
         #[arg(long)]
         frr: bool,
     },
+    /// Runs the tests that depend on the kernel on another kernel, under QEMU
+    Vm {
+        #[command(flatten)]
+        options: vm::Options,
+    },
+    /// Measures vtep against the kernel's own bridge and vxlan
+    Bench {
+        /// Three short rounds: whether it works, not how fast
+        #[arg(long)]
+        quick: bool,
+        /// Only this row; may be repeated
+        #[arg(long, value_name = "N")]
+        row: Vec<u32>,
+        /// Also writes all samples to a file
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
     /// Builds the Debian package
     Dist {
         /// Packages this binary instead of a release build
@@ -73,6 +92,8 @@ fn run(job: Job) -> Result<()> {
         Job::Test { arguments } => test::run(&arguments),
         Job::Lint => lint::run(),
         Job::Demo { keep, frr } => demo::run(keep, frr),
+        Job::Vm { options } => vm::run(&options),
+        Job::Bench { quick, row, json } => bench::run(quick, &row, json),
         Job::Dist { binary, out } => dist::run(binary, &out),
     }
 }

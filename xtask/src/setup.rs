@@ -59,6 +59,27 @@ pub(crate) fn run(print: bool) -> Result<()> {
     steps.take()
 }
 
+/// Installs those of these packages that are missing, for jobs that need more than the usual.
+pub(crate) fn require(packages: &[&'static str]) -> Result<()> {
+    if !is_debian() {
+        bail!(
+            "this needs Debian or Ubuntu, for the packages {}",
+            packages.join(" ")
+        );
+    }
+    let installed = installed_packages()?;
+    let missing: Vec<_> = packages
+        .iter()
+        .copied()
+        .filter(|package| !installed.iter().any(|name| name == package))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    eprintln!("packages to install: {}", missing.join(" "));
+    install(&missing)
+}
+
 /// What is missing.
 struct Steps {
     packages: Vec<&'static str>,

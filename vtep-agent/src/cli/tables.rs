@@ -232,6 +232,7 @@ fn counters(counters: &Counters) -> String {
         tx,
         suppressed,
         flood_copies,
+        unwritten,
     } = counters;
     let totals = [
         ("decapsulated packets", rx.packets),
@@ -245,7 +246,11 @@ fn counters(counters: &Counters) -> String {
     let totals = totals.map(|(name, count)| [name.to_owned(), count.to_string()]);
     let drops = drops.iter().filter(|(_, count)| **count != 0);
     let drops = drops.map(|(reason, count)| [format!("dropped: {reason}"), count.to_string()]);
-    grid(["COUNTER", ">VALUE"], totals.into_iter().chain(drops))
+    let unwritten = unwritten
+        .iter()
+        .map(|(map, count)| [format!("not written: {map}"), count.to_string()]);
+    let rows = totals.into_iter().chain(drops).chain(unwritten);
+    grid(["COUNTER", ">VALUE"], rows)
 }
 
 fn uplinks(uplinks: Vec<Uplink>) -> String {

@@ -199,7 +199,7 @@ fn examples() -> [(Table, Value); 10] {
             Table::Counters,
             json!({"drops": {"unknown_vni": 4, "no_path": 0},
             "rx": {"packets": 0, "bytes": 0}, "tx": {"packets": 7, "bytes": 700},
-            "suppressed": {"arp": 1, "nd": 2}, "flood_copies": 3}),
+            "suppressed": {"arp": 1, "nd": 2}, "flood_copies": 3, "unwritten": {"fdb": 5}}),
         ),
         (
             Table::Uplinks,
@@ -290,6 +290,7 @@ fn tables_for_people() {
     suppressed neighbour solicitations      2
     flood copies                            3
     dropped: unknown_vni                    4
+    not written: fdb                        5
 
     $ vtep-agent show uplinks
     UPLINK  XDP     STATE   MTU

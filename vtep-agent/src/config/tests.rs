@@ -79,7 +79,7 @@ fn documented_example() {
             asn: Asn(65000),
             listen: true,
             auto_rt: AutoRt::As,
-            arp_nd_flags: false,
+            arp_nd_flags: true,
             peers: vec![PeerConfig {
                 local_address: Some("198.18.0.1".parse().unwrap()),
                 ..PeerConfig::new("198.18.0.100".parse().unwrap(), PeerAsn::Is(Asn(65000)))

@@ -25,16 +25,23 @@ impl Core {
             if of_file.contains(name) {
                 continue;
             }
-            match saved.config(name) {
-                Some(config) if vnis.insert(config.vni) => wanted.push(config),
-                Some(config) => tracing::warn!(
-                    bd = %name, vni = %config.vni,
-                    "the configuration file gives this VNI to another bridge domain, left out"
-                ),
-                None => tracing::error!(bd = %name, "saved bridge domain is damaged, left out"),
-            }
+            wanted.extend(saved.config(name).filter(|config| vnis.insert(config.vni)));
         }
         wanted
+    }
+
+    /// Says which of the bridge domains made by command are not among the wanted ones.
+    fn report_left_out(&self, wanted: &[BdConfig]) {
+        let names: BTreeSet<_> = wanted.iter().map(|bd| &bd.name).collect();
+        for (bd, saved) in self.state.bds.iter().filter(|(bd, _)| !names.contains(bd)) {
+            match saved.config(bd) {
+                Some(config) => tracing::warn!(
+                    %bd, vni = %config.vni,
+                    "the configuration file gives this VNI to another bridge domain, left out"
+                ),
+                None => tracing::error!(%bd, "saved bridge domain is damaged, left out"),
+            }
+        }
     }
 
     /// The bridge domain belongs to the configuration file.
@@ -45,6 +52,7 @@ impl Core {
     /// Makes the wanted bridge domains those that there are.
     pub(super) fn sync_bds(&mut self, now: Instant) {
         let wanted = self.wanted_bds();
+        self.report_left_out(&wanted);
         let vnis: BTreeMap<_, _> = wanted.iter().map(|bd| (&bd.name, bd.vni)).collect();
         let stays = |bd: &BridgeDomain| vnis.get(&bd.config.name) == Some(&bd.config.vni);
         let gone: Vec<_> = self

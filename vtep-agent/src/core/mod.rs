@@ -33,7 +33,7 @@ pub use views::{BdStats, ByOrigin};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv6Addr},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use vtep_common::abi::{BdId, Event, EventKind, MAX_BDS};
@@ -50,7 +50,7 @@ use crate::{
     config::Config,
     evpn::{BridgeDomain, Slot, TargetIndex},
     intent::Intent,
-    types::BdName,
+    types::{BdName, IfName},
 };
 
 /// The whole control plane.
@@ -71,8 +71,10 @@ pub struct Core {
     generations: BTreeMap<BdId, u16>,
     ports: Ports,
     uplinks: Uplinks,
-    /// When to complain about uplinks that don't exist.
-    uplink_check: Option<Instant>,
+    /// Uplinks of the file that `detach` took, until `attach` or the next reload.
+    detached: BTreeSet<IfName>,
+    /// Every device that exists has been reported.
+    devices_read: bool,
     nexthops: Nexthops,
     flood: FloodLists,
     intent: Intent,
@@ -111,7 +113,8 @@ impl Core {
             generations: BTreeMap::new(),
             ports: Ports::new(),
             uplinks: Uplinks::default(),
-            uplink_check: None,
+            detached: BTreeSet::new(),
+            devices_read: false,
             nexthops: Nexthops::new(),
             flood: FloodLists::new(),
             intent: Intent::default(),
@@ -120,7 +123,7 @@ impl Core {
             outputs: Vec::new(),
         };
         core.sync_peers(now);
-        core.sync_uplinks(now);
+        core.sync_uplinks();
         core.sync_bds(now);
         let outputs = core.finish(now);
         (core, outputs)
@@ -155,6 +158,12 @@ impl Core {
         self.finish(now)
     }
 
+    /// Every device that exists has been reported: an uplink that was not is worth a warning.
+    pub fn devices_read(&mut self) {
+        self.devices_read = true;
+        self.report_missing_uplinks();
+    }
+
     /// Withdraws everything that we announced: the last thing that peers hear of us.
     pub fn shutdown(&mut self, now: Instant) -> Vec<Output> {
         let keys: Vec<_> = self
@@ -179,9 +188,13 @@ impl Core {
             .next()
             .into_iter()
             .chain(self.flood.next_expiry())
-            .chain(self.uplink_check)
             .chain(self.adj_in.deadline())
             .min()
+    }
+
+    /// The shortest time after which some bridge domain forgets a MAC; `None` when none does.
+    pub fn shortest_ageing(&self) -> Option<Duration> {
+        self.bds.values().filter_map(|bd| bd.config.ageing).min()
     }
 
     /// The configuration in force.
@@ -239,11 +252,6 @@ impl Core {
             }
         }
         self.flood.expire(&mut self.intent, now);
-        if self.uplink_check.take_if(|time| *time <= now).is_some() {
-            for uplink in self.uplinks.missing() {
-                tracing::warn!(%uplink, "uplink does not exist, waiting for it");
-            }
-        }
         self.publish(now);
         self.nexthops
             .collect(&mut self.intent, &mut self.outputs, now);

@@ -13,10 +13,10 @@ use crate::{
     bgp::{
         peer::PeerEvent,
         rib::{Best, Change},
-        wire::RouteKey,
+        wire::{Attributes, RouteKey},
     },
     config::PeerConfig,
-    evpn::{Imported, TargetIndex, import, route_type},
+    evpn::{Imported, TargetIndex, import},
     types::{ImportTarget, PeerId},
 };
 
@@ -24,7 +24,8 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct PeerIds {
     ids: BTreeMap<IpAddr, PeerId>,
-    configured: Vec<(PeerId, PeerConfig)>,
+    /// `None` until they are announced for the first time.
+    configured: Option<Vec<(PeerId, PeerConfig)>>,
     next: u32,
     /// There are clients among them: we are a route reflector.
     reflecting: bool,
@@ -52,7 +53,7 @@ pub struct PeerRoutes {
 impl PeerIds {
     /// Configured peers.
     pub(super) fn configured(&self) -> &[(PeerId, PeerConfig)] {
-        &self.configured
+        self.configured.as_deref().unwrap_or_default()
     }
 }
 
@@ -68,9 +69,9 @@ impl Core {
             });
             configured.push((id, peer.clone()));
         }
-        if configured != self.peers.configured {
-            let old = std::mem::replace(&mut self.peers.configured, configured.clone());
-            for (id, _) in old {
+        if self.peers.configured.as_ref() != Some(&configured) {
+            let old = self.peers.configured.replace(configured.clone());
+            for (id, _) in old.unwrap_or_default() {
                 if !configured.iter().any(|(other, _)| *other == id) {
                     self.peer_event(id, PeerEvent::Down, now);
                 }
@@ -98,7 +99,9 @@ impl Core {
             }
             PeerEvent::Update(_) if self.peers.over_limit.contains(&peer) => Vec::new(),
             PeerEvent::Update(update) => {
-                let changes = self.adj_in.update(peer, *update, now);
+                let targets = &self.targets;
+                let imported = |attributes: &Attributes| targets.has_match(attributes);
+                let changes = self.adj_in.update(peer, *update, imported, now);
                 self.check_limit(peer);
                 changes
             }
@@ -118,16 +121,12 @@ impl Core {
     /// Ends the session of a peer with too many routes, or warns (RFC 4486 §4).
     fn check_limit(&mut self, peer: PeerId) {
         let routes = self.adj_in.count(peer);
-        let configured = self.peers.configured.iter().find(|(id, _)| *id == peer);
-        let Some((
-            _,
-            PeerConfig {
-                address,
-                max_prefixes: Some(max),
-                ..
-            },
-        )) = configured
-        else {
+        let mut configured = self.peers.configured().iter();
+        let limit = |(id, config): &(PeerId, PeerConfig)| {
+            let max = config.max_prefixes.filter(|_| *id == peer)?;
+            Some((config.address, max))
+        };
+        let Some((address, max)) = configured.find_map(limit) else {
             return;
         };
         let over = usize::try_from(max.limit).is_ok_and(|limit| routes > limit);
@@ -180,23 +179,12 @@ impl Core {
 
     /// Route counts of a peer.
     pub fn peer_routes(&self, peer: PeerId) -> PeerRoutes {
-        let mut by_type = [0; 256];
-        let mut accepted = 0;
-        let mut stale = 0;
-        for path in self.adj_in.received(peer) {
-            by_type[usize::from(route_type(&path.route))] += 1;
-            let is_accepted = path.rejected.is_none() && self.targets.has_match(&path.attributes);
-            accepted += u64::from(is_accepted);
-            stale += u64::from(path.stale);
-        }
+        let received = self.adj_in.received(peer);
         PeerRoutes {
-            received: by_type.iter().sum(),
-            received_by_type: (0..=u8::MAX)
-                .zip(by_type)
-                .filter(|(_, count)| *count > 0)
-                .collect(),
-            accepted,
-            stale,
+            received: received.by_type.values().sum(),
+            received_by_type: received.by_type,
+            accepted: received.accepted,
+            stale: self.adj_in.stale_count(peer),
             sent: self.adj_out.sent(peer) as u64,
         }
     }
@@ -240,6 +228,9 @@ impl Core {
                 self.apply(bd, &key, None, Some(&best), now);
             }
         }
+        let targets = &self.targets;
+        self.adj_in
+            .recount(|attributes| targets.has_match(attributes));
     }
 
     fn change(&mut self, change: Change, now: Instant) {

@@ -10,7 +10,7 @@ use vtep_common::abi::BdId;
 
 use super::{CommandError, Core};
 use crate::{
-    config::{PeerConfig, XdpMode},
+    config::{FloodPolicy, PeerConfig, XdpMode},
     evpn::{BindingOrigin, BridgeDomain, Local, Origin, Winner},
     types::{BdName, PeerId},
     view,
@@ -186,12 +186,17 @@ impl Core {
         let lists = self.selected(bd)?.into_iter().map(|bd| {
             let mut ports: Vec<_> = self.flood_ports(bd).map(|p| p.device.to_string()).collect();
             ports.sort_unstable();
-            let vteps = bd.receivers().distinct().into_iter();
+            let mut vteps = bd.receivers().distinct();
+            if bd.config.flood == FloodPolicy::None {
+                ports.clear();
+                vteps.clear();
+            }
             view::Flood {
                 bd: bd.config.name.to_string(),
                 vni: bd.config.vni.get(),
                 ports,
                 vteps: vteps
+                    .into_iter()
                     .filter(|receiver| self.nexthops.reachable(receiver.next_hop).is_some())
                     .map(|receiver| view::FloodVtep {
                         address: IpAddr::V4(receiver.next_hop),
@@ -297,10 +302,10 @@ impl Core {
 
     fn bd_view(&self, bd: &BridgeDomain, vteps: &HashMap<BdId, u64>) -> view::Bd {
         let (mut local_macs, mut remote_macs) = (0, 0);
-        for (_, winner) in bd.macs().iter() {
-            match winner {
-                Winner::Local(_) => local_macs += 1,
-                Winner::Remote(..) => remote_macs += 1,
+        for origin in bd.macs().origins() {
+            match origin {
+                Some(_) => local_macs += 1,
+                None => remote_macs += 1,
             }
         }
         view::Bd {
@@ -319,16 +324,16 @@ impl Core {
 
 fn stats_of(bd: &BridgeDomain, vteps: &HashMap<BdId, u64>) -> BdStats {
     let mut macs = ByOrigin::default();
-    for (_, winner) in bd.macs().iter() {
-        *match winner {
-            Winner::Remote(..) => &mut macs.remote,
-            Winner::Local(local) if local.origin == Origin::Declared => &mut macs.declared,
-            Winner::Local(_) => &mut macs.learned,
+    for origin in bd.macs().origins() {
+        *match origin {
+            None => &mut macs.remote,
+            Some(Origin::Declared) => &mut macs.declared,
+            Some(Origin::Learned) => &mut macs.learned,
         } += 1;
     }
     let mut neighbors = ByOrigin::default();
-    for (_, binding) in bd.neighbors().iter() {
-        *match binding.origin {
+    for origin in bd.neighbors().origins() {
+        *match origin {
             BindingOrigin::Remote => &mut neighbors.remote,
             BindingOrigin::Declared => &mut neighbors.declared,
             BindingOrigin::Learned => &mut neighbors.learned,

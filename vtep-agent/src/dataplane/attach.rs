@@ -117,6 +117,15 @@ impl Dataplane {
         Ok(())
     }
 
+    /// An earlier run left its program on this port, and this one has not taken it over yet.
+    pub fn has_left_over(&self, ifindex: u32) -> bool {
+        let hooks = [Hook::AccessTcx, Hook::AccessFilter];
+        let unclaimed = self.pins.unclaimed();
+        hooks
+            .into_iter()
+            .any(|hook| unclaimed.contains(&Place { hook, ifindex }))
+    }
+
     /// Detaches the access program. A port that is not attached, or whose device is gone, is fine.
     ///
     /// # Errors

@@ -106,6 +106,15 @@ impl LoadOptions {
     }
 }
 
+/// Whether this process may load and attach programs.
+///
+/// # Errors
+///
+/// [`DataplaneError::Privilege`] names what it lacks.
+pub fn check_privileges() -> Result<(), DataplaneError> {
+    probe::privileges()
+}
+
 impl Dataplane {
     /// Loads the programs and pins their maps. Attaches nothing.
     ///
@@ -115,7 +124,7 @@ impl Dataplane {
     /// for pins, or a program that the kernel refuses. Nothing is attached then, and what an earlier
     /// run attached is still there.
     pub fn load(options: &LoadOptions) -> Result<Self, DataplaneError> {
-        probe::privileges()?;
+        check_privileges()?;
         probe::kernel()?;
         bpffs::prepare(&options.pin_dir)?;
         let lock = bpffs::lock(&options.pin_dir)?;

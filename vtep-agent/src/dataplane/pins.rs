@@ -167,6 +167,10 @@ impl Pins {
         for directory in [self.maps(), self.links(), self.version()] {
             remove(&directory)?;
         }
+        // It may be a mount point, or hold what others pinned.
+        if let Err(error) = fs::remove_dir(&self.root) {
+            tracing::debug!(path = %self.root.display(), %error, "pin directory stays");
+        }
         Ok(())
     }
 

@@ -70,19 +70,7 @@ pub fn import(best: &Best, vni: Vni) -> Result<Imported, Unused> {
     match &best.route {
         Route::MacIp(route) => mac_ip(route, best, vni),
         Route::Imet(route) => imet(route, best, vni),
-        route => Err(Unused::RouteType(route_type(route))),
-    }
-}
-
-/// Number of a route's type.
-pub fn route_type(route: &Route) -> u8 {
-    match route {
-        Route::EthernetAd(_) => 1,
-        Route::MacIp(_) => 2,
-        Route::Imet(_) => 3,
-        Route::EthernetSegment(_) => 4,
-        Route::IpPrefix(_) => 5,
-        Route::Opaque { route_type, .. } => *route_type,
+        route => Err(Unused::RouteType(route.route_type())),
     }
 }
 

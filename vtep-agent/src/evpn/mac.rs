@@ -306,6 +306,13 @@ impl MacTable {
             .filter_map(|(mac, entry)| Some((*mac, entry.winner()?)))
     }
 
+    /// How each MAC that has an owner is known: `None` from a route. Does not weigh routes.
+    pub fn origins(&self) -> impl Iterator<Item = Option<Origin>> {
+        let owned = |entry: &&MacEntry| entry.local.is_some() || !entry.remote.is_empty();
+        let entries = self.entries.values().filter(owned);
+        entries.map(|entry| entry.local.map(|local| local.origin))
+    }
+
     /// MACs that a port has.
     pub fn on_port(&self, slot: Slot) -> Vec<Mac> {
         let mut macs: Vec<_> = self

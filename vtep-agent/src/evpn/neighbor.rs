@@ -190,6 +190,16 @@ impl NeighborTable {
             .filter_map(|(ip, entry)| Some((*ip, entry.selected()?)))
     }
 
+    /// How each binding in force is known.
+    pub fn origins(&self) -> impl Iterator<Item = BindingOrigin> {
+        self.entries.values().filter_map(|entry| match entry.local {
+            None if entry.remote.is_empty() => None,
+            None => Some(BindingOrigin::Remote),
+            Some(local) if entry.remote.is_empty() => Some(local.origin),
+            Some(_) => entry.selected().map(|binding| binding.origin),
+        })
+    }
+
     /// Addresses of a local MAC, in order.
     pub fn of_local(&self, mac: Mac) -> impl Iterator<Item = (IpAddr, &Binding)> {
         self.local

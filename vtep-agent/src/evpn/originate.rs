@@ -109,8 +109,8 @@ impl Originator {
             label2: None,
         });
         let arp_nd = binding.and_then(|(ip, flags)| match ip {
-            _ if !self.arp_nd && !(ip.is_ipv6() && flags.router) => None,
-            IpAddr::V6(_) => Some(flags),
+            IpAddr::V6(_) => (self.arp_nd || flags.router).then_some(flags),
+            IpAddr::V4(_) if !self.arp_nd => None,
             IpAddr::V4(_) => flags.immutable.then_some(ArpNd {
                 immutable: true,
                 ..ArpNd::default()

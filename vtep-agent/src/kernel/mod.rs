@@ -28,7 +28,7 @@ use self::{
 use crate::types::IfName;
 
 pub use monitor::Monitor;
-pub use ports::prepare_port;
+pub use ports::{PortBefore, prepare_port, restore_port};
 
 /// What can fail. Every message is one line that names the cause.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +55,14 @@ pub enum KernelError {
         "cannot turn IPv6 off on port {port}: {cause}; set net.ipv6.conf.{port}.disable_ipv6=1"
     )]
     Port {
+        /// The port.
+        port: IfName,
+        /// Why not.
+        cause: io::Error,
+    },
+    /// IPv6 stays off.
+    #[error("cannot turn IPv6 on again on {port}, which was a port: {cause}")]
+    Restore {
         /// The port.
         port: IfName,
         /// Why not.

@@ -55,6 +55,8 @@ pub struct Path {
     pub attributes: Arc<Attributes>,
     /// Why it takes no part in the decision.
     pub rejected: Option<Rejected>,
+    /// It is not rejected, and somebody imports it.
+    pub accepted: bool,
     /// When it was received in this form.
     pub received: Instant,
     /// The peer is restarting, or has not sent it again since it restarted or began a refresh.
@@ -102,6 +104,15 @@ pub struct Change {
     pub after: Option<Best>,
 }
 
+/// How many routes a peer sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Received {
+    /// By route type.
+    pub by_type: BTreeMap<u8, u64>,
+    /// Those that are [accepted](Path::accepted).
+    pub accepted: u64,
+}
+
 #[derive(Debug)]
 pub(super) struct Peer {
     /// `None` while it restarts.
@@ -110,6 +121,8 @@ pub(super) struct Peer {
     pub(super) stale: Option<Stale>,
     /// It ended its first routes of this session.
     pub(super) end_of_rib: bool,
+    /// Kept up to date, since whoever asks does so often.
+    received: Received,
 }
 
 #[derive(Debug, Default)]
@@ -148,6 +161,7 @@ impl AdjRibIn {
             keys: HashSet::new(),
             stale: None,
             end_of_rib: false,
+            received: Received::default(),
         });
         state.session = Some(Arc::new(session));
         state.end_of_rib = false;
@@ -166,8 +180,15 @@ impl AdjRibIn {
             .collect()
     }
 
-    /// Takes in an UPDATE; from a peer that is not up it is ignored.
-    pub fn update(&mut self, peer: PeerId, update: Update, now: Instant) -> Vec<Change> {
+    /// Takes in an UPDATE; from a peer that is not up it is ignored. `imported` says whether somebody
+    /// imports routes with these attributes.
+    pub fn update(
+        &mut self,
+        peer: PeerId,
+        update: Update,
+        imported: impl Fn(&Attributes) -> bool,
+        now: Instant,
+    ) -> Vec<Change> {
         let mut changes = Vec::new();
         let Some(state) = self.peers.get_mut(&peer) else {
             return changes;
@@ -192,6 +213,7 @@ impl AdjRibIn {
             return changes;
         };
         let rejected = self.speaker.judge(&attributes, session.allowas_in);
+        let accepted = rejected.is_none() && imported(&attributes);
         for route in update.announced {
             let path = Path {
                 peer,
@@ -199,6 +221,7 @@ impl AdjRibIn {
                 route,
                 attributes: Arc::clone(&attributes),
                 rejected,
+                accepted,
                 received: now,
                 stale: false,
             };
@@ -225,13 +248,23 @@ impl AdjRibIn {
             .filter_map(|(key, entry)| entry.best().map(|best| (key, best)))
     }
 
-    /// The paths from one peer.
-    pub fn received(&self, peer: PeerId) -> impl Iterator<Item = &Path> {
-        self.peers
-            .get(&peer)
-            .into_iter()
-            .flat_map(|peer| &peer.keys)
-            .filter_map(move |key| self.routes.get(key)?.paths.iter().find(|p| p.peer == peer))
+    /// What is imported changed.
+    pub fn recount(&mut self, imported: impl Fn(&Attributes) -> bool) {
+        for peer in self.peers.values_mut() {
+            peer.received.accepted = 0;
+        }
+        for path in self.routes.values_mut().flat_map(|entry| &mut entry.paths) {
+            path.accepted = path.rejected.is_none() && imported(&path.attributes);
+            if let Some(peer) = self.peers.get_mut(&path.peer) {
+                peer.received.accepted += u64::from(path.accepted);
+            }
+        }
+    }
+
+    /// How many routes a peer sent.
+    pub fn received(&self, peer: PeerId) -> Received {
+        let peer = self.peers.get(&peer);
+        peer.map(|peer| peer.received.clone()).unwrap_or_default()
     }
 
     /// Number of routes from one peer.
@@ -241,14 +274,18 @@ impl AdjRibIn {
 
     fn insert(&mut self, path: Path) -> Option<Change> {
         let key = path.route.key();
-        if let Some(peer) = self.peers.get_mut(&path.peer)
-            && !peer.keys.contains(&key)
-        {
-            peer.keys.insert(key.clone());
-        }
         let entry = self.routes.entry(key.clone()).or_default();
         let before = entry.best();
-        match entry.paths.iter_mut().find(|old| old.peer == path.peer) {
+        let old = entry.paths.iter_mut().find(|old| old.peer == path.peer);
+        if let Some(peer) = self.peers.get_mut(&path.peer) {
+            if let Some(old) = &old {
+                peer.received.remove(old);
+            } else {
+                peer.keys.insert(key.clone());
+            }
+            peer.received.add(&path);
+        }
+        match old {
             Some(old) => *old = path,
             None => {
                 // Mostly there is one path; a vector would begin with room for four.
@@ -269,7 +306,12 @@ impl AdjRibIn {
         };
         let entry = occupied.get_mut();
         let before = entry.best();
-        entry.paths.retain(|path| path.peer != peer);
+        if let Some(index) = entry.paths.iter().position(|path| path.peer == peer) {
+            let gone = entry.paths.remove(index);
+            if let Some(peer) = self.peers.get_mut(&peer) {
+                peer.received.remove(&gone);
+            }
+        }
         entry.best = decision::best(&entry.paths);
         let after = entry.best();
         if entry.paths.is_empty() {
@@ -286,6 +328,24 @@ pub enum NotBest {
     Rejected(Rejected),
     /// It lost.
     Lost(Step),
+}
+
+impl Received {
+    fn add(&mut self, path: &Path) {
+        *self.by_type.entry(path.route.route_type()).or_default() += 1;
+        self.accepted += u64::from(path.accepted);
+    }
+
+    fn remove(&mut self, path: &Path) {
+        let route_type = path.route.route_type();
+        if let Some(count) = self.by_type.get_mut(&route_type) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_type.remove(&route_type);
+            }
+        }
+        self.accepted -= u64::from(path.accepted);
+    }
 }
 
 impl Speaker {

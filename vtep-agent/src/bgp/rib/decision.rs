@@ -182,6 +182,7 @@ mod tests {
             }),
             attributes: Arc::new(attributes),
             rejected: None,
+            accepted: true,
             received: Instant::now(),
             stale: false,
         }

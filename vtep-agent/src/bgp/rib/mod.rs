@@ -6,7 +6,7 @@ mod decision;
 mod reflect;
 mod stale;
 
-pub use adj_in::{AdjRibIn, Best, Change, NotBest, Path, Rejected, Speaker};
+pub use adj_in::{AdjRibIn, Best, Change, NotBest, Path, Received, Rejected, Speaker};
 pub use adj_out::AdjRibOut;
 pub use decision::Step;
 

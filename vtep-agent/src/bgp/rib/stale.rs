@@ -108,6 +108,15 @@ impl AdjRibIn {
     }
 
     /// Makes all routes of a peer stale.
+    /// How many of a peer's routes are stale. Goes through its routes only while some may be.
+    pub fn stale_count(&self, peer: PeerId) -> u64 {
+        let Some(state) = self.peers.get(&peer).filter(|state| state.stale.is_some()) else {
+            return 0;
+        };
+        let routes = state.keys.iter().filter_map(|key| self.routes.get(key));
+        routes.filter(|paths| paths.is_stale(peer)).count() as u64
+    }
+
     fn mark(&mut self, peer: PeerId, awaited: Awaited, until: Instant) {
         let Some(state) = self.peers.get_mut(&peer) else {
             return;

@@ -86,15 +86,15 @@ pub enum StartError {
         port: u16,
     },
     /// The listening socket cannot be made.
-    #[error("cannot listen on TCP port {port}: {source}")]
+    #[error("cannot listen on TCP port {port}: {cause}")]
     Listen {
         /// The port.
         port: u16,
         /// The system's reason.
-        source: io::Error,
+        cause: io::Error,
     },
     /// No thread or no event queue.
-    #[error("cannot start the BGP thread: {0}")]
+    #[error("cannot start the BGP thread")]
     Thread(#[from] io::Error),
 }
 
@@ -302,9 +302,9 @@ impl Shared {
 }
 
 fn listen(port: u16) -> Result<std::net::TcpListener, StartError> {
-    socket::listen(port).map_err(|source| match source.kind() {
+    socket::listen(port).map_err(|cause| match cause.kind() {
         io::ErrorKind::AddrInUse => StartError::PortTaken { port },
-        _ => StartError::Listen { port, source },
+        _ => StartError::Listen { port, cause },
     })
 }
 

@@ -26,29 +26,31 @@ impl Tables for Maps {
     }
 }
 
-/// One day in the life of a VTEP: sessions, routes, moves, VMs, ports, bridge domains.
+/// One day in the life of a VTEP: sessions, routes, moves, VMs, ports, bridge domains. No day has the
+/// MACs, addresses, VTEPs or names of another.
 fn day(fixture: &mut Fixture, number: u8) {
+    let mac = |n| Mac([2, 0, 0, 0, number, n]);
     fixture.up(RR);
     for vtep in 1..=VTEPS {
         let vtep = Ipv4Addr::new(198, 19, number, vtep);
         fixture.announce(rt3(vtep));
         for n in 1..=20 {
             fixture.announce(rt2(vtep, mac(n), None, 0));
-            fixture.announce(rt2(vtep, mac(n), Some(&format!("10.0.0.{n}")), 0));
-            fixture.announce(rt2(vtep, mac(n), Some(&format!("fd00::{n}")), 0));
+            fixture.announce(rt2(vtep, mac(n), Some(&format!("10.{number}.0.{n}")), 0));
+            fixture.announce(rt2(vtep, mac(n), Some(&format!("fd00::{number}:{n}")), 0));
         }
     }
     for n in 1..=10 {
         fixture.frame(TAP1, mac(n));
-        fixture.arp(TAP1, mac(n), &format!("10.0.0.{n}"));
+        fixture.arp(TAP1, mac(n), &format!("10.{number}.0.{n}"));
         fixture.frame(TAP2, mac(n));
-        fixture.arp(TAP2, mac(n + 100), &format!("10.0.0.{n}"));
+        fixture.arp(TAP2, mac(n + 100), &format!("10.{number}.0.{n}"));
         // Another address, and another MAC for it.
         fixture.frame(TAP2, mac(n + 100));
-        fixture.arp(TAP2, mac(n + 100), &format!("10.0.1.{}", n + number));
+        fixture.arp(TAP2, mac(n + 100), &format!("10.{number}.1.{n}"));
     }
     for n in 5..=15 {
-        fixture.announce(rt2(V1, mac(n), Some(&format!("10.0.0.{n}")), 7));
+        fixture.announce(rt2(V1, mac(n), Some(&format!("10.{number}.0.{n}")), 7));
     }
     let sticky = MacMobility {
         sequence: 0,
@@ -56,7 +58,7 @@ fn day(fixture: &mut Fixture, number: u8) {
     };
     fixture.announce(rt2_with(V2, mac(1), None, sticky));
     fixture.withdraw(&rt2(V2, mac(1), None, 0).0);
-    fixture.withdraw(&rt2(V1, mac(5), Some("10.0.0.5"), 0).0);
+    fixture.withdraw(&rt2(V1, mac(5), Some(&format!("10.{number}.0.5")), 0).0);
 
     let bd = name(&format!("bd{number}"));
     let config = BdConfig::new(bd.clone(), vni(20_000 + u32::from(number)));
@@ -66,7 +68,7 @@ fn day(fixture: &mut Fixture, number: u8) {
     fixture.link(ifindex, &port);
     let endpoint = DeclaredEndpoint {
         mac: mac(200),
-        ips: vec!["10.9.9.9".parse().unwrap()],
+        ips: vec![Ipv4Addr::new(10, number, 9, 9).into()],
         sticky: true,
     };
     let add = Command::AddPort {

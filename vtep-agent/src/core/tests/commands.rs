@@ -221,6 +221,13 @@ fn old_state_is_read() {
 }
 
 #[test]
+fn the_loopback_is_no_port() {
+    let mut fixture = Fixture::new();
+    let error = fixture.command(add_port("blue", "lo", None)).unwrap_err();
+    assert_eq!(error, CommandError::Loopback);
+}
+
+#[test]
 fn reload_touches_only_what_the_file_owns() {
     let mut fixture = Fixture::new();
     fixture.command(add_bd("red", 200)).unwrap();
@@ -444,7 +451,7 @@ fn views_of_a_bridge_domain_that_is_not() {
     let fixture = Fixture::new();
     let green = name("green");
     let bd = Some(&green);
-    assert!(fixture.core.routes(bd).is_err());
+    assert!(fixture.core.routes(bd, &HashSet::new()).is_err());
     assert!(fixture.core.macs(bd, fixture.now).is_err());
     assert!(fixture.core.neighbors(bd).is_err());
     assert!(fixture.core.vteps(bd).is_err());

@@ -14,6 +14,7 @@ mod sessions;
 mod simulation;
 
 use std::{
+    collections::HashSet,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
     time::{Duration, Instant},
@@ -231,7 +232,7 @@ impl Fixture {
 
     fn route(&self, route: &Route) -> view::Route {
         let key = route.key().to_string();
-        let routes = self.core.routes(None).unwrap();
+        let routes = self.core.routes(None, &HashSet::new()).unwrap();
         let is = |view: &&view::Route| view.key == key && view.peer.is_some();
         routes.iter().find(is).unwrap().clone()
     }

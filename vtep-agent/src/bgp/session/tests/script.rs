@@ -167,6 +167,43 @@ async fn bad_messages_are_answered_and_survived() {
     }
 }
 
+/// The peer is there before we know our peers, as when the agent starts: it waits and is not rejected.
+#[tokio::test]
+async fn early_connections_wait_for_the_configuration() {
+    let mut agent = Agent::start(1);
+    let mut script = Script::connect(&agent, 9).await;
+    let mut stranger = Script::connect(&agent, 10).await;
+    script.send(Message::Open(open(9))).await;
+    script.send(Message::Keepalive).await;
+    sleep(Duration::from_millis(50)).await;
+    let passive = PeerConfig {
+        passive: true,
+        ..peer(Ipv4Addr::new(127, 0, 0, 9), PORT)
+    };
+    agent.configure(vec![(PEER, passive)]).await;
+    agent.up().await;
+    assert!(matches!(script.receive().await, Some(Message::Open(_))));
+    assert_eq!(
+        stranger.notification().await,
+        Notification::CONNECTION_REJECTED
+    );
+}
+
+/// RFC 2385: what came before the key was known is not signed.
+#[tokio::test]
+async fn early_connections_do_not_evade_the_password() {
+    let agent = Agent::start(1);
+    let mut script = Script::connect(&agent, 9).await;
+    let signed = PeerConfig {
+        passive: true,
+        password: Some("secret".to_owned().into()),
+        ..peer(Ipv4Addr::new(127, 0, 0, 9), PORT)
+    };
+    agent.configure(vec![(PEER, signed)]).await;
+    assert_eq!(script.receive().await, None);
+    assert_eq!(agent.status().state, State::Active);
+}
+
 /// A stream of noise, without an end or in the middle of a session.
 #[tokio::test]
 async fn garbage_in_a_session() {
