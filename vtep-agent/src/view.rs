@@ -25,6 +25,9 @@ pub struct Peer {
     pub address: IpAddr,
     /// Its AS; `null` for an `external` peer that was never up.
     pub asn: Option<u32>,
+    /// The name that it gave itself.
+    #[serde(default)]
+    pub hostname: Option<String>,
     /// RFC 4271 state in lower case.
     pub state: String,
     /// Time in `established`.

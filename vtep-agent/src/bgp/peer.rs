@@ -27,7 +27,7 @@ pub enum PeerEvent {
     RefreshEnd,
 }
 
-/// What was agreed when the session came up.
+/// What was agreed when the session came up, and how the peer is configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
     /// The peer's address.
@@ -45,6 +45,10 @@ pub struct Session {
     /// The peer's forwarding survived (the F bit of the EVPN family): what it announced in the
     /// session before counts until its End-of-RIB.
     pub forwarding_preserved: bool,
+    /// How often our AS may be in its AS_PATHs.
+    pub allowas_in: u8,
+    /// We reflect its routes to others, and theirs to it (RFC 4456).
+    pub route_reflector_client: bool,
 }
 
 /// How to keep the routes of a peer whose session is gone (RFC 4724 §4.2, RFC 8538 §4).
@@ -68,6 +72,8 @@ impl Session {
             evpn: true,
             graceful_restart: false,
             forwarding_preserved: false,
+            allowas_in: 0,
+            route_reflector_client: false,
         }
     }
 }

@@ -141,9 +141,11 @@ fn examples() -> [(Table, Value); 10] {
             Table::Bgp,
             json!({"asn": 65000, "router_id": "198.18.0.1", "peers": [
             {"address": "198.18.0.100", "asn": 65000, "state": "established", "uptime_s": 12,
+             "hostname": "rr1",
              "routes_received": 9, "routes_accepted": 9, "routes_sent": 3, "last_error": null,
              "routes_stale": 0, "capabilities": ["route_refresh"], "restart_time_s": null},
             {"address": "198.18.0.101", "asn": null, "state": "active", "uptime_s": null,
+             "hostname": null,
              "routes_received": 0, "routes_accepted": 0, "routes_sent": 0,
              "last_error": "connection\nrefused",
              "routes_stale": 0, "capabilities": [], "restart_time_s": 120}]}),

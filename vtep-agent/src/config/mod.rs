@@ -169,12 +169,31 @@ pub struct PeerConfig {
     pub send_hold_time: Option<Duration>,
     /// Offer messages of more than 4096 octets (RFC 8654).
     pub extended_messages: bool,
+    /// Most routes that it may send.
+    pub max_prefixes: Option<MaxPrefixes>,
+    /// Hops within which it is, enforced by TTL (RFC 5082), 1 to 254.
+    pub ttl_security: Option<u8>,
+    /// How often our AS may be in its AS_PATHs, at most 10.
+    pub allowas_in: u8,
+    /// Our client: we reflect its routes to others, and theirs to it (RFC 4456). Internal.
+    pub route_reflector_client: bool,
+    /// Administratively down, with this text for the peer's operator (RFC 9003).
+    pub shutdown: Option<String>,
     /// Keep its routes while it restarts (RFC 4724 §4.2).
     pub graceful_restart: bool,
     /// Only wait for its connection.
     pub passive: bool,
     /// Largest number of hops to an external peer; `None`: directly connected.
     pub multihop: Option<u8>,
+}
+
+/// What to do about many routes of a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxPrefixes {
+    /// So many are too many when one more comes.
+    pub limit: u32,
+    /// Say so, and keep the session.
+    pub warn_only: bool,
 }
 
 /// A text that no log shows.
@@ -272,6 +291,11 @@ impl PeerConfig {
             password: None,
             send_hold_time: None,
             extended_messages: true,
+            max_prefixes: None,
+            ttl_security: None,
+            allowas_in: 0,
+            route_reflector_client: false,
+            shutdown: None,
             graceful_restart: true,
             passive: false,
             multihop: None,

@@ -410,3 +410,30 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn options_of_peers() {
+    let text = MINIMAL.replacen(
+        "[[bd]]",
+        "max_prefixes = { limit = 7, warn_only = true }\nttl_security = 2\nshutdown = \"moved\"\n\
+         send_hold_time = 0\nextended_messages = false\nallowas_in = 3\nroute_reflector_client = true\ngraceful_restart = false\n[[bd]]",
+        1,
+    );
+    let mut config = config(&text);
+    let peer = config.bgp.peers.remove(0);
+    let expected = PeerConfig {
+        max_prefixes: Some(MaxPrefixes {
+            limit: 7,
+            warn_only: true,
+        }),
+        ttl_security: Some(2),
+        shutdown: Some("moved".to_owned()),
+        send_hold_time: Some(Duration::ZERO),
+        extended_messages: false,
+        allowas_in: 3,
+        route_reflector_client: true,
+        graceful_restart: false,
+        ..PeerConfig::new(peer.address, peer.asn)
+    };
+    assert_eq!(peer, expected);
+}

@@ -100,7 +100,7 @@ impl Core {
         };
         let mut core = Self {
             adj_in: AdjRibIn::new(speaker),
-            adj_out: AdjRibOut::new(config.bgp.asn),
+            adj_out: AdjRibOut::new(config.bgp.asn, config.vtep.router_id),
             config,
             state,
             state_dirty: false,

@@ -27,6 +27,12 @@ pub(super) struct PeerIds {
     /// `None` until they are announced for the first time.
     configured: Option<Vec<(PeerId, PeerConfig)>>,
     next: u32,
+    /// There are clients among them: we are a route reflector.
+    reflecting: bool,
+    /// Those whose session ends because of too many routes: more of them count for nothing.
+    over_limit: BTreeSet<PeerId>,
+    /// Those about whose number of routes we complained.
+    warned: BTreeSet<PeerId>,
 }
 
 /// How many routes a peer sent and was sent.
@@ -70,6 +76,8 @@ impl Core {
                     self.peer_event(id, PeerEvent::Down, now);
                 }
             }
+            let reflecting = |(_, peer): &(_, PeerConfig)| peer.route_reflector_client;
+            self.set_reflecting(configured.iter().any(reflecting));
             self.outputs.push(Output::Peers(configured));
         }
     }
@@ -77,6 +85,7 @@ impl Core {
     pub(super) fn peer_event(&mut self, peer: PeerId, event: PeerEvent, now: Instant) {
         let changes = match event {
             PeerEvent::Up(session) => {
+                self.peers.over_limit.remove(&peer);
                 self.adj_out.up(peer, &session);
                 self.adj_in.up(peer, session, now)
             }
@@ -88,10 +97,13 @@ impl Core {
                 self.adj_out.down(peer);
                 self.adj_in.restarting(peer, retention, now)
             }
+            PeerEvent::Update(_) if self.peers.over_limit.contains(&peer) => Vec::new(),
             PeerEvent::Update(update) => {
                 let targets = &self.targets;
                 let imported = |attributes: &Attributes| targets.has_match(attributes);
-                self.adj_in.update(peer, *update, imported, now)
+                let changes = self.adj_in.update(peer, *update, imported, now);
+                self.check_limit(peer);
+                changes
             }
             PeerEvent::Refresh => {
                 self.adj_out.refresh(peer);
@@ -106,6 +118,33 @@ impl Core {
         self.changes(changes, now);
     }
 
+    /// Ends the session of a peer with too many routes, or warns (RFC 4486 §4).
+    fn check_limit(&mut self, peer: PeerId) {
+        let routes = self.adj_in.count(peer);
+        let mut configured = self.peers.configured().iter();
+        let limit = |(id, config): &(PeerId, PeerConfig)| {
+            let max = config.max_prefixes.filter(|_| *id == peer)?;
+            Some((config.address, max))
+        };
+        let Some((address, max)) = configured.find_map(limit) else {
+            return;
+        };
+        let over = usize::try_from(max.limit).is_ok_and(|limit| routes > limit);
+        match (over, max.warn_only) {
+            (false, _) => drop(self.peers.warned.remove(&peer)),
+            (true, true) => {
+                if self.peers.warned.insert(peer) {
+                    tracing::warn!(peer = %address, routes, limit = max.limit, "too many routes");
+                }
+            }
+            (true, false) => {
+                tracing::error!(peer = %address, routes, limit = max.limit, "too many routes");
+                self.peers.over_limit.insert(peer);
+                self.outputs.push(Output::TooManyRoutes(peer, max.limit));
+            }
+        }
+    }
+
     /// Drops stale routes whose time is over.
     pub(super) fn expire_routes(&mut self, now: Instant) {
         let changes = self.adj_in.expire(now);
@@ -114,7 +153,27 @@ impl Core {
 
     fn changes(&mut self, changes: Vec<Change>, now: Instant) {
         for change in changes {
+            if self.peers.reflecting {
+                self.adj_out
+                    .reflect(change.key.clone(), change.after.clone());
+            }
             self.change(change, now);
+        }
+    }
+
+    /// Begins or ends to tell best paths to other peers.
+    fn set_reflecting(&mut self, reflecting: bool) {
+        if reflecting == std::mem::replace(&mut self.peers.reflecting, reflecting) {
+            return;
+        }
+        self.adj_in.set_reflecting(reflecting);
+        match reflecting {
+            true => {
+                for (key, best) in self.adj_in.best() {
+                    self.adj_out.reflect(key.clone(), Some(best));
+                }
+            }
+            false => self.adj_out.stop_reflecting(),
         }
     }
 

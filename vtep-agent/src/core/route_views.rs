@@ -116,6 +116,8 @@ impl Core {
         unwritten: &HashSet<FdbKey>,
     ) -> Result<(), String> {
         let best = Best {
+            peer: path.peer,
+            session: Arc::clone(&path.session),
             route: path.route.clone(),
             attributes: Arc::clone(&path.attributes),
             received: path.received,

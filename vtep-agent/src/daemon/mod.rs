@@ -24,6 +24,7 @@ use tokio::{
 
 use crate::{
     bgp::{
+        fsm::Cease,
         peer::PeerEvent,
         session::{self, SessionOptions, Sessions},
     },
@@ -303,6 +304,9 @@ impl Daemon {
     fn carry_out(&mut self, output: Output) {
         match output {
             Output::Send(peer, advertisement) => self.sessions.send(peer, advertisement),
+            Output::TooManyRoutes(peer, limit) => {
+                self.sessions.reset(peer, Cease::MaxPrefixes(limit));
+            }
             Output::Track(vtep) => self.monitor.track(vtep),
             Output::Untrack(vtep) => self.monitor.untrack(vtep),
             Output::AttachPort(ifindex, name) => {

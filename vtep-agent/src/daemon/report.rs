@@ -104,6 +104,7 @@ impl Daemon {
                 view::Peer {
                     address: peer.address,
                     asn: peer.asn.map(|asn| asn.0),
+                    hostname: peer.hostname.clone(),
                     state: peer.state.to_string(),
                     uptime_s: peer.uptime(now).map(|uptime| uptime.as_secs()),
                     routes_received: counts.received,

@@ -36,6 +36,12 @@ pub struct Settings {
     pub extended_messages: bool,
     /// Keep the peer's routes while it restarts (RFC 4724 §4.2).
     pub graceful_restart: bool,
+    /// How often our AS may be in the peer's AS_PATHs.
+    pub allowas_in: u8,
+    /// The peer is our client (RFC 4456).
+    pub route_reflector_client: bool,
+    /// Administratively down: [`Event::Start`] does nothing.
+    pub shutdown: bool,
     /// Never connect.
     pub passive: bool,
 }

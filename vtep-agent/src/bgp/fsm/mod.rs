@@ -60,9 +60,6 @@ use super::wire::{
 /// How long TCP may take to connect: the ConnectRetryTime in the state Connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a peer is kept out after a protocol error.
-const IDLE_HOLD_TIME: Duration = Duration::from_secs(1);
-
 /// Age from which an Established session gives way to a new connection of a peer with graceful
 /// restart.
 const YOUNG_SESSION: Duration = Duration::from_secs(5);
@@ -220,7 +217,7 @@ impl Fsm {
     }
 
     fn start(&mut self, now: Instant, out: &mut Vec<Action>) {
-        if !self.started {
+        if !self.started && !self.settings.shutdown {
             self.started = true;
             self.backoff.reset();
             self.connect(now, out);
@@ -268,7 +265,7 @@ impl Fsm {
     fn connect_failed(&mut self, reason: String, now: Instant) {
         if self.attempt.take().is_some() {
             self.failure = Some(Cause::Connect(reason));
-            self.retry_unless_connected(false, now);
+            self.retry_unless_connected(None, now);
         }
     }
 
@@ -438,7 +435,7 @@ impl Fsm {
     /// Forgets a connection, and starts over when it was the last.
     fn drop_connection(&mut self, index: usize, cause: Cause, now: Instant, out: &mut Vec<Action>) {
         let connection = self.connections.remove(index);
-        let hold_idle = is_protocol_error(&cause);
+        let hold_idle = cause.idle_hold_time();
         if let Some(since) = connection.established_since() {
             self.backoff
                 .established_for(now.saturating_duration_since(since));
@@ -453,16 +450,17 @@ impl Fsm {
         self.retry_unless_connected(hold_idle, now);
     }
 
-    fn retry_unless_connected(&mut self, hold_idle: bool, now: Instant) {
+    fn retry_unless_connected(&mut self, hold_idle: Option<Duration>, now: Instant) {
         if self.started && self.connections.is_empty() && self.attempt.is_none() {
             self.schedule(hold_idle, now);
         }
     }
 
-    fn schedule(&mut self, hold_idle: bool, now: Instant) {
+    fn schedule(&mut self, hold_idle: Option<Duration>, now: Instant) {
         let delay = self.jitter.of(self.backoff.fail());
+        let delay = delay.max(hold_idle.unwrap_or_default());
         self.retry = (!self.settings.passive).then(|| now + delay);
-        self.idle_hold = hold_idle.then(|| now + IDLE_HOLD_TIME);
+        self.idle_hold = hold_idle.map(|time| now + time);
     }
 
     fn abort_connect(&mut self, out: &mut Vec<Action>) {
@@ -475,19 +473,6 @@ impl Fsm {
         self.connections
             .iter()
             .position(|connection| connection.id == id)
-    }
-}
-
-/// Whether the same would happen again at once. A Cease is no such thing (except for lack of
-/// resources), least of all the one for the loser of a collision, whose winner may still be on its
-/// way to us.
-fn is_protocol_error(cause: &Cause) -> bool {
-    match cause {
-        Cause::Sent(notification) | Cause::Received(notification) => !matches!(
-            (notification.code, notification.subcode),
-            (4, _) | (6, 2..=7 | 9 | 10)
-        ),
-        Cause::Transport(_) | Cause::Replaced | Cause::Connect(_) => false,
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Negotiated {
     pub hold_time: Duration,
     /// The peer takes ROUTE-REFRESH (RFC 2918).
     pub route_refresh: bool,
+    /// The peer's name.
+    pub hostname: Option<String>,
     /// Longest message that the peer takes, in octets.
     pub max_len: usize,
     /// Graceful restart, if both sent the capability.
@@ -99,6 +101,8 @@ pub(super) fn negotiate(settings: &Settings, open: &Open) -> Result<Negotiated, 
         session: Session {
             graceful_restart: graceful.is_some(),
             forwarding_preserved: graceful.is_some_and(|peer| peer.forwarding_preserved),
+            allowas_in: settings.allowas_in,
+            route_reflector_client: settings.route_reflector_client && internal,
             ..Session::new(settings.peer_address, asn, open.router_id, internal)
         },
         graceful,
@@ -106,6 +110,7 @@ pub(super) fn negotiate(settings: &Settings, open: &Open) -> Result<Negotiated, 
             .hold_time
             .min(Duration::from_secs(open.hold_time.into())),
         route_refresh: open.capabilities.contains(&Capability::RouteRefresh),
+        hostname: open.hostname(),
         max_len: match settings.extended_messages
             && open.capabilities.contains(&Capability::ExtendedMessage)
         {

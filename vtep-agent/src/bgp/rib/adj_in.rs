@@ -38,6 +38,8 @@ pub struct AdjRibIn {
     speaker: Speaker,
     pub(super) routes: HashMap<RouteKey, Paths>,
     pub(super) peers: BTreeMap<PeerId, Peer>,
+    /// A change of the best path's peer alone is a change.
+    reflecting: bool,
 }
 
 /// One path to an NLRI.
@@ -79,6 +81,10 @@ pub enum Rejected {
 /// The best path of an NLRI, as much of it as importing needs.
 #[derive(Clone, Debug)]
 pub struct Best {
+    /// From this peer,
+    pub peer: PeerId,
+    /// over this session.
+    pub session: Arc<Session>,
     /// The route.
     pub route: Route,
     /// Its attributes.
@@ -134,7 +140,13 @@ impl AdjRibIn {
             speaker,
             routes: HashMap::new(),
             peers: BTreeMap::new(),
+            reflecting: false,
         }
+    }
+
+    /// Whether best paths are told to other peers.
+    pub fn set_reflecting(&mut self, reflecting: bool) {
+        self.reflecting = reflecting;
     }
 
     /// A session is established. What is left of an older one goes, now or at its End-of-RIB.
@@ -202,7 +214,7 @@ impl AdjRibIn {
         let Some(attributes) = update.attributes else {
             return changes;
         };
-        let rejected = self.speaker.judge(&attributes);
+        let rejected = self.speaker.judge(&attributes, session.allowas_in);
         let accepted = rejected.is_none() && imported(&attributes);
         for route in update.announced {
             let path = Path {
@@ -257,6 +269,11 @@ impl AdjRibIn {
         peer.map(|peer| peer.received.clone()).unwrap_or_default()
     }
 
+    /// Number of routes from one peer.
+    pub fn count(&self, peer: PeerId) -> usize {
+        self.peers.get(&peer).map_or(0, |peer| peer.keys.len())
+    }
+
     fn insert(&mut self, path: Path) -> Option<Change> {
         let key = path.route.key();
         let entry = self.routes.entry(key.clone()).or_default();
@@ -281,7 +298,7 @@ impl AdjRibIn {
             }
         }
         entry.best = decision::best(&entry.paths);
-        Change::between(key, before, entry.best())
+        Change::between(key, before, entry.best(), self.reflecting)
     }
 
     /// Takes `peer`'s path away; its set of keys is the caller's.
@@ -302,7 +319,7 @@ impl AdjRibIn {
         if entry.paths.is_empty() {
             occupied.remove();
         }
-        Change::between(key, before, after)
+        Change::between(key, before, after, self.reflecting)
     }
 }
 
@@ -336,9 +353,9 @@ impl Received {
 }
 
 impl Speaker {
-    fn judge(&self, attributes: &Attributes) -> Option<Rejected> {
+    fn judge(&self, attributes: &Attributes, allowas_in: u8) -> Option<Rejected> {
         let next_hop = attributes.next_hop.to_canonical();
-        if decision::occurrences(&attributes.as_path, self.asn) > 0 {
+        if decision::occurrences(&attributes.as_path, self.asn) > allowas_in.into() {
             Some(Rejected::AsLoop)
         } else if attributes.originator_id == Some(self.router_id) {
             Some(Rejected::OriginatorLoop)
@@ -375,6 +392,8 @@ impl Paths {
     fn best(&self) -> Option<Best> {
         let path = self.paths.get(self.best?)?;
         Some(Best {
+            peer: path.peer,
+            session: Arc::clone(&path.session),
             route: path.route.clone(),
             attributes: Arc::clone(&path.attributes),
             received: path.received,
@@ -395,11 +414,18 @@ impl Paths {
 }
 
 impl Change {
-    fn between(key: RouteKey, before: Option<Best>, after: Option<Best>) -> Option<Self> {
+    /// Where the path came from matters only to those to whom it is told again.
+    fn between(
+        key: RouteKey,
+        before: Option<Best>,
+        after: Option<Best>,
+        reflecting: bool,
+    ) -> Option<Self> {
         let same = match (&before, &after) {
             (None, None) => true,
             (Some(a), Some(b)) => {
                 a.route == b.route
+                    && (!reflecting || a.peer == b.peer)
                     && (Arc::ptr_eq(&a.attributes, &b.attributes) || a.attributes == b.attributes)
             }
             _ => false,

@@ -3,6 +3,7 @@
 mod adj_in;
 mod adj_out;
 mod decision;
+mod reflect;
 mod stale;
 
 pub use adj_in::{AdjRibIn, Best, Change, NotBest, Path, Received, Rejected, Speaker};

@@ -11,7 +11,10 @@
 //! decisions are those of [`fsm`](super::fsm) and [`wire`](super::wire).
 
 mod connection;
+mod decode;
+mod gtsm;
 mod md5;
+mod option;
 mod peer;
 mod send_queue;
 mod socket;
@@ -40,7 +43,11 @@ use tokio::{
 };
 
 use self::supervisor::Supervisor;
-use super::{fsm::ConnectionId, peer::PeerEvent, rib::Advertisement};
+use super::{
+    fsm::{Cease, ConnectionId},
+    peer::PeerEvent,
+    rib::Advertisement,
+};
 use crate::{
     config::PeerConfig,
     types::{Asn, PeerId},
@@ -180,6 +187,15 @@ impl Sessions {
         }
     }
 
+    /// Ends the session whose [`PeerEvent::Up`] was the last to leave [`Events::recv`], if it is
+    /// still there.
+    pub fn reset(&self, peer: PeerId, cease: Cease) {
+        let session = lock(&self.shared.heard).get(&peer).copied();
+        if let Some(session) = session {
+            let _ = self.control.send(Control::Reset(peer, session, cease));
+        }
+    }
+
     /// The state of all peers, by id.
     pub fn status(&self) -> Vec<PeerStatus> {
         lock(&self.shared.status).values().cloned().collect()
@@ -237,6 +253,7 @@ impl Events {
 enum Control {
     Configure(Vec<(PeerId, PeerConfig)>),
     Advertise(PeerId, ConnectionId, Advertisement),
+    Reset(PeerId, ConnectionId, Cease),
     Shutdown(String),
 }
 

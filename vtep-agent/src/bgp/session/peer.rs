@@ -13,6 +13,7 @@ use tokio::{
 use super::{
     Report, Shared,
     connection::{CHUNK, Connection, Input},
+    decode::BATCH,
     socket::{self, Endpoint},
     status::PeerStatus,
 };
@@ -25,9 +26,6 @@ use crate::{
     },
     types::PeerId,
 };
-
-/// Messages decoded before anything else gets its turn.
-const BATCH: usize = 64;
 
 /// Events that may wait for the core before we stop reading from the peer.
 const WAITING_EVENTS: usize = BATCH;
@@ -46,6 +44,8 @@ pub(super) enum Order {
     Accepted(TcpStream),
     /// Send this, if the session is still the one of this connection.
     Advertise(ConnectionId, Advertisement),
+    /// End the session, if it is still the one of this connection.
+    Reset(ConnectionId, Cease),
     /// End the session and yourself.
     Stop(Cease),
 }
@@ -65,13 +65,13 @@ pub(super) struct Peer {
     id: PeerId,
     endpoint: Endpoint,
     shared: Arc<Shared>,
-    fsm: Fsm,
+    pub(super) fsm: Fsm,
     attempt: Option<Attempt>,
-    connections: Vec<Connection>,
+    pub(super) connections: Vec<Connection>,
     tasks: JoinSet<()>,
     inputs: mpsc::Sender<(ConnectionId, Input)>,
     /// There may be whole messages among what was received.
-    undecoded: bool,
+    pub(super) undecoded: bool,
     session: Option<Established>,
     /// For the core.
     events: VecDeque<Report>,
@@ -81,9 +81,9 @@ pub(super) struct Peer {
     waiting_routes: usize,
     /// The advertisement whose turn it is, as messages.
     encoded: VecDeque<Bytes>,
-    status: PeerStatus,
+    pub(super) status: PeerStatus,
     /// A malformed UPDATE since the session came up.
-    last_fault: Option<String>,
+    pub(super) last_fault: Option<String>,
     /// The last failure that was logged: one that repeats is logged once.
     logged: Option<Cause>,
 }
@@ -128,6 +128,7 @@ impl Peer {
                 order = orders.recv() => match order {
                     Some(Order::Accepted(stream)) => peer.accepted(stream),
                     Some(Order::Advertise(id, advertisement)) => peer.advertise(id, advertisement),
+                    Some(Order::Reset(id, cease)) => peer.reset(id, cease),
                     Some(Order::Stop(cease)) => {
                         peer.handle(Event::Stop(cease));
                         break;
@@ -225,61 +226,6 @@ impl Peer {
         }
     }
 
-    /// Decodes some of what was received.
-    fn decode(&mut self) {
-        for _ in 0..BATCH {
-            let frame = self.connections.iter_mut().find_map(|connection| {
-                let max_len = self.fsm.max_received(connection.id);
-                wire::next_frame(&mut connection.received, max_len)
-                    .transpose()
-                    .map(|frame| (connection.id, frame))
-            });
-            let Some((id, frame)) = frame else {
-                self.undecoded = false;
-                return;
-            };
-            let decoded = frame.and_then(|frame| {
-                self.status.received.count(frame.kind());
-                self.status.bytes_received += frame.bytes().len() as u64;
-                let decoded = wire::decode(&frame, self.fsm.context(id));
-                self.log_faults(&frame, &decoded);
-                decoded
-            });
-            match decoded {
-                Ok(decoded) => self.handle(Event::Message(id, decoded.message)),
-                Err(notification) => self.handle(Event::Malformed(id, notification)),
-            }
-        }
-    }
-
-    /// RFC 7606 §6 asks for the whole message of every malformed UPDATE.
-    fn log_faults(
-        &mut self,
-        frame: &wire::Frame,
-        decoded: &Result<wire::Decoded, wire::Notification>,
-    ) {
-        let address = self.status.address;
-        match decoded {
-            Ok(decoded) => {
-                for fault in &decoded.faults {
-                    *self.status.update_errors.entry(fault.outcome).or_default() += 1;
-                    tracing::warn!(peer = %address, %fault, "malformed UPDATE");
-                    let summary = format!("malformed UPDATE: {}, {}", fault.cause, fault.outcome);
-                    self.last_fault = Some(summary);
-                }
-                if !decoded.faults.is_empty() {
-                    tracing::warn!(peer = %address, message = %hex(frame.bytes()), "malformed UPDATE");
-                }
-            }
-            Err(notification) => tracing::warn!(
-                peer = %address,
-                error = %notification,
-                message = %hex(frame.bytes()),
-                "malformed message"
-            ),
-        }
-    }
-
     fn advertise(&mut self, id: ConnectionId, advertisement: Advertisement) {
         if self
             .session
@@ -294,6 +240,13 @@ impl Peer {
         }
         self.waiting_routes += routes(&advertisement);
         self.advertisements.push_back(advertisement);
+    }
+
+    fn reset(&mut self, id: ConnectionId, cease: Cease) {
+        let session = self.session.as_ref();
+        if session.is_some_and(|session| session.connection == id) {
+            self.handle(Event::Reset(cease));
+        }
     }
 
     /// Where to send UPDATEs, if there are any.
@@ -349,7 +302,7 @@ impl Peer {
     }
 
     /// Feeds the machine and does what it says.
-    fn handle(&mut self, event: Event) {
+    pub(super) fn handle(&mut self, event: Event) {
         for action in self.fsm.handle(event, Instant::now()) {
             self.act(action);
         }
@@ -448,7 +401,11 @@ impl Peer {
         self.status.established_since = established.map(|(_, since)| since);
         self.status.hold_time = established.map(|(negotiated, _)| negotiated.hold_time);
         let cause = || self.fsm.last_error().map(ToString::to_string);
-        self.status.last_error = self.last_fault.clone().or_else(cause);
+        if let Some(error) = self.last_fault.clone().or_else(cause) {
+            self.status.last_error = Some(error);
+        } else if established.is_some() {
+            self.status.last_error = None;
+        }
         self.shared.publish(&self.status);
     }
 }
@@ -491,8 +448,4 @@ fn kind(message: &Message) -> MessageType {
         Message::Keepalive => MessageType::Keepalive,
         Message::RouteRefresh(_) => MessageType::RouteRefresh,
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -31,6 +31,8 @@ pub struct PeerStatus {
     pub asn: Option<Asn>,
     /// Its BGP identifier: of the session, or of the last one.
     pub router_id: Option<Ipv4Addr>,
+    /// The name that it gave itself.
+    pub hostname: Option<String>,
     /// Negotiated hold time of the session; zero for none.
     pub hold_time: Option<Duration>,
     /// Capabilities that both sides of the session have, by the names of [`Negotiated`].
@@ -64,10 +66,13 @@ impl PeerStatus {
                 PeerAsn::External => None,
             },
             router_id: None,
+            hostname: None,
             hold_time: None,
             capabilities: Vec::new(),
             restart_time: None,
-            last_error: None,
+            last_error: settings
+                .shutdown
+                .then(|| "shut down by the configuration".to_owned()),
             received: MessageCounts::default(),
             sent: MessageCounts::default(),
             update_errors: BTreeMap::new(),
@@ -80,6 +85,7 @@ impl PeerStatus {
     pub(super) fn negotiated(&mut self, negotiated: &Negotiated) {
         self.asn = Some(negotiated.session.asn);
         self.router_id = Some(negotiated.session.router_id);
+        self.hostname.clone_from(&negotiated.hostname);
         self.capabilities = negotiated.capabilities();
         let graceful = negotiated.graceful.filter(|graceful| graceful.evpn);
         self.restart_time = graceful.map(|graceful| graceful.restart_time);

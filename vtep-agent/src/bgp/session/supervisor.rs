@@ -96,6 +96,11 @@ impl Supervisor {
                             let _ = member.orders.send(Order::Advertise(session, advertisement));
                         }
                     }
+                    Some(Control::Reset(peer, session, cease)) => {
+                        if let Some(member) = self.peers.get(&peer) {
+                            let _ = member.orders.send(Order::Reset(session, cease));
+                        }
+                    }
                     Some(Control::Shutdown(communication)) => break communication,
                     None => break String::new(),
                 },
@@ -134,7 +139,13 @@ impl Supervisor {
         for (id, config) in peers {
             match self.peers.get(&id) {
                 Some(member) if member.config == config => continue,
-                Some(_) => self.remove(id, Cease::ConfigChange),
+                Some(_) => self.remove(
+                    id,
+                    match &config.shutdown {
+                        Some(text) => Cease::Shutdown(text.clone()),
+                        None => Cease::ConfigChange,
+                    },
+                ),
                 None => {}
             }
             self.add(id, config);
@@ -156,6 +167,9 @@ impl Supervisor {
             extended_messages: config.extended_messages,
             graceful_restart: config.graceful_restart,
             passive: config.passive,
+            allowas_in: config.allowas_in,
+            route_reflector_client: config.route_reflector_client,
+            shutdown: config.shutdown.is_some(),
         };
         self.shared.insert(PeerStatus::new(id, &settings));
         let (orders, received) = mpsc::unbounded_channel();

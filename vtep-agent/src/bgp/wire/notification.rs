@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{MAX_LEN, Reader, frame::HEADER_LEN};
+use super::{Family, MAX_LEN, Reader, frame::HEADER_LEN};
 
 /// Octets of data that `Display` prints.
 const SHOWN_DATA: usize = 64;
@@ -76,6 +76,14 @@ impl Notification {
     /// Cease, administrative reset, with a text (RFC 9003 §2).
     pub fn administrative_reset(text: &str) -> Self {
         Self::with_communication(4, text)
+    }
+
+    /// Cease, maximum number of prefixes reached (RFC 4486 §4).
+    pub fn max_prefixes(family: Family, limit: u32) -> Self {
+        let mut data = BytesMut::new();
+        family.encode(&mut data);
+        data.put_u32(limit);
+        Self::with_data(6, 1, &data)
     }
 
     /// Cease, hard reset, with the error that is the reason (RFC 8538 §3.1).

@@ -9,6 +9,7 @@ mod learning;
 mod mobility;
 mod neighbors;
 mod ports;
+mod reflection;
 mod sessions;
 mod simulation;
 

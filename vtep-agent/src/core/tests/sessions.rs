@@ -1,7 +1,10 @@
 //! Sessions: what a peer is sent, and what becomes of its routes.
 
 use super::*;
-use crate::bgp::wire::{AsPath, AsSegment};
+use crate::{
+    bgp::wire::{AsPath, AsSegment},
+    config::MaxPrefixes,
+};
 
 const OTHER: PeerId = PeerId(1);
 
@@ -217,4 +220,41 @@ fn views_of_routes() {
             reachable: true,
         }]
     );
+}
+
+/// BGP-022: the limit is fine, one more is not, and nothing after it counts. A warning leaves all
+/// as it is.
+#[test]
+fn bgp_022_too_many_routes() {
+    for warn_only in [false, true] {
+        let mut limited = config();
+        limited.bgp.peers[0].max_prefixes = Some(MaxPrefixes {
+            limit: 10,
+            warn_only,
+        });
+        let mut fixture = Fixture::start(limited, State::default());
+        fixture.up(RR);
+        fixture.outputs.clear();
+        let ends = |fixture: &Fixture| {
+            let end = |output: &&Output| matches!(output, Output::TooManyRoutes(RR, 10));
+            fixture.outputs.iter().filter(end).count()
+        };
+        for n in 1..=10 {
+            fixture.announce(rt2(V1, mac(n), None, 0));
+            fixture.announce(rt2(V1, mac(n), None, 0));
+        }
+        assert_eq!(ends(&fixture), 0);
+        for n in 11..=13 {
+            fixture.announce(rt2(V1, mac(n), None, 0));
+        }
+        let received = fixture.core.peer_routes(RR).received;
+        assert_eq!(
+            (ends(&fixture), received),
+            if warn_only { (0, 13) } else { (1, 11) }
+        );
+        fixture.handle(Input::Peer(RR, PeerEvent::Down));
+        fixture.up(RR);
+        fixture.announce(rt2(V1, mac(1), None, 0));
+        assert_eq!(fixture.core.peer_routes(RR).received, 1);
+    }
 }

@@ -32,6 +32,9 @@ fn settings() -> Settings {
         send_hold_time: None,
         extended_messages: true,
         graceful_restart: true,
+        allowas_in: 0,
+        route_reflector_client: false,
+        shutdown: false,
         passive: false,
     }
 }

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::bgp::{
-    fsm::Cause,
-    wire::{EXTENDED_MAX_LEN, MAX_LEN, RouteRefresh},
+    fsm::{Cause, Cease},
+    wire::{EXTENDED_MAX_LEN, GracefulRestart, MAX_LEN, RouteRefresh},
 };
 
 fn offering(capability: Capability) -> Open {
@@ -106,5 +106,76 @@ fn a_peer_that_takes_little_stays() {
         sim.run(seconds(60));
         sim.handle(Event::Taken(id));
         assert_eq!(sim.fsm.state(), State::Established);
+    }
+}
+
+/// BGP-022: a peer that sent too many routes stays out for a minute, with graceful restart as well,
+/// and its routes go (RFC 8538 §3.1).
+#[test]
+fn too_many_routes() {
+    let restarts = GracefulRestart {
+        notification: true,
+        restart_time: 120,
+        families: vec![(Family::EVPN, true)],
+        ..GracefulRestart::default()
+    };
+    let data = [0, 25, 70, 0, 0, 0, 10];
+    for (peer, expected) in [
+        (open(), Notification::with_data(6, 1, &data)),
+        (
+            offering(Capability::GracefulRestart(restarts)),
+            Notification::with_data(6, 9, &[&[6, 1], &data[..]].concat()),
+        ),
+    ] {
+        let (mut sim, _) = Sim::established(settings(), peer);
+        let actions = sim.handle(Event::Reset(Cease::MaxPrefixes(10)));
+        let down = actions.iter().find_map(|action| match action {
+            Action::Down(cause, retention) => Some((cause, retention)),
+            _ => None,
+        });
+        assert_eq!(down, Some((&Cause::Sent(expected), &None)));
+        assert_eq!(sim.fsm.state(), State::Idle);
+        let (id, actions) = sim.connect(Direction::Incoming);
+        assert!(closes(&actions, id));
+        assert!(
+            !sim.run(seconds(59))
+                .iter()
+                .any(|(_, action)| matches!(action, Action::Connect))
+        );
+        let log = sim.run(seconds(2));
+        assert!(
+            log.iter()
+                .any(|(_, action)| matches!(action, Action::Connect))
+        );
+    }
+}
+
+/// RFC 9003: administratively down is down.
+#[test]
+fn shut_down() {
+    let mut sim = Sim::new(Settings {
+        shutdown: true,
+        ..settings()
+    });
+    assert_eq!(sim.fsm.state(), State::Idle);
+    let (id, actions) = sim.connect(Direction::Incoming);
+    assert!(closes(&actions, id));
+    assert!(sim.run(seconds(600)).is_empty());
+}
+
+/// The name is shown as far as it is one.
+#[test]
+fn hostname() {
+    for (host, domain, expected) in [
+        ("rr1", "example.net", Some("rr1.example.net".to_owned())),
+        ("rr1", "", Some("rr1".to_owned())),
+        ("\u{1b}[31mrr1\n", "", Some("31mrr1".to_owned())),
+        ("", "", None),
+        (&"x".repeat(200), "", Some("x".repeat(64))),
+    ] {
+        let (host, domain) = (host.to_owned().into(), domain.to_owned().into());
+        let (sim, _) = Sim::established(settings(), offering(Capability::Fqdn { host, domain }));
+        let (negotiated, _) = sim.fsm.established().unwrap();
+        assert_eq!(negotiated.hostname, expected);
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{script::*, *};
-use crate::bgp::wire::encode_advertisement;
+use crate::bgp::{fsm::Cease, wire::encode_advertisement};
 
 /// One UPDATE of about 20 kB.
 fn long_update() -> Bytes {
@@ -104,4 +104,84 @@ async fn hold_to_be_read(reads: bool) {
         let status = agent.see(|status| status.last_error.is_some()).await;
         assert!(status.last_error.unwrap().contains("send hold timer"));
     }
+}
+
+/// BGP-022: RFC 4486 §4. The peer is told the limit, and kept out.
+#[tokio::test]
+async fn too_many_routes() {
+    let mut agent = agent(9).await;
+    let mut script = Script::establish(&agent, 9).await;
+    agent.up().await;
+    agent.sessions.reset(PEER, Cease::MaxPrefixes(10));
+    let data = [0x00, 0x19, 0x46, 0x00, 0x00, 0x00, 0x0a];
+    assert_eq!(
+        script.notification().await,
+        Notification::with_data(6, 1, &data)
+    );
+    agent.down().await;
+    let mut again = Script::connect(&agent, 9).await;
+    assert_eq!(again.receive().await, None);
+    assert_eq!(agent.status().state, State::Idle);
+}
+
+/// BGP-026: RFC 5082 §3, on connections in both directions. Everything that the peer has to say is
+/// there before we could set an option on the connection.
+#[tokio::test]
+async fn ttl_security() {
+    for (ttl, up) in [(255, true), (254, false), (64, false)] {
+        let mut agent = Agent::start(1);
+        let config = PeerConfig {
+            passive: true,
+            ttl_security: Some(1),
+            ..peer(Ipv4Addr::new(127, 0, 0, 9), PORT)
+        };
+        agent.configure(vec![(PEER, config)]).await;
+        let mut script = Script::connect_with(&agent, 9, ttl).await;
+        let _ = script.try_send(Message::Open(open(9))).await;
+        let _ = script.try_send(Message::Keepalive).await;
+        let event = timeout(Duration::from_millis(500), agent.events.recv()).await;
+        assert_eq!(event.is_ok(), up, "TTL {ttl}: {event:?}");
+    }
+}
+
+#[tokio::test]
+async fn ttl_security_of_outgoing_connections() {
+    for (theirs, up) in [(Some(1), true), (None, false)] {
+        let (mut a, b) = (Agent::start(1), Agent::start(2));
+        let config = |agent: &Agent, ttl_security, passive| PeerConfig {
+            ttl_security,
+            passive,
+            ..agent.as_peer()
+        };
+        b.configure(vec![(PEER, config(&a, theirs, true))]).await;
+        a.sessions
+            .configure(vec![(PEER, config(&b, Some(1), false))]);
+        let event = timeout(Duration::from_millis(1500), a.events.recv()).await;
+        assert_eq!(event.is_ok(), up, "{event:?}");
+    }
+}
+
+/// BGP-020: RFC 9003 §2. The key appears in the configuration of a running session.
+#[tokio::test]
+async fn administrative_shutdown() {
+    let mut agent = agent(9).await;
+    let mut script = Script::establish(&agent, 9).await;
+    agent.up().await;
+    let down = PeerConfig {
+        passive: true,
+        shutdown: Some("TICKET-1".to_owned()),
+        ..peer(Ipv4Addr::new(127, 0, 0, 9), PORT)
+    };
+    agent.sessions.configure(vec![(PEER, down)]);
+    let data = b"\x08TICKET-1";
+    assert_eq!(
+        script.notification().await,
+        Notification::with_data(6, 2, data)
+    );
+    agent.down().await;
+    let mut again = Script::connect(&agent, 9).await;
+    assert_eq!(again.receive().await, None);
+    let status = agent.status();
+    assert_eq!(status.state, State::Idle);
+    assert!(status.last_error.unwrap().starts_with("shut down"));
 }

@@ -10,10 +10,15 @@ pub(super) struct Script {
 
 impl Script {
     pub(super) async fn connect(agent: &Agent, last: u8) -> Self {
+        Self::connect_with(agent, last, 64).await
+    }
+
+    pub(super) async fn connect_with(agent: &Agent, last: u8, ttl: u32) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket
             .bind((Ipv4Addr::new(127, 0, 0, last), 0).into())
             .unwrap();
+        socket2::SockRef::from(&socket).set_ttl_v4(ttl).unwrap();
         let target = (agent.address, agent.sessions.port().unwrap()).into();
         let stream = socket.connect(target).await.unwrap();
         Self {
