@@ -8,6 +8,8 @@ use crate::{Daemon, Lab, Namespace, programs};
 
 /// Time for frames on their way to reach tcpdump.
 const SETTLE: Duration = Duration::from_millis(150);
+/// Options for whole frames. The buffer holds few of them at a time.
+const WHOLE: &[&str] = &["-s", "0"];
 
 /// A capture that goes on until [`Capture::stop`].
 #[derive(Debug)]
@@ -32,7 +34,7 @@ impl Capture {
     ///
     /// When there is no such device or the filter is wrong.
     pub fn start(lab: &Lab, ns: &Namespace, device: &str, filter: &str) -> Result<Self> {
-        Self::start_with(lab, ns, device, filter, "inout")
+        Self::start_with(lab, ns, device, filter, "inout", WHOLE)
     }
 
     /// The same for frames that the device receives: those it sends are left out.
@@ -41,7 +43,16 @@ impl Capture {
     ///
     /// Those of [`Capture::start`].
     pub fn start_received(lab: &Lab, ns: &Namespace, device: &str, filter: &str) -> Result<Self> {
-        Self::start_with(lab, ns, device, filter, "in")
+        Self::start_with(lab, ns, device, filter, "in", WHOLE)
+    }
+
+    /// The same for bursts of thousands of frames, of which only the first bytes are kept.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Capture::start`].
+    pub fn start_burst(lab: &Lab, ns: &Namespace, device: &str, filter: &str) -> Result<Self> {
+        Self::start_with(lab, ns, device, filter, "in", &["-s", "256", "-B", "16384"])
     }
 
     fn start_with(
@@ -50,13 +61,15 @@ impl Capture {
         device: &str,
         filter: &str,
         direction: &str,
+        size: &[&str],
     ) -> Result<Self> {
         let name = format!("tcpdump-{}", lab.serial());
         let file = lab.directory().join(format!("{name}.pcap"));
         let mut command = ns.command(programs::find("tcpdump")?);
         command
             // Root all along: the lab's directory is closed to tcpdump's own user.
-            .args(["-Z", "root", "-n", "-s", "0", "--immediate-mode", "-U"])
+            .args(["-Z", "root", "-n", "--immediate-mode", "-U"])
+            .args(size)
             .args(["-Q", direction, "-i", device, "-w"])
             .arg(&file)
             .arg(filter);

@@ -135,6 +135,18 @@ impl Frr {
         })
     }
 
+    /// Starts bgpd again after it was stopped or killed.
+    ///
+    /// # Errors
+    ///
+    /// When it refuses to start.
+    pub fn restart_bgpd(&mut self) -> Result<()> {
+        self.bgpd = daemon(&self.host, &self.directory, "bgpd")?;
+        eventually(Duration::from_secs(10), || self.vtysh("show bgp summary"))
+            .with_context(|| format!("bgpd did not start again: {}", self.bgpd.log()))?;
+        Ok(())
+    }
+
     /// The bgpd process, to stop or kill it.
     pub fn bgpd(&mut self) -> &mut Daemon {
         &mut self.bgpd

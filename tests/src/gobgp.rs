@@ -1,6 +1,11 @@
 //! GoBGP as a route reflector.
 
-use std::{fs, net::Ipv4Addr, time::Duration};
+use std::{
+    fs,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -12,6 +17,7 @@ use crate::{Daemon, Host, eventually, programs};
 pub struct RouteReflector {
     host: Host,
     daemon: Daemon,
+    file: PathBuf,
 }
 
 impl RouteReflector {
@@ -36,21 +42,34 @@ impl RouteReflector {
             "global": { "config": { "as": asn, "router-id": host.address() } },
             "neighbors": neighbors.collect::<Vec<_>>(),
         });
-        let name = format!("gobgpd-{}", host.name());
-        let file = host.lab().directory().join(format!("{name}.json"));
+        let file = host
+            .lab()
+            .directory()
+            .join(format!("gobgpd-{}.json", host.name()));
         fs::write(&file, config.to_string())?;
-        let mut command = host.ns().command(programs::find("gobgpd")?);
-        command
-            .args(["-t", "json", "--api-hosts", "127.0.0.1:50051", "-f"])
-            .arg(&file);
-        let daemon = Daemon::spawn(host.lab(), &name, command)?;
         let reflector = Self {
             host: host.clone(),
-            daemon,
+            daemon: spawn(host, &file)?,
+            file,
         };
-        eventually(Duration::from_secs(10), || reflector.gobgp("neighbor"))
-            .with_context(|| format!("gobgpd did not start: {}", reflector.daemon.log()))?;
+        reflector.wait_running()?;
         Ok(reflector)
+    }
+
+    /// Starts gobgpd again after it was stopped or killed.
+    ///
+    /// # Errors
+    ///
+    /// When it refuses to start.
+    pub fn restart(&mut self) -> Result<()> {
+        self.daemon = spawn(&self.host, &self.file)?;
+        self.wait_running()
+    }
+
+    fn wait_running(&self) -> Result<()> {
+        eventually(Duration::from_secs(10), || self.gobgp("neighbor"))
+            .with_context(|| format!("gobgpd did not start: {}", self.daemon.log()))?;
+        Ok(())
     }
 
     /// Runs a `gobgp` command with JSON output.
@@ -87,4 +106,12 @@ impl RouteReflector {
     pub fn daemon(&mut self) -> &mut Daemon {
         &mut self.daemon
     }
+}
+
+fn spawn(host: &Host, file: &Path) -> Result<Daemon> {
+    let mut command = host.ns().command(programs::find("gobgpd")?);
+    command
+        .args(["-t", "json", "--api-hosts", "127.0.0.1:50051", "-f"])
+        .arg(file);
+    Daemon::spawn(host.lab(), &format!("gobgpd-{}", host.name()), command)
 }

@@ -68,13 +68,7 @@ impl Underlay {
     pub fn host(&self, name: &str) -> Result<Host> {
         let number = self.hosts.fetch_add(1, Ordering::Relaxed) + 1;
         let address = Ipv4Addr::new(198, 18, 0, number);
-        let ns = self.lab.namespace(name)?;
-        let host = Host {
-            lab: self.lab.clone(),
-            name: name.to_owned(),
-            address,
-            ns,
-        };
+        let host = Host::new(&self.lab, name, address)?;
         self.link(&host, Host::UPLINK, &format!("to-{name}"))?;
         host.ns
             .ip(&format!("addr add {address}/24 dev {}\n", Host::UPLINK))?;
@@ -118,6 +112,16 @@ pub struct Host {
 impl Host {
     /// Device on the underlay.
     pub const UPLINK: &'static str = "eth0";
+
+    /// A host that has no links yet.
+    pub(crate) fn new(lab: &Lab, name: &str, address: Ipv4Addr) -> Result<Self> {
+        Ok(Self {
+            lab: lab.clone(),
+            name: name.to_owned(),
+            address,
+            ns: lab.namespace(name)?,
+        })
+    }
 
     /// Starts a VM, joined by a veth pair whose end on the host is [`Vm::port`].
     ///
@@ -209,6 +213,8 @@ pub struct VmSpec {
     pub addresses: Vec<String>,
     /// MTU, bytes.
     pub mtu: u16,
+    /// Whether a tap carries super-packets and frames without checksums, as virtio-net does.
+    pub offload: bool,
 }
 
 impl VmSpec {
@@ -221,6 +227,7 @@ impl VmSpec {
                 format!("fd00::{number:x}/64"),
             ],
             mtu: 1500,
+            offload: false,
         }
     }
 
@@ -228,6 +235,15 @@ impl VmSpec {
     #[must_use]
     pub fn mtu(self, mtu: u16) -> Self {
         Self { mtu, ..self }
+    }
+
+    /// With [`Self::offload`].
+    #[must_use]
+    pub fn offload(self) -> Self {
+        Self {
+            offload: true,
+            ..self
+        }
     }
 
     /// With another MAC address.
@@ -287,7 +303,8 @@ impl Vm {
             ))?,
             Link::Tap(wire) => {
                 let ends = [(&self.host, &*self.port), (&self.ns, nic)];
-                *wire.lock().unwrap_or_else(PoisonError::into_inner) = Some(TapWire::new(ends)?);
+                *wire.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Some(TapWire::new(ends, self.spec.offload)?);
                 self.ns
                     .ip(&format!("link set {nic} address {mac} mtu {mtu}\n"))?;
                 self.host

@@ -13,6 +13,7 @@ pub struct Iperf {
     seconds: u32,
     udp: Option<String>,
     reverse: bool,
+    processors: Option<(usize, usize)>,
 }
 
 /// What came through.
@@ -33,6 +34,7 @@ impl Iperf {
             seconds,
             udp: None,
             reverse: false,
+            processors: None,
         }
     }
 
@@ -49,6 +51,15 @@ impl Iperf {
     pub fn reverse(self) -> Self {
         Self {
             reverse: true,
+            ..self
+        }
+    }
+
+    /// With the client on one processor and the server on another.
+    #[must_use]
+    pub fn processors(self, client: usize, server: usize) -> Self {
+        Self {
+            processors: Some((client, server)),
             ..self
         }
     }
@@ -80,6 +91,9 @@ impl Iperf {
         if let Some(rate) = &self.udp {
             // Datagrams that fit into the smallest MTU in use here.
             command.args(["--udp", "--length", "1200", "--bitrate", rate]);
+        }
+        if let Some((client, server)) = self.processors {
+            command.args(["--affinity", &format!("{client},{server}")]);
         }
         if self.reverse {
             command.arg("--reverse");

@@ -31,6 +31,7 @@
 //! and says so.
 
 mod agent;
+mod cable;
 mod capture;
 mod daemon;
 mod frr;

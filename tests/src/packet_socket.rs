@@ -1,9 +1,10 @@
-//! Sending frames as they are.
+//! Sending and receiving frames as they are.
 
 use std::{
     ffi::CString,
     io,
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -17,22 +18,31 @@ pub struct PacketSocket {
 }
 
 impl PacketSocket {
-    /// Opens a socket on a device.
+    /// Opens a socket on a device, which receives nothing.
     ///
     /// # Errors
     ///
     /// When there is no such device.
     pub fn open(ns: &Namespace, device: &str) -> Result<Self> {
-        ns.enter(|| Self::open_here(device))
+        Self::receiving(ns, device, 0)
+    }
+
+    /// Opens a socket on a device that also receives the frames of one EtherType.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such device.
+    pub fn receiving(ns: &Namespace, device: &str, ethertype: u16) -> Result<Self> {
+        ns.enter(|| Self::open_here(device, ethertype))
             .with_context(|| format!("cannot open a packet socket on {device} in {}", ns.name()))
     }
 
-    fn open_here(device: &str) -> Result<Self> {
+    fn open_here(device: &str, ethertype: u16) -> Result<Self> {
         let name = CString::new(device)?;
         // SAFETY: the name is a C string that outlives the call.
         let ifindex = unsafe { libc::if_nametoindex(name.as_ptr()) };
         ensure!(ifindex != 0, "no device {device}");
-        // Protocol 0: this socket receives nothing.
+        // Protocol 0: nothing is received before it is bound, from other devices.
         // SAFETY: socket(2) takes three integers.
         let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
         ensure!(fd >= 0, io::Error::last_os_error());
@@ -40,7 +50,7 @@ impl PacketSocket {
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         let address = libc::sockaddr_ll {
             sll_family: u16::try_from(libc::AF_PACKET)?,
-            sll_protocol: 0,
+            sll_protocol: ethertype.to_be(),
             sll_ifindex: i32::try_from(ifindex)?,
             sll_hatype: 0,
             sll_pkttype: 0,
@@ -75,5 +85,36 @@ impl PacketSocket {
             io::Error::last_os_error()
         );
         Ok(())
+    }
+
+    /// Waits for a frame, without giving up the processor, and returns its length; `None` when the
+    /// time is up. What does not fit into the buffer is cut off.
+    ///
+    /// # Errors
+    ///
+    /// When the device is gone.
+    pub fn receive(&self, buffer: &mut [u8], until: Instant) -> Result<Option<usize>> {
+        loop {
+            // SAFETY: pointer and length are those of a live slice, exclusively borrowed.
+            let received = unsafe {
+                libc::recv(
+                    self.fd.as_raw_fd(),
+                    buffer.as_mut_ptr().cast(),
+                    buffer.len(),
+                    libc::MSG_DONTWAIT,
+                )
+            };
+            if let Ok(length) = usize::try_from(received) {
+                return Ok(Some(length));
+            }
+            let error = io::Error::last_os_error();
+            ensure!(
+                error.kind() == io::ErrorKind::WouldBlock,
+                "cannot receive a frame: {error}"
+            );
+            if Instant::now() > until {
+                return Ok(None);
+            }
+        }
     }
 }

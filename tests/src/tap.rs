@@ -15,8 +15,11 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::Namespace;
 
-/// Longest frame that passes: more than any MTU in use.
-const MAX_FRAME: usize = 65536;
+/// Longest frame that passes, with the headers in front of it: more than any MTU in use, and as much
+/// as a super-packet has.
+const MAX_FRAME: usize = 65536 + 128;
+/// Frames that go one way before the other way has its turn.
+const TURN: usize = 64;
 /// How often a pump looks whether it is to end, milliseconds.
 const TICK: i32 = 50;
 
@@ -29,10 +32,11 @@ pub(crate) struct TapWire {
 }
 
 impl TapWire {
-    /// Makes a tap in each of two namespaces and joins them.
-    pub(crate) fn new(ends: [(&Namespace, &str); 2]) -> Result<Self> {
+    /// Makes a tap in each of two namespaces and joins them; with `offload`, checksums and
+    /// segmentation are left to whoever needs them, as between a host and a virtio-net guest.
+    pub(crate) fn new(ends: [(&Namespace, &str); 2], offload: bool) -> Result<Self> {
         let [a, b] = ends.map(|(ns, name)| {
-            ns.enter(|| open_tap(name))
+            ns.enter(|| open_tap(name, offload))
                 .with_context(|| format!("cannot make tap {name} in {}", ns.name()))
         });
         let taps = [a?, b?];
@@ -74,15 +78,18 @@ fn carry(taps: &[File; 2], frame: &mut [u8]) {
     unsafe { libc::poll(polled.as_mut_ptr(), 2, TICK) };
     let [a, b] = taps;
     for (mut from, mut to) in [(a, b), (b, a)] {
-        while let Ok(length) = from.read(frame) {
+        for _ in 0..TURN {
+            let Ok(length) = from.read(frame) else {
+                break;
+            };
             let _ = frame.get(..length).map(|frame| to.write(frame));
         }
     }
 }
 
-/// Makes a tap in the calling thread's namespace: frames without a header of the kernel's own,
-/// read and written without blocking.
-fn open_tap(name: &str) -> Result<File> {
+/// Makes a tap in the calling thread's namespace, read and written without blocking: frames without
+/// a header of the kernel's own or, with `offload`, behind a `virtio_net_hdr`.
+fn open_tap(name: &str, offload: bool) -> Result<File> {
     let tap = File::options()
         .read(true)
         .write(true)
@@ -95,10 +102,18 @@ fn open_tap(name: &str) -> Result<File> {
     for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
         *to = libc::c_char::try_from(from)?;
     }
-    request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_TAP | libc::IFF_NO_PI)?;
+    let header = if offload { libc::IFF_VNET_HDR } else { 0 };
+    let flags = libc::IFF_TAP | libc::IFF_NO_PI | header;
+    request.ifr_ifru.ifru_flags = libc::c_short::try_from(flags)?;
     // SAFETY: TUNSETIFF reads and writes one ifreq, which outlives the call.
     let made = unsafe { libc::ioctl(fd, libc::TUNSETIFF, &raw mut request) };
     ensure!(made == 0, io::Error::last_os_error());
+    if offload {
+        let features = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6;
+        // SAFETY: TUNSETOFFLOAD takes an integer.
+        let set = unsafe { libc::ioctl(fd, libc::TUNSETOFFLOAD, libc::c_ulong::from(features)) };
+        ensure!(set == 0, io::Error::last_os_error());
+    }
     // SAFETY: F_SETFL takes an integer.
     let set = unsafe { libc::fcntl(fd, libc::F_SETFL, libc::O_NONBLOCK) };
     ensure!(set == 0, io::Error::last_os_error());

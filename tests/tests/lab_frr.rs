@@ -36,6 +36,11 @@ impl Mixed {
         let config = AgentConfig::new(h1, agent_asn)
             .peer(agent_peer.0, agent_peer.1)
             .bd("blue", VNI, &["vnet-*"]);
+        // GoBGP drops routes with a community that it does not know, as that of RFC 9047.
+        let config = match agent_peer.0 == h2.address() {
+            true => config,
+            false => config.bgp("arp_nd_flags = false"),
+        };
         let agent = Agent::start(h1, &config)?;
         agent.wait_established()?;
         frr.wait_established(frr_peer.0)?;

@@ -25,6 +25,9 @@ pub struct Peer {
     pub address: IpAddr,
     /// Its AS; `null` for an `external` peer that was never up.
     pub asn: Option<u32>,
+    /// The name that it gave itself.
+    #[serde(default)]
+    pub hostname: Option<String>,
     /// RFC 4271 state in lower case.
     pub state: String,
     /// Time in `established`.
@@ -33,8 +36,17 @@ pub struct Peer {
     pub routes_received: u64,
     /// Those that some bridge domain imports.
     pub routes_accepted: u64,
+    /// Those that are kept while the peer restarts.
+    #[serde(default)]
+    pub routes_stale: u64,
     /// Routes in its adj-rib-out.
     pub routes_sent: u64,
+    /// Capabilities that both sides have, by name.
+    #[serde(default)]
+    pub capabilities: Vec<String>,
+    /// How long the peer's routes are kept while it restarts; `null`: it doesn't restart gracefully.
+    #[serde(default)]
+    pub restart_time_s: Option<u64>,
     /// Why the session last went down, or the last malformed UPDATE.
     pub last_error: Option<String>,
 }
@@ -57,6 +69,9 @@ pub struct Route {
     pub best: bool,
     /// In use in some bridge domain (a route of our own: announced).
     pub installed: bool,
+    /// Kept while its peer restarts, until the peer sends it again or ends its routes.
+    #[serde(default)]
+    pub stale: bool,
     /// Why it is not best or not installed.
     pub reason: Option<String>,
     /// Path attributes.
@@ -242,6 +257,9 @@ pub struct Counters {
     pub suppressed: Suppressed,
     /// Copies of BUM frames.
     pub flood_copies: u64,
+    /// Entries that could not be written yet, by BPF map; those of a full map stay here. Maps that
+    /// are complete are left out.
+    pub unwritten: BTreeMap<String, u64>,
 }
 
 /// Packets and bytes.

@@ -1,5 +1,6 @@
 //! `cargo xtask`: the jobs of a developer and of CI.
 
+mod bench;
 mod demo;
 mod dist;
 mod ebpf;
@@ -52,6 +53,18 @@ enum Job {
         #[command(flatten)]
         options: vm::Options,
     },
+    /// Measures vtep against the kernel's own bridge and vxlan
+    Bench {
+        /// Three short rounds: whether it works, not how fast
+        #[arg(long)]
+        quick: bool,
+        /// Only this row; may be repeated
+        #[arg(long, value_name = "N")]
+        row: Vec<u32>,
+        /// Also writes all samples to a file
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
     /// Builds the Debian package
     Dist {
         /// Packages this binary instead of a release build
@@ -80,6 +93,7 @@ fn run(job: Job) -> Result<()> {
         Job::Lint => lint::run(),
         Job::Demo { keep, frr } => demo::run(keep, frr),
         Job::Vm { options } => vm::run(&options),
+        Job::Bench { quick, row, json } => bench::run(quick, &row, json),
         Job::Dist { binary, out } => dist::run(binary, &out),
     }
 }

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use vtep_agent::{
-    kernel::{KernelError, local_addresses, prepare_port},
+    kernel::{KernelError, local_addresses, prepare_port, restore_port},
     types::IfName,
 };
 
@@ -122,7 +122,7 @@ fn a_port_gets_no_address() {
         let mut watch = Watch::start().await;
         let port = watch.link("port", |_| true).await;
         let name: IfName = "port".parse().unwrap();
-        prepare_port(port.ifindex, &name).unwrap();
+        let before = prepare_port(port.ifindex, &name, false).unwrap();
         ip("link set port up");
         other.ip("link set q0 up");
         watch.link("port", |port| port.up).await;
@@ -135,8 +135,23 @@ fn a_port_gets_no_address() {
                 .contains("fe80")
         );
 
-        let error = prepare_port(port.ifindex + 1000, &name).unwrap_err();
+        let error = prepare_port(port.ifindex + 1000, &name, false).unwrap_err();
         assert!(matches!(error, KernelError::NotThePort { .. }), "{error}");
+
+        // Whatever its name is by then, it is as it was: with IPv6, and an address again.
+        ip("link set port name other");
+        restore_port(&before).unwrap();
+        let other = output("ip", "-6 address show dev other");
+        assert!(other.contains("fe80"), "{other}");
+        // Prepared by a run that did not get to restore it, and then released by this one.
+        let name: IfName = "other".parse().unwrap();
+        prepare_port(port.ifindex, &name, false).unwrap();
+        let before = prepare_port(port.ifindex, &name, true).unwrap();
+        restore_port(&before).unwrap();
+        let other = output("ip", "-6 address show dev other");
+        assert!(other.contains("fe80"), "{other}");
+        ip("link del other");
+        restore_port(&before).unwrap();
     });
 }
 
@@ -151,12 +166,19 @@ fn a_port_gets_no_address_where_proc_sys_is_read_only() {
         ip(&format!("link add port type veth peer name q0 netns {tid}"));
         let mut watch = Watch::start().await;
         let port = watch.link("port", |_| true).await;
-        prepare_port(port.ifindex, &port.name).unwrap();
+        let before = prepare_port(port.ifindex, &port.name, false).unwrap();
         assert!(std::fs::write("/proc/sys/net/ipv6/conf/port/accept_ra", "0").is_err());
         ip("link set port up");
         other.ip("link set q0 up");
         watch.link("port", |port| port.up).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(local_addresses().unwrap(), [] as [IpAddr; 0]);
+
+        restore_port(&before).unwrap();
+        ip("link set port down");
+        ip("link set port up");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let address = output("ip", "-6 address show dev port");
+        assert!(address.contains("fe80"), "{address}");
     });
 }

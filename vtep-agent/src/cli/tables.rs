@@ -48,7 +48,10 @@ fn bgp(bgp: &Bgp) -> String {
         [
             peer.address.to_string(),
             or_dash(peer.asn),
-            peer.state.clone(),
+            match peer.routes_stale {
+                0 => peer.state.clone(),
+                _ => format!("{}, {} stale", peer.state, peer.routes_stale),
+            },
             peer.uptime_s.map_or_else(dash, duration),
             peer.routes_received.to_string(),
             peer.routes_accepted.to_string(),
@@ -65,14 +68,18 @@ fn routes(routes: Vec<Route>) -> String {
         "", "RD", "ROUTE", "NEXT HOP", "PEER", ">VNI", ">SEQ", "TARGETS", "REASON",
     ];
     let rows = routes.into_iter().map(|route| {
-        let status = match (route.best, route.installed) {
+        let mut status = match (route.best, route.installed) {
             (true, true) => "*>",
             (true, false) => "*",
             (false, true) => " >",
             (false, false) => "",
-        };
+        }
+        .to_owned();
+        if route.stale {
+            status = format!("{status:2}S");
+        }
         [
-            status.to_owned(),
+            status,
             route.rd,
             route.key,
             or_dash(route.next_hop),
@@ -86,7 +93,7 @@ fn routes(routes: Vec<Route>) -> String {
         ]
     });
     let table = grid(columns, rows);
-    format!("* best, > in use\n\n{table}")
+    format!("* best, > in use, S stale\n\n{table}")
 }
 
 fn bds(bds: Vec<Bd>) -> String {
@@ -225,6 +232,7 @@ fn counters(counters: &Counters) -> String {
         tx,
         suppressed,
         flood_copies,
+        unwritten,
     } = counters;
     let totals = [
         ("decapsulated packets", rx.packets),
@@ -238,7 +246,11 @@ fn counters(counters: &Counters) -> String {
     let totals = totals.map(|(name, count)| [name.to_owned(), count.to_string()]);
     let drops = drops.iter().filter(|(_, count)| **count != 0);
     let drops = drops.map(|(reason, count)| [format!("dropped: {reason}"), count.to_string()]);
-    grid(["COUNTER", ">VALUE"], totals.into_iter().chain(drops))
+    let unwritten = unwritten
+        .iter()
+        .map(|(map, count)| [format!("not written: {map}"), count.to_string()]);
+    let rows = totals.into_iter().chain(drops).chain(unwritten);
+    grid(["COUNTER", ">VALUE"], rows)
 }
 
 fn uplinks(uplinks: Vec<Uplink>) -> String {

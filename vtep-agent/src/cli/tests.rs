@@ -141,16 +141,20 @@ fn examples() -> [(Table, Value); 10] {
             Table::Bgp,
             json!({"asn": 65000, "router_id": "198.18.0.1", "peers": [
             {"address": "198.18.0.100", "asn": 65000, "state": "established", "uptime_s": 12,
-             "routes_received": 9, "routes_accepted": 9, "routes_sent": 3, "last_error": null},
+             "hostname": "rr1",
+             "routes_received": 9, "routes_accepted": 9, "routes_sent": 3, "last_error": null,
+             "routes_stale": 0, "capabilities": ["route_refresh"], "restart_time_s": null},
             {"address": "198.18.0.101", "asn": null, "state": "active", "uptime_s": null,
+             "hostname": null,
              "routes_received": 0, "routes_accepted": 0, "routes_sent": 0,
-             "last_error": "connection\nrefused"}]}),
+             "last_error": "connection\nrefused",
+             "routes_stale": 0, "capabilities": [], "restart_time_s": 120}]}),
         ),
         (
             Table::Routes,
             json!([{"type": 2, "rd": "198.18.0.2:3",
             "key": "[2]:[0]:[48]:[02:00:00:00:00:02]:[32]:[10.0.0.2]", "next_hop": "198.18.0.2",
-            "peer": "198.18.0.100", "best": true, "installed": true, "reason": null,
+            "peer": "198.18.0.100", "best": true, "installed": true, "stale": false, "reason": null,
             "attributes": {"route_targets": ["65000:100"], "vni": 100, "sequence": 0,
                 "sticky": false, "esi": null, "as_path": null, "local_pref": 100,
                 "originator_id": null, "encapsulations": ["vxlan"]}}]),
@@ -195,7 +199,7 @@ fn examples() -> [(Table, Value); 10] {
             Table::Counters,
             json!({"drops": {"unknown_vni": 4, "no_path": 0},
             "rx": {"packets": 0, "bytes": 0}, "tx": {"packets": 7, "bytes": 700},
-            "suppressed": {"arp": 1, "nd": 2}, "flood_copies": 3}),
+            "suppressed": {"arp": 1, "nd": 2}, "flood_copies": 3, "unwritten": {"fdb": 5}}),
         ),
         (
             Table::Uplinks,
@@ -245,7 +249,7 @@ fn tables_for_people() {
     198.18.0.101      -  active            -         0         0     0  connection refused
 
     $ vtep-agent show routes
-    * best, > in use
+    * best, > in use, S stale
 
         RD            ROUTE                                             NEXT HOP    PEER          VNI  SEQ  TARGETS    REASON
     *>  198.18.0.2:3  [2]:[0]:[48]:[02:00:00:00:00:02]:[32]:[10.0.0.2]  198.18.0.2  198.18.0.100  100    0  65000:100  -
@@ -286,6 +290,7 @@ fn tables_for_people() {
     suppressed neighbour solicitations      2
     flood copies                            3
     dropped: unknown_vni                    4
+    not written: fdb                        5
 
     $ vtep-agent show uplinks
     UPLINK  XDP     STATE   MTU

@@ -58,6 +58,12 @@ struct Peer {
     /// `null`: the kernel's choice.
     local_address: Option<IpAddr>,
     hold_time: u64,
+    graceful_restart: bool,
+    max_prefixes: Option<u32>,
+    ttl_security: Option<u8>,
+    allowas_in: u8,
+    route_reflector_client: bool,
+    shutdown: Option<String>,
     passive: bool,
     multihop: Option<u8>,
     password: bool,
@@ -162,6 +168,12 @@ impl Peer {
                 .local_address
                 .or_else(|| from_vtep.then(|| vtep.addresses.first().copied().map(IpAddr::V4))?),
             hold_time: peer.hold_time.as_secs(),
+            max_prefixes: peer.max_prefixes.map(|max| max.limit),
+            ttl_security: peer.ttl_security,
+            allowas_in: peer.allowas_in,
+            route_reflector_client: peer.route_reflector_client,
+            shutdown: peer.shutdown.clone(),
+            graceful_restart: peer.graceful_restart,
             passive: peer.passive,
             multihop: peer.multihop,
             password: peer.password.is_some(),
@@ -303,6 +315,24 @@ impl fmt::Display for Peer {
         }
         if let Some(hops) = self.multihop {
             write!(f, ", up to {hops} hops away")?;
+        }
+        if let Some(hops) = self.ttl_security {
+            write!(f, ", at most {hops} hops away (TTL security)")?;
+        }
+        if let Some(limit) = self.max_prefixes {
+            write!(f, ", at most {limit} routes")?;
+        }
+        if self.allowas_in > 0 {
+            write!(f, ", our AS up to {} times in its paths", self.allowas_in)?;
+        }
+        if self.route_reflector_client {
+            f.write_str(", route reflector client")?;
+        }
+        if self.shutdown.is_some() {
+            f.write_str(", shut down")?;
+        }
+        if !self.graceful_restart {
+            f.write_str(", no graceful restart")?;
         }
         if self.passive {
             f.write_str(", passive")?;

@@ -132,6 +132,8 @@ pub struct BgpConfig {
     pub listen: bool,
     /// Form of automatic route targets.
     pub auto_rt: AutoRt,
+    /// Announce the ARP/ND flags of every binding (RFC 9047), not only those of routers.
+    pub arp_nd_flags: bool,
     /// `[[bgp.peer]]`, groups resolved, addresses distinct.
     pub peers: Vec<PeerConfig>,
 }
@@ -147,7 +149,7 @@ pub enum AutoRt {
 }
 
 /// `[[bgp.peer]]`
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerConfig {
     /// The peer's address.
     pub address: IpAddr,
@@ -161,12 +163,42 @@ pub struct PeerConfig {
     /// Peer's TCP port.
     pub port: u16,
     /// TCP MD5 key (RFC 2385), 1 to 80 bytes.
-    pub password: Option<String>,
+    pub password: Option<Secret>,
+    /// How long it may take nothing of what it is sent (RFC 9687); zero: for ever; `None`: twice the
+    /// hold time, and at least 8 minutes.
+    pub send_hold_time: Option<Duration>,
+    /// Offer messages of more than 4096 octets (RFC 8654).
+    pub extended_messages: bool,
+    /// Most routes that it may send.
+    pub max_prefixes: Option<MaxPrefixes>,
+    /// Hops within which it is, enforced by TTL (RFC 5082), 1 to 254.
+    pub ttl_security: Option<u8>,
+    /// How often our AS may be in its AS_PATHs, at most 10.
+    pub allowas_in: u8,
+    /// Our client: we reflect its routes to others, and theirs to it (RFC 4456). Internal.
+    pub route_reflector_client: bool,
+    /// Administratively down, with this text for the peer's operator (RFC 9003).
+    pub shutdown: Option<String>,
+    /// Keep its routes while it restarts (RFC 4724 §4.2).
+    pub graceful_restart: bool,
     /// Only wait for its connection.
     pub passive: bool,
     /// Largest number of hops to an external peer; `None`: directly connected.
     pub multihop: Option<u8>,
 }
+
+/// What to do about many routes of a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxPrefixes {
+    /// So many are too many when one more comes.
+    pub limit: u32,
+    /// Say so, and keep the session.
+    pub warn_only: bool,
+}
+
+/// A text that no log shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
 
 /// The AS that a peer must have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -246,29 +278,47 @@ impl BdConfig {
     }
 }
 
-impl fmt::Debug for PeerConfig {
-    /// Without the password.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
+impl PeerConfig {
+    /// A peer with the defaults of the configuration file.
+    pub fn new(address: IpAddr, asn: PeerAsn) -> Self {
+        Self {
             address,
             asn,
-            local_address,
-            hold_time,
-            port,
-            password,
-            passive,
-            multihop,
-        } = self;
-        f.debug_struct("PeerConfig")
-            .field("address", address)
-            .field("asn", asn)
-            .field("local_address", local_address)
-            .field("hold_time", hold_time)
-            .field("port", port)
-            .field("password", &password.as_ref().map(|_| "(hidden)"))
-            .field("passive", passive)
-            .field("multihop", multihop)
-            .finish()
+            local_address: None,
+            // RFC 4271 §10.
+            hold_time: Duration::from_secs(90),
+            port: 179,
+            password: None,
+            send_hold_time: None,
+            extended_messages: true,
+            max_prefixes: None,
+            ttl_security: None,
+            allowas_in: 0,
+            route_reflector_client: false,
+            shutdown: None,
+            graceful_restart: true,
+            passive: false,
+            multihop: None,
+        }
+    }
+}
+
+impl Secret {
+    /// The text.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
     }
 }
 

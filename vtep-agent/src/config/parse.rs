@@ -50,6 +50,7 @@ fn resolve(raw: &raw::File, file: &Path, warnings: &mut Vec<Fault>) -> Result<Co
         asn,
         listen: raw.bgp.listen.unwrap_or(true),
         auto_rt: raw.bgp.auto_rt.unwrap_or(AutoRt::As),
+        arp_nd_flags: raw.bgp.arp_nd_flags.unwrap_or(true),
         peers: peers::peers(&raw.bgp, &vtep.addresses, directory)?,
     };
     let bds = bds::bds(&raw.bd, &vtep.uplinks, warnings)?;

@@ -10,17 +10,18 @@ use std::{
 use toml::Spanned;
 
 use super::{
-    PeerAsn, PeerConfig,
+    MaxPrefixes, PeerAsn, PeerConfig, Secret,
     diagnostic::Fault,
     field::{Distinct, Result, asn, is_unicast, number, parse_with},
     raw::{self, Integer, Scalar},
 };
-
-/// RFC 4271 suggests 90 seconds (§10).
-const DEFAULT_HOLD_TIME: Duration = Duration::from_secs(90);
+use crate::types::Asn;
 
 /// Largest key of TCP MD5 signatures in Linux (`TCP_MD5SIG_MAXKEYLEN`).
 const MAX_PASSWORD: usize = 80;
+
+/// Longest shutdown communication that every implementation takes (RFC 8203 §2).
+const MAX_COMMUNICATION: usize = 128;
 
 /// What a peer says, or its group for it.
 #[derive(Clone, Default)]
@@ -29,7 +30,15 @@ struct Options {
     local_address: Option<IpAddr>,
     hold_time: Option<Duration>,
     port: Option<u16>,
-    password: Option<String>,
+    password: Option<Secret>,
+    send_hold_time: Option<Duration>,
+    extended_messages: Option<bool>,
+    max_prefixes: Option<MaxPrefixes>,
+    ttl_security: Option<u8>,
+    allowas_in: Option<u8>,
+    route_reflector_client: Option<bool>,
+    shutdown: Option<Option<String>>,
+    graceful_restart: Option<bool>,
     passive: Option<bool>,
     multihop: Option<Option<u8>>,
 }
@@ -52,6 +61,7 @@ pub(super) fn peers(
         }
         groups.insert(name.as_str(), options(raw, directory)?);
     }
+    let local_asn = asn(&raw.asn)?;
     let mut addresses = Distinct::new("address");
     let mut peers = Vec::with_capacity(raw.peer.len());
     for peer_table in &raw.peer {
@@ -71,6 +81,13 @@ pub(super) fn peers(
             )
         })?;
         let peer = peer(peer_table, address, own.or(group), vteps)?;
+        if peer.route_reflector_client && !is_internal(peer.asn, local_asn) {
+            let key = raw.route_reflector_client.as_ref();
+            return Err(Fault::new(
+                key.map_or_else(|| address.span(), Spanned::span),
+                "route_reflector_client is for internal peers",
+            ));
+        }
         addresses.insert(peer.address, address.span(), "another peer")?;
         peers.push(peer);
     }
@@ -110,28 +127,53 @@ fn peer(
             format!("peer {address} has no asn, expected a number, \"internal\" or \"external\""),
         )
     })?;
+    let default = PeerConfig::new(address, asn);
+    let hold_time = options.hold_time.unwrap_or(default.hold_time);
+    if let Some(send) = options.send_hold_time.filter(|send| !send.is_zero())
+        && send <= hold_time
+    {
+        let raw = table.get_ref().send_hold_time.as_ref();
+        return Err(Fault::new(
+            raw.map_or_else(|| address_text.span(), Spanned::span),
+            format!(
+                "send_hold_time {} is not longer than hold_time {}",
+                send.as_secs(),
+                hold_time.as_secs()
+            ),
+        ));
+    }
+    if options.ttl_security.is_some() && options.multihop.flatten().is_some() {
+        let raw = table.get_ref().ttl_security.as_ref();
+        return Err(Fault::new(
+            raw.map_or_else(|| address_text.span(), Spanned::span),
+            "ttl_security and multihop exclude each other: ttl_security says how many hops",
+        ));
+    }
     Ok(PeerConfig {
-        address,
-        asn,
         local_address: options.local_address,
-        hold_time: options.hold_time.unwrap_or(DEFAULT_HOLD_TIME),
-        port: options.port.unwrap_or(179),
+        hold_time,
+        send_hold_time: options.send_hold_time,
+        extended_messages: options
+            .extended_messages
+            .unwrap_or(default.extended_messages),
+        port: options.port.unwrap_or(default.port),
         password: options.password,
-        passive: options.passive.unwrap_or(false),
+        max_prefixes: options.max_prefixes,
+        ttl_security: options.ttl_security,
+        allowas_in: options.allowas_in.unwrap_or(default.allowas_in),
+        route_reflector_client: options
+            .route_reflector_client
+            .unwrap_or(default.route_reflector_client),
+        shutdown: options.shutdown.flatten(),
+        graceful_restart: options.graceful_restart.unwrap_or(default.graceful_restart),
+        passive: options.passive.unwrap_or(default.passive),
         multihop: options.multihop.flatten(),
+        ..default
     })
 }
 
 fn options(raw: &raw::Peer, directory: &Path) -> Result<Options> {
-    let not_built = [
-        ("interface", &raw.interface),
-        ("ttl_security", &raw.ttl_security),
-        ("bfd", &raw.bfd),
-        ("graceful_restart", &raw.graceful_restart),
-        ("max_prefixes", &raw.max_prefixes),
-        ("route_reflector_client", &raw.route_reflector_client),
-        ("allowas_in", &raw.allowas_in),
-    ];
+    let not_built = [("interface", &raw.interface), ("bfd", &raw.bfd)];
     for (key, value) in not_built {
         if let Some(value) = value {
             return Err(Fault::new(
@@ -154,9 +196,40 @@ fn options(raw: &raw::Peer, directory: &Path) -> Result<Options> {
             .map(|port| number(port, "port", 1..=u16::MAX))
             .transpose()?,
         password: password(raw, directory)?,
+        send_hold_time: raw
+            .send_hold_time
+            .as_ref()
+            .map(send_hold_time)
+            .transpose()?,
+        extended_messages: raw.extended_messages,
+        max_prefixes: raw.max_prefixes.as_ref().map(max_prefixes).transpose()?,
+        ttl_security: raw
+            .ttl_security
+            .as_ref()
+            .map(|hops| number(hops, "ttl_security", 1..=254))
+            .transpose()?,
+        allowas_in: raw
+            .allowas_in
+            .as_ref()
+            .map(|times| number(times, "allowas_in", 0..=10))
+            .transpose()?,
+        route_reflector_client: raw
+            .route_reflector_client
+            .as_ref()
+            .map(|raw| *raw.get_ref()),
+        shutdown: raw.shutdown.as_ref().map(shutdown).transpose()?,
+        graceful_restart: raw.graceful_restart,
         passive: raw.passive,
         multihop: raw.multihop.as_ref().map(multihop).transpose()?,
     })
+}
+
+fn is_internal(peer: PeerAsn, local: Asn) -> bool {
+    match peer {
+        PeerAsn::Is(asn) => asn == local,
+        PeerAsn::Internal => true,
+        PeerAsn::External => false,
+    }
 }
 
 fn ip(text: &Spanned<String>, key: &str) -> Result<IpAddr> {
@@ -188,6 +261,40 @@ fn hold_time(raw: &Spanned<Integer>) -> Result<Duration> {
     }
 }
 
+/// Longer than the hold time (RFC 9687 §4.4), which the caller checks, or zero.
+fn send_hold_time(raw: &Spanned<Integer>) -> Result<Duration> {
+    number(raw, "send_hold_time", 0..=65535).map(Duration::from_secs)
+}
+
+fn max_prefixes(raw: &Spanned<raw::MaxPrefixes>) -> Result<MaxPrefixes> {
+    let raw::MaxPrefixes { limit, warn_only } = *raw.get_ref();
+    let limit = number(
+        &Spanned::new(raw.span(), Integer(limit)),
+        "max_prefixes",
+        1..=u32::MAX,
+    )?;
+    Ok(MaxPrefixes { limit, warn_only })
+}
+
+/// `true`, or a text for the peer's operator.
+fn shutdown(raw: &Spanned<Scalar>) -> Result<Option<String>> {
+    match raw.get_ref() {
+        Scalar::Flag(down) => Ok(down.then(String::new)),
+        Scalar::Word(text) if text.len() <= MAX_COMMUNICATION => Ok(Some(text.clone())),
+        Scalar::Word(text) => Err(Fault::new(
+            raw.span(),
+            format!(
+                "shutdown has {} bytes, expected at most {MAX_COMMUNICATION}",
+                text.len()
+            ),
+        )),
+        other => Err(Fault::new(
+            raw.span(),
+            format!("shutdown is {other}, expected true, false or a text"),
+        )),
+    }
+}
+
 /// A number of hops; `true` for any number.
 fn multihop(raw: &Spanned<Scalar>) -> Result<Option<u8>> {
     match raw.get_ref() {
@@ -205,7 +312,7 @@ fn multihop(raw: &Spanned<Scalar>) -> Result<Option<u8>> {
     }
 }
 
-fn password(raw: &raw::Peer, directory: &Path) -> Result<Option<String>> {
+fn password(raw: &raw::Peer, directory: &Path) -> Result<Option<Secret>> {
     let (key, span, password) = match (&raw.password, &raw.password_file) {
         (None, None) => return Ok(None),
         (Some(password), None) => ("password", password.span(), password.get_ref().clone()),
@@ -229,7 +336,7 @@ fn password(raw: &raw::Peer, directory: &Path) -> Result<Option<String>> {
         }
     };
     match password.len() {
-        1..=MAX_PASSWORD => Ok(Some(password)),
+        1..=MAX_PASSWORD => Ok(Some(password.into())),
         length => Err(Fault::new(
             span,
             format!("{key} has {length} bytes, expected 1 to {MAX_PASSWORD}"),
@@ -258,6 +365,14 @@ impl Options {
             hold_time: self.hold_time.or(group.hold_time),
             port: self.port.or(group.port),
             password: self.password.or(group.password),
+            send_hold_time: self.send_hold_time.or(group.send_hold_time),
+            extended_messages: self.extended_messages.or(group.extended_messages),
+            max_prefixes: self.max_prefixes.or(group.max_prefixes),
+            ttl_security: self.ttl_security.or(group.ttl_security),
+            allowas_in: self.allowas_in.or(group.allowas_in),
+            route_reflector_client: self.route_reflector_client.or(group.route_reflector_client),
+            shutdown: self.shutdown.or(group.shutdown),
+            graceful_restart: self.graceful_restart.or(group.graceful_restart),
             passive: self.passive.or(group.passive),
             multihop: self.multihop.or(group.multihop),
         }

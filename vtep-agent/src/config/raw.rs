@@ -47,6 +47,7 @@ pub(super) struct Bgp {
     pub(super) asn: Number,
     pub(super) listen: Option<bool>,
     pub(super) auto_rt: Option<AutoRt>,
+    pub(super) arp_nd_flags: Option<bool>,
     #[serde(default)]
     pub(super) peer: Vec<Spanned<Peer>>,
     #[serde(default)]
@@ -65,15 +66,18 @@ pub(super) struct Peer {
     pub(super) port: Option<Number>,
     pub(super) password: Option<Text>,
     pub(super) password_file: Option<Text>,
+    pub(super) send_hold_time: Option<Number>,
+    pub(super) extended_messages: Option<bool>,
+    pub(super) max_prefixes: Option<Spanned<MaxPrefixes>>,
+    pub(super) ttl_security: Option<Number>,
+    pub(super) allowas_in: Option<Number>,
+    pub(super) route_reflector_client: Option<Spanned<bool>>,
+    pub(super) shutdown: Option<Spanned<Scalar>>,
+    pub(super) graceful_restart: Option<bool>,
     pub(super) passive: Option<bool>,
     pub(super) multihop: Option<Spanned<Scalar>>,
     pub(super) interface: Option<Spanned<IgnoredAny>>,
-    pub(super) ttl_security: Option<Spanned<IgnoredAny>>,
     pub(super) bfd: Option<Spanned<IgnoredAny>>,
-    pub(super) graceful_restart: Option<Spanned<IgnoredAny>>,
-    pub(super) max_prefixes: Option<Spanned<IgnoredAny>>,
-    pub(super) route_reflector_client: Option<Spanned<IgnoredAny>>,
-    pub(super) allowas_in: Option<Spanned<IgnoredAny>>,
 }
 
 #[derive(Deserialize)]
@@ -97,6 +101,12 @@ pub(super) struct Bd {
 pub(super) struct Port {
     pub(super) name: String,
     pub(super) vlan: Option<Number>,
+}
+
+/// `limit` or `{ limit = N, warn_only = true }`.
+pub(super) struct MaxPrefixes {
+    pub(super) limit: i64,
+    pub(super) warn_only: bool,
 }
 
 /// A string, or a list of strings.
@@ -219,6 +229,45 @@ impl<'de> Deserialize<'de> for Port {
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Port, A::Error> {
                 let Table { name, vlan } = Table::deserialize(MapAccessDeserializer::new(map))?;
                 Ok(Port { name, vlan })
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for MaxPrefixes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Table {
+            limit: Integer,
+            #[serde(default)]
+            warn_only: bool,
+        }
+
+        struct Visitor;
+
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = MaxPrefixes;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number or { limit = N, warn_only = true }")
+            }
+
+            fn visit_i64<E: de::Error>(self, limit: i64) -> Result<MaxPrefixes, E> {
+                Ok(MaxPrefixes {
+                    limit,
+                    warn_only: false,
+                })
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<MaxPrefixes, A::Error> {
+                let table = Table::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(MaxPrefixes {
+                    limit: table.limit.0,
+                    warn_only: table.warn_only,
+                })
             }
         }
 

@@ -79,15 +79,10 @@ fn documented_example() {
             asn: Asn(65000),
             listen: true,
             auto_rt: AutoRt::As,
+            arp_nd_flags: true,
             peers: vec![PeerConfig {
-                address: "198.18.0.100".parse().unwrap(),
-                asn: PeerAsn::Is(Asn(65000)),
                 local_address: Some("198.18.0.1".parse().unwrap()),
-                hold_time: Duration::from_secs(90),
-                port: 179,
-                password: None,
-                passive: false,
-                multihop: None,
+                ..PeerConfig::new("198.18.0.100".parse().unwrap(), PeerAsn::Is(Asn(65000)))
             }],
         },
         bds: vec![blue],
@@ -191,12 +186,12 @@ passive = false
     };
     assert_eq!(first.asn, PeerAsn::Internal);
     assert_eq!(first.hold_time, Duration::from_secs(9));
-    assert_eq!(first.password.as_deref(), Some("secret"));
+    assert_eq!(first.password.as_ref().map(Secret::expose), Some("secret"));
     assert!(first.passive);
     assert_eq!(first.port, 179);
     assert_eq!(second.asn, PeerAsn::Is(Asn(65001)));
     assert_eq!(second.hold_time, Duration::from_secs(30));
-    assert_eq!(second.password.as_deref(), Some("other"));
+    assert_eq!(second.password.as_ref().map(Secret::expose), Some("other"));
     assert!(!second.passive);
 }
 
@@ -211,7 +206,7 @@ fn documented_group() {
     let (config, _) = Config::parse(&text, &directory.path().join("vtep.toml")).unwrap();
     let peer = &config.bgp.peers[0];
     assert_eq!(peer.asn, PeerAsn::Internal);
-    assert_eq!(peer.password.as_deref(), Some("secret"));
+    assert_eq!(peer.password.as_ref().map(Secret::expose), Some("secret"));
     assert!(!format!("{config:?}").contains("secret"));
 }
 
@@ -228,7 +223,10 @@ fn password_file_is_looked_for_beside_the_configuration() {
     };
     fs::write(&file, text("key")).unwrap();
     let (config, _) = Config::load(&file).unwrap();
-    assert_eq!(config.bgp.peers[0].password.as_deref(), Some("s3cret"));
+    assert_eq!(
+        config.bgp.peers[0].password.as_ref().map(Secret::expose),
+        Some("s3cret")
+    );
 
     fs::write(&file, text("missing")).unwrap();
     let error = Config::load(&file).unwrap_err().to_string();
@@ -411,4 +409,31 @@ proptest! {
             prop_assert!(column <= chars + 1, "{line}:{column} {message}");
         }
     }
+}
+
+#[test]
+fn options_of_peers() {
+    let text = MINIMAL.replacen(
+        "[[bd]]",
+        "max_prefixes = { limit = 7, warn_only = true }\nttl_security = 2\nshutdown = \"moved\"\n\
+         send_hold_time = 0\nextended_messages = false\nallowas_in = 3\nroute_reflector_client = true\ngraceful_restart = false\n[[bd]]",
+        1,
+    );
+    let mut config = config(&text);
+    let peer = config.bgp.peers.remove(0);
+    let expected = PeerConfig {
+        max_prefixes: Some(MaxPrefixes {
+            limit: 7,
+            warn_only: true,
+        }),
+        ttl_security: Some(2),
+        shutdown: Some("moved".to_owned()),
+        send_hold_time: Some(Duration::ZERO),
+        extended_messages: false,
+        allowas_in: 3,
+        route_reflector_client: true,
+        graceful_restart: false,
+        ..PeerConfig::new(peer.address, peer.asn)
+    };
+    assert_eq!(peer, expected);
 }

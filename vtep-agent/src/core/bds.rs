@@ -1,6 +1,9 @@
 //! Bridge domains come and go: the difference between what is wanted and what there is.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 use vtep_common::abi::{BdId, BdRef};
 
@@ -17,20 +20,28 @@ impl Core {
     pub(super) fn wanted_bds(&self) -> Vec<BdConfig> {
         let mut wanted = self.config.bds.clone();
         let mut vnis: BTreeSet<_> = wanted.iter().map(|bd| bd.vni).collect();
+        let of_file: BTreeSet<_> = self.config.bds.iter().map(|bd| &bd.name).collect();
         for (name, saved) in &self.state.bds {
-            if self.is_bd_of_file(name) {
+            if of_file.contains(name) {
                 continue;
             }
-            match saved.config(name) {
-                Some(config) if vnis.insert(config.vni) => wanted.push(config),
-                Some(config) => tracing::warn!(
-                    bd = %name, vni = %config.vni,
-                    "the configuration file gives this VNI to another bridge domain, left out"
-                ),
-                None => tracing::error!(bd = %name, "saved bridge domain is damaged, left out"),
-            }
+            wanted.extend(saved.config(name).filter(|config| vnis.insert(config.vni)));
         }
         wanted
+    }
+
+    /// Says which of the bridge domains made by command are not among the wanted ones.
+    fn report_left_out(&self, wanted: &[BdConfig]) {
+        let names: BTreeSet<_> = wanted.iter().map(|bd| &bd.name).collect();
+        for (bd, saved) in self.state.bds.iter().filter(|(bd, _)| !names.contains(bd)) {
+            match saved.config(bd) {
+                Some(config) => tracing::warn!(
+                    %bd, vni = %config.vni,
+                    "the configuration file gives this VNI to another bridge domain, left out"
+                ),
+                None => tracing::error!(%bd, "saved bridge domain is damaged, left out"),
+            }
+        }
     }
 
     /// The bridge domain belongs to the configuration file.
@@ -41,11 +52,9 @@ impl Core {
     /// Makes the wanted bridge domains those that there are.
     pub(super) fn sync_bds(&mut self, now: Instant) {
         let wanted = self.wanted_bds();
-        let stays = |bd: &BridgeDomain| {
-            wanted
-                .iter()
-                .any(|wanted| wanted.name == bd.config.name && wanted.vni == bd.config.vni)
-        };
+        self.report_left_out(&wanted);
+        let vnis: BTreeMap<_, _> = wanted.iter().map(|bd| (&bd.name, bd.vni)).collect();
+        let stays = |bd: &BridgeDomain| vnis.get(&bd.config.name) == Some(&bd.config.vni);
         let gone: Vec<_> = self
             .bds
             .values()
@@ -62,22 +71,35 @@ impl Core {
                 self.delete_bd(id, now);
             }
         }
+        let reserved = self.explicit_rd_indexes(&wanted);
         let mut targets = Vec::new();
+        let mut announce = Vec::new();
         for config in wanted {
-            let id = match self.names.get(&config.name) {
+            let id = match self.names.get(&config.name).copied() {
                 Some(id) => {
-                    let id = *id;
-                    self.update_bd(id, config);
-                    Some(id)
+                    if self.update_bd(id, config, &reserved) {
+                        announce.push(id);
+                    }
+                    id
                 }
-                None => self.create_bd(config, now),
+                None => match self.create_bd(config, &reserved, now) {
+                    Some(id) => {
+                        announce.push(id);
+                        id
+                    }
+                    None => continue,
+                },
             };
-            let import = id.and_then(|id| Some((id, self.bds.get(&id)?.rt_import.clone())));
-            if let Some((id, import)) = import
-                && self.targets.get(id) != import
+            if let Some(bd) = self.bds.get(&id)
+                && self.targets.get(id) != bd.rt_import
             {
-                targets.push((id, Some(import)));
+                targets.push((id, Some(bd.rt_import.clone())));
             }
+        }
+        // After everything was withdrawn that goes: an RD may have passed from one to another.
+        for bd in announce.iter().filter_map(|id| self.bds.get(id)) {
+            let (route, attributes) = bd.imet();
+            self.adj_out.announce(route, attributes);
         }
         if !targets.is_empty() {
             self.set_targets(targets, now);
@@ -85,7 +107,13 @@ impl Core {
         self.sync_ports(now);
     }
 
-    fn create_bd(&mut self, config: BdConfig, now: Instant) -> Option<BdId> {
+    /// Without its announcement.
+    fn create_bd(
+        &mut self,
+        config: BdConfig,
+        reserved: &BTreeSet<u16>,
+        now: Instant,
+    ) -> Option<BdId> {
         let index = self.bd_indexes.take(now);
         let Some(bd) = index.and_then(|index| u16::try_from(index).ok()).map(BdId) else {
             tracing::error!(bd = %config.name, "no room for another bridge domain");
@@ -98,45 +126,43 @@ impl Core {
             generation: *generation,
         };
         let (import, export) = (self.rt_import(&config), self.rt_export(&config));
-        let originator = self.originator(&config, &export);
+        let originator = self.originator(&config, &export, reserved);
         let name = config.name.clone();
         tracing::info!(bd = %name, vni = %config.vni, rd = %originator.rd(), "bridge domain made");
         let domain = BridgeDomain::new(id, config, self.vtep(), originator, import, export);
-        let (route, attributes) = domain.imet();
-        self.adj_out.announce(route, attributes);
         self.names.insert(name, bd);
         self.bds.insert(bd, domain);
         self.publish_bd_entry(bd);
         Some(bd)
     }
 
-    /// Name and VNI are as they were.
-    fn update_bd(&mut self, id: BdId, config: BdConfig) {
+    /// Name and VNI are as they were. Whether it has to be announced anew.
+    fn update_bd(&mut self, id: BdId, config: BdConfig, reserved: &BTreeSet<u16>) -> bool {
         let (import, export) = (self.rt_import(&config), self.rt_export(&config));
-        let originator = self.originator(&config, &export);
+        let originator = self.originator(&config, &export, reserved);
         let Some(bd) = self.bds.get_mut(&id) else {
-            return;
+            return false;
         };
         bd.rt_import = import;
         bd.config = config;
-        if originator.rd() != bd.originator().rd() || export != bd.rt_export {
+        let differs = !originator.announces_as(bd.originator());
+        if differs {
             for key in bd.announced() {
                 self.adj_out.withdraw(&key);
             }
             bd.set_originator(originator, export);
-            let (route, attributes) = bd.imet();
-            self.adj_out.announce(route, attributes);
             self.dirty.insert(id);
         }
         self.publish_bd_entry(id);
         let Some(bd) = self.bds.remove(&id) else {
-            return;
+            return differs;
         };
         let slots: Vec<_> = self.ports.of_bd(bd.id).map(|port| port.slot).collect();
         for slot in slots {
             self.publish_port(&bd, slot);
         }
         self.bds.insert(id, bd);
+        differs
     }
 
     /// Its ports are gone and nothing is imported any more.
@@ -150,30 +176,56 @@ impl Core {
         }
         self.intent.bds.remove(id.0.into());
         self.intent.vnis.remove(bd.config.vni.get());
+        self.expiries.set(id, None);
         self.flood.remove(bd.id, now);
         self.bd_indexes.give(id.0.into(), now);
         tracing::info!(bd = %bd.config.name, "bridge domain removed");
     }
 
-    fn originator(&mut self, config: &BdConfig, export: &[RouteTarget]) -> Originator {
+    fn originator(
+        &mut self,
+        config: &BdConfig,
+        export: &[RouteTarget],
+        reserved: &BTreeSet<u16>,
+    ) -> Originator {
         let rd = match config.rd {
             Some(rd) => rd,
             None => {
-                RouteDistinguisher::ipv4(self.config.vtep.router_id, self.rd_index(&config.name))
+                let index = self.rd_index(&config.name, reserved);
+                RouteDistinguisher::ipv4(self.config.vtep.router_id, index)
             }
         };
         Originator::new(self.vtep(), config.vni, rd, export)
+            .with_arp_nd(self.config.bgp.arp_nd_flags)
     }
 
-    /// The number in the automatic RD of a bridge domain: the one that it always had.
-    fn rd_index(&mut self, name: &BdName) -> u16 {
-        if let Some(index) = self.state.rd_index.get(name) {
+    /// The numbers of configured RDs that look like automatic ones.
+    fn explicit_rd_indexes(&self, wanted: &[BdConfig]) -> BTreeSet<u16> {
+        let router_id = self.config.vtep.router_id;
+        let explicit = wanted.iter().filter_map(|bd| bd.rd);
+        explicit
+            .filter_map(|rd| {
+                let [.., high, low] = rd.0;
+                let index = u16::from_be_bytes([high, low]);
+                (rd == RouteDistinguisher::ipv4(router_id, index)).then_some(index)
+            })
+            .collect()
+    }
+
+    /// The number in the automatic RD of a bridge domain: the one that it always had, unless the
+    /// configuration gives it to another one. Two with one RD would overwrite each other's routes
+    /// (RFC 7432 §7.9).
+    fn rd_index(&mut self, name: &BdName, reserved: &BTreeSet<u16>) -> u16 {
+        if let Some(index) = self.state.rd_index.get(name)
+            && !reserved.contains(index)
+        {
             return *index;
         }
-        let used: BTreeSet<_> = self.state.rd_index.values().copied().collect();
+        let mut used: BTreeSet<_> = self.state.rd_index.values().copied().collect();
+        used.extend(reserved);
         let index = match (1..=u16::MAX).find(|index| !used.contains(index)) {
             Some(index) => index,
-            None => self.reuse_rd_index(name),
+            None => self.reuse_rd_index(name, reserved),
         };
         self.state.rd_index.insert(name.clone(), index);
         self.state_dirty = true;
@@ -182,13 +234,15 @@ impl Core {
 
     /// Takes the number of a bridge domain that is no more. There are fewer bridge domains than
     /// numbers, so there is one.
-    fn reuse_rd_index(&mut self, name: &BdName) -> u16 {
+    fn reuse_rd_index(&mut self, name: &BdName, reserved: &BTreeSet<u16>) -> u16 {
         let wanted: BTreeSet<_> = self.wanted_bds().into_iter().map(|bd| bd.name).collect();
         let old = self
             .state
             .rd_index
             .iter()
-            .find(|(old, _)| *old != name && !wanted.contains(*old))
+            .find(|(old, index)| {
+                *old != name && !wanted.contains(*old) && !reserved.contains(index)
+            })
             .map(|(old, index)| (old.clone(), *index));
         match old {
             Some((old, index)) => {

@@ -8,6 +8,7 @@ use vtep_common::abi::MAX_UPLINKS;
 use super::{
     Command, CommandError, Core, DeclaredEndpoint, Output, SavedBd, SavedEndpoint, SavedPort,
     command_error::{PortName, XdpModeName},
+    vm_ports::LOOPBACK,
 };
 use crate::{
     config::{BdConfig, Config, PortPattern, XdpMode},
@@ -25,7 +26,7 @@ impl Core {
         match command {
             Command::Reload(config) => self.reload(*config, now)?,
             Command::Attach(name, mode) => self.attach(name, mode, now)?,
-            Command::Detach(name) => self.detach(&name, now)?,
+            Command::Detach(name) => self.detach(&name, now),
             Command::AddBd(config) => self.add_bd(&config, now)?,
             Command::DeleteBd(name) => self.remove_bd(&name, now)?,
             Command::AddPort { bd, port, endpoint } => {
@@ -64,8 +65,9 @@ impl Core {
             self.nexthops.set_source_check(check, &mut self.intent);
         }
         self.config = config;
+        self.detached.clear();
         self.sync_peers(now);
-        self.sync_uplinks(now);
+        self.sync_uplinks();
         self.sync_bds(now);
         Ok(())
     }
@@ -96,26 +98,28 @@ impl Core {
         if self.uplinks.len() >= MAX_UPLINKS {
             return Err(CommandError::TooManyUplinks);
         }
-        self.state.uplinks.insert(name, mode);
-        self.state_dirty = true;
-        self.sync_uplinks(now);
+        let as_in_file = mode.is_none_or(|mode| mode == self.config.vtep.xdp);
+        if !(as_in_file && self.detached.remove(&name)) {
+            self.state.uplinks.insert(name, mode);
+            self.state_dirty = true;
+        }
+        self.sync_uplinks();
         // A glob may have taken it as a port.
         self.sync_device(ifindex, now);
         Ok(())
     }
 
-    fn detach(&mut self, name: &IfName, now: Instant) -> Result<(), CommandError> {
-        if self.config.vtep.uplinks.contains(name) {
-            return Err(CommandError::UplinkInFile(name.clone()));
-        }
-        if self.state.uplinks.remove(name).is_some() {
-            self.state_dirty = true;
-            self.sync_uplinks(now);
+    fn detach(&mut self, name: &IfName, now: Instant) {
+        // One of the file comes back with the next reload or restart.
+        let of_file = self.config.vtep.uplinks.contains(name) && self.detached.insert(name.clone());
+        let of_command = self.state.uplinks.remove(name).is_some();
+        self.state_dirty |= of_command;
+        if of_file || of_command {
+            self.sync_uplinks();
             if let Some(ifindex) = self.ports.link_named(name).map(|link| link.ifindex) {
                 self.sync_device(ifindex, now);
             }
         }
-        Ok(())
     }
 
     fn add_bd(&mut self, config: &BdConfig, now: Instant) -> Result<(), CommandError> {
@@ -177,7 +181,10 @@ impl Core {
         if !self.names.contains_key(&bd) {
             return Err(CommandError::UnknownBd(bd));
         }
-        if self.uplinks.contains(&port.device) {
+        if port.device.as_str() == LOOPBACK {
+            return Err(CommandError::Loopback);
+        }
+        if self.is_uplink(&port.device) {
             return Err(CommandError::IsUplink(port.device));
         }
         let (claims, _) = self.ports.claims(&port.device);

@@ -137,9 +137,9 @@ pub enum CommandError {
         /// How it was requested.
         want: XdpModeName,
     },
-    /// Commands don't change what the file owns.
-    #[error("uplink {0} belongs to the configuration file; remove it there and reload")]
-    UplinkInFile(IfName),
+    /// No VM is behind it.
+    #[error("lo cannot be a port; give the host's end of a VM's interface")]
+    Loopback,
     /// `reload` cannot change this.
     #[error("{0} cannot change while the agent runs; nothing was applied, restart the agent")]
     NeedsRestart(&'static str),

@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use vtep_common::abi::{BdRef, FloodMember, FloodSpan, MAX_FLOOD_MEMBERS};
+use vtep_common::abi::{BdId, BdRef, FloodMember, FloodSpan, MAX_FLOOD_MEMBERS};
 
 use super::index::QUARANTINE;
 use crate::intent::Intent;
@@ -19,6 +19,10 @@ pub(super) struct FloodLists {
     lists: HashMap<BdRef, FloodList>,
     /// Parts that are out of use and may still be read.
     retired: VecDeque<(Instant, u32, u32)>,
+    /// Bridge domains whose list found no room.
+    homeless: BTreeSet<BdId>,
+    /// A part went out of use since [`FloodLists::retry`].
+    shrunk: bool,
 }
 
 #[derive(Debug)]
@@ -40,6 +44,8 @@ impl FloodLists {
             free: BTreeMap::from([(0, MAX_FLOOD_MEMBERS)]),
             lists: HashMap::new(),
             retired: VecDeque::new(),
+            homeless: BTreeSet::new(),
+            shrunk: false,
         }
     }
 
@@ -48,7 +54,7 @@ impl FloodLists {
     ///
     /// # Errors
     ///
-    /// When there is no room; the old list stays.
+    /// When there is no room; the old list stays until [`FloodLists::retry`] names it.
     pub(super) fn set(
         &mut self,
         bd: BdRef,
@@ -91,7 +97,10 @@ impl FloodLists {
         } else {
             let capacity = members.len().next_power_of_two();
             let capacity = u32::try_from(capacity).map_err(|_| FloodFull(members.len()))?;
-            let offset = self.allocate(capacity).ok_or(FloodFull(members.len()))?;
+            let Some(offset) = self.make_room(capacity, intent) else {
+                self.homeless.insert(bd.bd);
+                return Err(FloodFull(members.len()));
+            };
             for (index, member) in (offset..).zip(&members) {
                 intent.flood.set(index, *member);
             }
@@ -112,8 +121,24 @@ impl FloodLists {
 
     /// Takes the list of `bd` out of use.
     pub(super) fn remove(&mut self, bd: BdRef, now: Instant) {
+        self.homeless.remove(&bd.bd);
         if let Some(list) = self.lists.remove(&bd) {
             self.retired.push_back((now, list.offset, list.capacity));
+            self.shrunk = true;
+        }
+    }
+
+    /// Whether the list of a bridge domain is an old one, for lack of room.
+    pub(super) fn is_homeless(&self, bd: BdId) -> bool {
+        self.homeless.contains(&bd)
+    }
+
+    /// Bridge domains whose list may find room now.
+    pub(super) fn retry(&mut self) -> Vec<BdId> {
+        if std::mem::take(&mut self.shrunk) {
+            self.homeless.iter().copied().collect()
+        } else {
+            Vec::new()
         }
     }
 
@@ -123,10 +148,7 @@ impl FloodLists {
             && retired + QUARANTINE <= now
         {
             self.retired.pop_front();
-            for index in offset..offset + length {
-                intent.flood.remove(index);
-            }
-            self.release(offset, length);
+            self.free(offset, length, intent);
         }
     }
 
@@ -135,6 +157,26 @@ impl FloodLists {
         self.retired
             .front()
             .map(|(retired, ..)| *retired + QUARANTINE)
+    }
+
+    /// A free part. When there is none, what was retired longest ago has to go before its time: a reader that
+    /// still walks through it skips members of other bridge domains.
+    fn make_room(&mut self, length: u32, intent: &mut Intent) -> Option<u32> {
+        loop {
+            let offset = self.allocate(length);
+            if offset.is_some() {
+                return offset;
+            }
+            let (_, offset, length) = self.retired.pop_front()?;
+            self.free(offset, length, intent);
+        }
+    }
+
+    fn free(&mut self, offset: u32, length: u32, intent: &mut Intent) {
+        for index in offset..offset + length {
+            intent.flood.remove(index);
+        }
+        self.release(offset, length);
     }
 
     fn allocate(&mut self, length: u32) -> Option<u32> {
@@ -178,8 +220,6 @@ impl FloodList {
 
 #[cfg(test)]
 mod tests {
-    use vtep_common::abi::BdId;
-
     use super::*;
 
     const BD: BdRef = BdRef {
@@ -239,6 +279,41 @@ mod tests {
         lists.expire(&mut intent, now + QUARANTINE);
         assert!(intent.flood.is_empty());
         assert_eq!(lists.free, BTreeMap::from([(0, MAX_FLOOD_MEMBERS)]));
+    }
+
+    /// A fabric that flaps: nothing rests long enough, and yet every list is written.
+    #[test]
+    fn rather_too_early_than_never() {
+        let now = Instant::now();
+        let mut intent = Intent::default();
+        let mut lists = FloodLists::new();
+        let vteps: Vec<_> = (1..=60_000).map(|index| (index, 100)).collect();
+        for round in 0..20 {
+            let span = lists.set(BD, &[round], &vteps, &mut intent, now).unwrap();
+            assert_eq!(read(&intent, span).len(), 60_001);
+        }
+    }
+
+    #[test]
+    fn waits_for_room() {
+        let now = Instant::now();
+        let mut intent = Intent::default();
+        let mut lists = FloodLists::new();
+        let other = BdRef { bd: BdId(2), ..BD };
+        let vteps: Vec<_> = (0..MAX_FLOOD_MEMBERS - 8).map(|index| (index, 1)).collect();
+        lists.set(BD, &[], &vteps, &mut intent, now).unwrap();
+        let small = [(1, 1), (2, 1)];
+        assert!(lists.set(other, &[], &small, &mut intent, now).is_err());
+        assert!(lists.is_homeless(other.bd));
+        assert!(lists.retry().is_empty(), "nothing has changed");
+        lists.remove(BD, now);
+        assert_eq!(lists.retry(), [other.bd]);
+        let span = lists.set(other, &[], &small, &mut intent, now).unwrap();
+        assert_eq!(read(&intent, span), small);
+        assert!(!lists.is_homeless(other.bd));
+        // The rest of the large list is cleared in its time.
+        lists.expire(&mut intent, now + QUARANTINE);
+        assert_eq!(intent.flood.len(), 2);
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long an index is not used again: whoever read it from a map before it was freed has long
-/// finished by then.
+/// How long an index is not used again while there are others: whoever read it from a map before it
+/// was freed has long finished by then.
 pub(super) const QUARANTINE: Duration = Duration::from_secs(5);
 
 /// Hands out the numbers from 1 to a limit. 0 stands for none in every table.
@@ -27,18 +27,17 @@ impl Indexes {
         }
     }
 
-    /// A number that is free and was not in use lately; `None` when there is none.
+    /// A number that is free, if possible one that was not in use lately; `None` when all are in use.
+    ///
+    /// When everything is freed and taken again at once, as after a BGP session went down and up, there
+    /// may be no others. Then the longest free one has to do: the entry at an index names its bridge
+    /// domain and generation, which the datapath compares, so that no frame gets into another one.
     pub(super) fn take(&mut self, now: Instant) -> Option<u32> {
-        if let Some((freed, index)) = self.freed.front().copied()
-            && freed + QUARANTINE <= now
-        {
-            self.freed.pop_front();
-            return Some(index);
+        let rested = |(freed, _): &(Instant, u32)| *freed + QUARANTINE <= now;
+        if self.next >= self.end || self.freed.front().is_some_and(rested) {
+            return self.freed.pop_front().map(|(_, index)| index);
         }
         let index = self.next;
-        if index >= self.end {
-            return None;
-        }
         self.next += 1;
         Some(index)
     }
@@ -60,7 +59,19 @@ mod tests {
         assert_eq!(indexes.take(now), Some(1));
         indexes.give(1, now);
         assert_eq!(indexes.take(now), Some(2));
-        assert_eq!(indexes.take(now), None);
+        indexes.give(2, now);
         assert_eq!(indexes.take(now + QUARANTINE), Some(1));
+    }
+
+    #[test]
+    fn rather_too_early_than_none() {
+        let now = Instant::now();
+        let mut indexes = Indexes::below(3);
+        assert_eq!((indexes.take(now), indexes.take(now)), (Some(1), Some(2)));
+        assert_eq!(indexes.take(now), None);
+        indexes.give(2, now);
+        indexes.give(1, now);
+        assert_eq!((indexes.take(now), indexes.take(now)), (Some(2), Some(1)));
+        assert_eq!(indexes.take(now), None);
     }
 }

@@ -79,6 +79,8 @@ pub struct DeclaredEndpoint {
 pub enum Output {
     /// Announce and withdraw routes at a peer.
     Send(PeerId, Advertisement),
+    /// End the session of a peer that sent more routes than this limit of its.
+    TooManyRoutes(PeerId, u32),
     /// Watch the underlay paths to this address and report them as [`Input::Paths`].
     Track(IpAddr),
     /// Stop watching.

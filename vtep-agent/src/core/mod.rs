@@ -7,6 +7,7 @@
 mod bds;
 mod command;
 mod command_error;
+mod expiry;
 mod flood;
 mod index;
 mod io;
@@ -32,14 +33,14 @@ pub use views::{BdStats, ByOrigin};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv6Addr},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use vtep_common::abi::{BdId, Event, EventKind, MAX_BDS};
 
 use self::{
-    flood::FloodLists, index::Indexes, nexthops::Nexthops, peers::PeerIds, ports::Ports,
-    uplinks::Uplinks,
+    expiry::Expiries, flood::FloodLists, index::Indexes, nexthops::Nexthops, peers::PeerIds,
+    ports::Ports, uplinks::Uplinks,
 };
 use crate::{
     bgp::{
@@ -49,7 +50,7 @@ use crate::{
     config::Config,
     evpn::{BridgeDomain, Slot, TargetIndex},
     intent::Intent,
-    types::BdName,
+    types::{BdName, IfName},
 };
 
 /// The whole control plane.
@@ -65,12 +66,15 @@ pub struct Core {
     bds: BTreeMap<BdId, BridgeDomain>,
     names: BTreeMap<BdName, BdId>,
     bd_indexes: Indexes,
+    expiries: Expiries,
     /// Generation of each index that was ever in use.
     generations: BTreeMap<BdId, u16>,
     ports: Ports,
     uplinks: Uplinks,
-    /// When to complain about uplinks that don't exist.
-    uplink_check: Option<Instant>,
+    /// Uplinks of the file that `detach` took, until `attach` or the next reload.
+    detached: BTreeSet<IfName>,
+    /// Every device that exists has been reported.
+    devices_read: bool,
     nexthops: Nexthops,
     flood: FloodLists,
     intent: Intent,
@@ -96,7 +100,7 @@ impl Core {
         };
         let mut core = Self {
             adj_in: AdjRibIn::new(speaker),
-            adj_out: AdjRibOut::new(config.bgp.asn),
+            adj_out: AdjRibOut::new(config.bgp.asn, config.vtep.router_id),
             config,
             state,
             state_dirty: false,
@@ -105,10 +109,12 @@ impl Core {
             bds: BTreeMap::new(),
             names: BTreeMap::new(),
             bd_indexes: Indexes::below(MAX_BDS),
+            expiries: Expiries::default(),
             generations: BTreeMap::new(),
             ports: Ports::new(),
             uplinks: Uplinks::default(),
-            uplink_check: None,
+            detached: BTreeSet::new(),
+            devices_read: false,
             nexthops: Nexthops::new(),
             flood: FloodLists::new(),
             intent: Intent::default(),
@@ -117,7 +123,7 @@ impl Core {
             outputs: Vec::new(),
         };
         core.sync_peers(now);
-        core.sync_uplinks(now);
+        core.sync_uplinks();
         core.sync_bds(now);
         let outputs = core.finish(now);
         (core, outputs)
@@ -147,9 +153,15 @@ impl Core {
                     }
                 }
             }
-            Input::Tick => {}
+            Input::Tick => self.expire_routes(now),
         }
         self.finish(now)
+    }
+
+    /// Every device that exists has been reported: an uplink that was not is worth a warning.
+    pub fn devices_read(&mut self) {
+        self.devices_read = true;
+        self.report_missing_uplinks();
     }
 
     /// Withdraws everything that we announced: the last thing that peers hear of us.
@@ -172,12 +184,17 @@ impl Core {
 
     /// When the core wants an [`Input::Tick`], if nothing else comes before.
     pub fn deadline(&self) -> Option<Instant> {
-        self.bds
-            .values()
-            .filter_map(BridgeDomain::next_expiry)
+        self.expiries
+            .next()
+            .into_iter()
             .chain(self.flood.next_expiry())
-            .chain(self.uplink_check)
+            .chain(self.adj_in.deadline())
             .min()
+    }
+
+    /// The shortest time after which some bridge domain forgets a MAC; `None` when none does.
+    pub fn shortest_ageing(&self) -> Option<Duration> {
+        self.bds.values().filter_map(|bd| bd.config.ageing).min()
     }
 
     /// The configuration in force.
@@ -229,20 +246,21 @@ impl Core {
 
     /// Turns everything that was touched into desired tables and outputs.
     fn finish(&mut self, now: Instant) -> Vec<Output> {
-        for bd in self.bds.values_mut() {
-            if bd.next_expiry().is_some_and(|end| end <= now) {
+        for id in self.expiries.due(now) {
+            if let Some(bd) = self.bd_mut(id) {
                 bd.expire(now);
             }
         }
         self.flood.expire(&mut self.intent, now);
-        if self.uplink_check.take_if(|time| *time <= now).is_some() {
-            for uplink in self.uplinks.missing() {
-                tracing::warn!(%uplink, "uplink does not exist, waiting for it");
-            }
-        }
         self.publish(now);
         self.nexthops
             .collect(&mut self.intent, &mut self.outputs, now);
+        for (bd, vtep) in self.nexthops.refill(&mut self.intent, now) {
+            if let Some(bd) = self.bd_mut(bd) {
+                bd.touch_vtep(vtep);
+            }
+        }
+        self.publish(now);
         for (peer, advertisement) in self.adj_out.flush() {
             self.outputs.push(Output::Send(peer, advertisement));
         }

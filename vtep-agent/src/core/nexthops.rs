@@ -25,6 +25,9 @@ pub(super) struct Nexthops {
     group_indexes: Indexes,
     unused_vteps: BTreeSet<Ipv4Addr>,
     unused_groups: BTreeSet<GroupKey>,
+    /// Those that found their table full.
+    homeless_vteps: BTreeSet<Ipv4Addr>,
+    homeless_groups: BTreeSet<GroupKey>,
 }
 
 /// A next-hop group: one VTEP, as seen from one bridge domain.
@@ -46,6 +49,7 @@ pub(super) struct Vtep {
 
 #[derive(Debug)]
 struct Group {
+    bd: BdRef,
     /// `None` when `groups` or `vteps` is full.
     index: Option<u32>,
     routes: usize,
@@ -60,6 +64,8 @@ impl Nexthops {
             group_indexes: Indexes::below(MAX_GROUPS),
             unused_vteps: BTreeSet::new(),
             unused_groups: BTreeSet::new(),
+            homeless_vteps: BTreeSet::new(),
+            homeless_groups: BTreeSet::new(),
         }
     }
 
@@ -73,11 +79,14 @@ impl Nexthops {
         outputs: &mut Vec<Output>,
         now: Instant,
     ) {
-        let indexes = &mut self.vtep_indexes;
+        let (indexes, homeless) = (&mut self.vtep_indexes, &mut self.homeless_vteps);
         let vtep = self.vteps.entry(address).or_insert_with(|| {
             let index = indexes.take(now);
             if index.is_none() {
-                tracing::error!(%address, limit = MAX_VTEPS, "no room for another VTEP");
+                if homeless.is_empty() {
+                    tracing::error!(%address, limit = MAX_VTEPS, "no room for another VTEP");
+                }
+                homeless.insert(address);
             }
             outputs.push(Output::Track(IpAddr::V4(address)));
             Vtep {
@@ -131,29 +140,20 @@ impl Nexthops {
             group.routes += 1;
             return;
         }
-        let vtep = self.vteps.get(&key.vtep).and_then(|vtep| vtep.index);
-        let index = vtep.and_then(|vtep| {
-            let index = self.group_indexes.take(now)?;
-            let mut members = [NhMember::default(); NhGroup::WIDTH];
-            members[0] = NhMember {
-                vtep,
-                vni: key.vni,
-                encapsulation: Encapsulation::Vxlan as u8,
-                reserved: [0; 3],
-            };
-            let group = NhGroup {
-                bd,
-                count: 1,
-                reserved: 0,
-                members,
-            };
-            intent.groups.set(index, group);
-            Some(index)
-        });
-        if index.is_none() {
-            tracing::error!(vtep = %key.vtep, limit = MAX_GROUPS, "no room for another next-hop group");
+        let group = Group {
+            bd,
+            index: None,
+            routes: 1,
+        };
+        self.groups.insert(key, group);
+        if !self.settle_group(key, intent, now) {
+            if self.homeless_groups.is_empty() {
+                tracing::error!(
+                    vtep = %key.vtep, limit = MAX_GROUPS, "no room for another next-hop group"
+                );
+            }
+            self.homeless_groups.insert(key);
         }
-        self.groups.insert(key, Group { index, routes: 1 });
     }
 
     /// The MAC route is gone.
@@ -196,10 +196,12 @@ impl Nexthops {
         for key in std::mem::take(&mut self.unused_groups) {
             if self.groups.get(&key).is_some_and(|group| group.routes == 0)
                 && let Some(group) = self.groups.remove(&key)
-                && let Some(index) = group.index
             {
-                intent.groups.remove(index);
-                self.group_indexes.give(index, now);
+                self.homeless_groups.remove(&key);
+                if let Some(index) = group.index {
+                    intent.groups.remove(index);
+                    self.group_indexes.give(index, now);
+                }
             }
         }
         for address in std::mem::take(&mut self.unused_vteps) {
@@ -209,11 +211,77 @@ impl Nexthops {
             }
             outputs.push(Output::Untrack(IpAddr::V4(address)));
             intent.sources.remove(SourceKey::new(BdId(0), address));
+            self.homeless_vteps.remove(&address);
             if let Some(index) = self.vteps.remove(&address).and_then(|vtep| vtep.index) {
                 intent.vteps.remove(index);
                 self.vtep_indexes.give(index, now);
             }
         }
+    }
+
+    /// Finds places for those that had none, now that others left. Answers which VTEPs are now to be
+    /// seen in which bridge domains.
+    pub(super) fn refill(&mut self, intent: &mut Intent, now: Instant) -> Vec<(BdId, Ipv4Addr)> {
+        let mut settled = Vec::new();
+        while let Some(address) = self.homeless_vteps.pop_first() {
+            let Some(vtep) = self.vteps.get_mut(&address) else {
+                continue;
+            };
+            vtep.index = self.vtep_indexes.take(now);
+            if vtep.index.is_none() {
+                self.homeless_vteps.insert(address);
+                break;
+            }
+            vtep.publish(address, intent);
+            settled.extend(vtep.bds().map(|bd| (bd, address)));
+        }
+        let has_place = |key: &GroupKey| {
+            let vtep = self.vteps.get(&key.vtep);
+            vtep.is_some_and(|vtep| vtep.index.is_some())
+        };
+        let candidates: Vec<_> = self
+            .homeless_groups
+            .iter()
+            .filter(|key| has_place(key))
+            .copied()
+            .collect();
+        for key in candidates {
+            if !self.settle_group(key, intent, now) {
+                break;
+            }
+            self.homeless_groups.remove(&key);
+            settled.push((key.bd, key.vtep));
+        }
+        settled
+    }
+
+    /// Gives a group its place, if it is still wanted and there is one.
+    fn settle_group(&mut self, key: GroupKey, intent: &mut Intent, now: Instant) -> bool {
+        let Some(vtep) = self.vteps.get(&key.vtep).and_then(|vtep| vtep.index) else {
+            return false;
+        };
+        let Some(group) = self.groups.get_mut(&key) else {
+            return false;
+        };
+        group.index = self.group_indexes.take(now);
+        let Some(index) = group.index else {
+            return false;
+        };
+        let mut members = [NhMember::default(); NhGroup::WIDTH];
+        members[0] = NhMember {
+            vtep,
+            vni: key.vni,
+            encapsulation: Encapsulation::Vxlan as u8,
+            reserved: [0; 3],
+        };
+        let entry = NhGroup {
+            bd: group.bd,
+            count: 1,
+            reserved: 0,
+            members,
+        };
+        intent.groups.set(index, entry);
+        true
     }
 
     /// Rewrites `sources` for another policy.
@@ -247,6 +315,15 @@ impl Nexthops {
             .map(|path| path.vlan)
     }
 
+    /// Number of VTEPs that each bridge domain uses.
+    pub(super) fn count_by_bd(&self) -> HashMap<BdId, u64> {
+        let mut counts = HashMap::new();
+        for bd in self.vteps.values().flat_map(Vtep::bds) {
+            *counts.entry(bd).or_default() += 1;
+        }
+        counts
+    }
+
     /// All VTEPs in use, by address.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Ipv4Addr, &Vtep)> {
         self.vteps.iter().map(|(address, vtep)| (*address, vtep))
@@ -262,6 +339,11 @@ impl Vtep {
     /// Bridge domains that use it.
     pub(super) fn bds(&self) -> impl Iterator<Item = BdId> {
         self.routes.keys().copied()
+    }
+
+    /// Whether a bridge domain uses it.
+    pub(super) fn serves(&self, bd: BdId) -> bool {
+        self.routes.contains_key(&bd)
     }
 
     fn publish(&self, address: Ipv4Addr, intent: &mut Intent) {
@@ -289,5 +371,101 @@ fn allow(address: Ipv4Addr, vtep: &Vtep, check: SourceCheck, intent: &mut Intent
                 intent.sources.set(SourceKey::new(bd, address), 1);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BD: BdRef = BdRef {
+        bd: BdId(1),
+        generation: 1,
+    };
+    const VNI: u32 = 100;
+    const CHECK: SourceCheck = SourceCheck::Loose;
+
+    fn vtep(number: u8) -> Ipv4Addr {
+        Ipv4Addr::new(198, 18, 0, number)
+    }
+
+    fn key(number: u8) -> GroupKey {
+        GroupKey {
+            bd: BD.bd,
+            vtep: vtep(number),
+            vni: VNI,
+        }
+    }
+
+    struct Tables {
+        nexthops: Nexthops,
+        intent: Intent,
+        outputs: Vec<Output>,
+        now: Instant,
+    }
+
+    impl Tables {
+        fn acquire(&mut self, number: u8) {
+            let (nexthops, intent) = (&mut self.nexthops, &mut self.intent);
+            nexthops.acquire(
+                BD.bd,
+                vtep(number),
+                CHECK,
+                intent,
+                &mut self.outputs,
+                self.now,
+            );
+            nexthops.acquire_group(BD, key(number), intent, self.now);
+        }
+
+        fn release(&mut self, number: u8) {
+            let (nexthops, intent) = (&mut self.nexthops, &mut self.intent);
+            nexthops.release(BD.bd, vtep(number), CHECK, intent);
+            nexthops.release_group(key(number));
+            nexthops.collect(intent, &mut self.outputs, self.now);
+        }
+    }
+
+    fn check_refill(vteps: u32, groups: u32) {
+        let mut tables = Tables {
+            nexthops: Nexthops::new(),
+            intent: Intent::default(),
+            outputs: Vec::new(),
+            now: Instant::now(),
+        };
+        tables.nexthops.vtep_indexes = Indexes::below(vteps);
+        tables.nexthops.group_indexes = Indexes::below(groups);
+        for number in 1..=4 {
+            tables.acquire(number);
+        }
+        assert_eq!(tables.nexthops.group(&key(3)), None);
+        let now = tables.now;
+        assert!(tables.nexthops.refill(&mut tables.intent, now).is_empty());
+        // Gone before there was a place for it.
+        tables.release(3);
+        tables.release(1);
+        let settled = tables.nexthops.refill(&mut tables.intent, now);
+        assert!(!settled.is_empty());
+        assert!(settled.iter().all(|entry| *entry == (BD.bd, vtep(4))));
+        let index = tables.nexthops.group(&key(4)).unwrap();
+        let group = tables.intent.groups.get(index).unwrap();
+        let member = tables.intent.vteps.get(group.members[0].vtep).unwrap();
+        assert_eq!(member.address, VtepAddr::v4(vtep(4)));
+        for number in [2, 4] {
+            tables.release(number);
+        }
+        assert!(tables.intent.groups.is_empty() && tables.intent.vteps.is_empty());
+        assert!(tables.nexthops.homeless_groups.is_empty());
+        assert!(tables.nexthops.homeless_vteps.is_empty());
+    }
+
+    #[test]
+    fn a_full_table_of_groups_is_filled_up_again() {
+        check_refill(100, 3);
+    }
+
+    #[test]
+    fn a_full_table_of_vteps_is_filled_up_again() {
+        check_refill(3, 100);
     }
 }

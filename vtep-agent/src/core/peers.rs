@@ -13,10 +13,10 @@ use crate::{
     bgp::{
         peer::PeerEvent,
         rib::{Best, Change},
-        wire::RouteKey,
+        wire::{Attributes, RouteKey},
     },
     config::PeerConfig,
-    evpn::{Imported, TargetIndex, import, route_type},
+    evpn::{Imported, TargetIndex, import},
     types::{ImportTarget, PeerId},
 };
 
@@ -24,8 +24,15 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct PeerIds {
     ids: BTreeMap<IpAddr, PeerId>,
-    configured: Vec<(PeerId, PeerConfig)>,
+    /// `None` until they are announced for the first time.
+    configured: Option<Vec<(PeerId, PeerConfig)>>,
     next: u32,
+    /// There are clients among them: we are a route reflector.
+    reflecting: bool,
+    /// Those whose session ends because of too many routes: more of them count for nothing.
+    over_limit: BTreeSet<PeerId>,
+    /// Those about whose number of routes we complained.
+    warned: BTreeSet<PeerId>,
 }
 
 /// How many routes a peer sent and was sent.
@@ -37,6 +44,8 @@ pub struct PeerRoutes {
     pub received_by_type: BTreeMap<u8, u64>,
     /// Those that some bridge domain imports.
     pub accepted: u64,
+    /// Those that it has not sent again since it restarted.
+    pub stale: u64,
     /// Routes in its adj-rib-out.
     pub sent: u64,
 }
@@ -44,7 +53,7 @@ pub struct PeerRoutes {
 impl PeerIds {
     /// Configured peers.
     pub(super) fn configured(&self) -> &[(PeerId, PeerConfig)] {
-        &self.configured
+        self.configured.as_deref().unwrap_or_default()
     }
 }
 
@@ -60,13 +69,15 @@ impl Core {
             });
             configured.push((id, peer.clone()));
         }
-        if configured != self.peers.configured {
-            let old = std::mem::replace(&mut self.peers.configured, configured.clone());
-            for (id, _) in old {
+        if self.peers.configured.as_ref() != Some(&configured) {
+            let old = self.peers.configured.replace(configured.clone());
+            for (id, _) in old.unwrap_or_default() {
                 if !configured.iter().any(|(other, _)| *other == id) {
                     self.peer_event(id, PeerEvent::Down, now);
                 }
             }
+            let reflecting = |(_, peer): &(_, PeerConfig)| peer.route_reflector_client;
+            self.set_reflecting(configured.iter().any(reflecting));
             self.outputs.push(Output::Peers(configured));
         }
     }
@@ -74,41 +85,108 @@ impl Core {
     pub(super) fn peer_event(&mut self, peer: PeerId, event: PeerEvent, now: Instant) {
         let changes = match event {
             PeerEvent::Up(session) => {
+                self.peers.over_limit.remove(&peer);
                 self.adj_out.up(peer, &session);
-                self.adj_in.up(peer, session)
+                self.adj_in.up(peer, session, now)
             }
             PeerEvent::Down => {
                 self.adj_out.down(peer);
                 self.adj_in.down(peer)
             }
-            PeerEvent::Update(update) => self.adj_in.update(peer, *update, now),
+            PeerEvent::Restarting(retention) => {
+                self.adj_out.down(peer);
+                self.adj_in.restarting(peer, retention, now)
+            }
+            PeerEvent::Update(_) if self.peers.over_limit.contains(&peer) => Vec::new(),
+            PeerEvent::Update(update) => {
+                let targets = &self.targets;
+                let imported = |attributes: &Attributes| targets.has_match(attributes);
+                let changes = self.adj_in.update(peer, *update, imported, now);
+                self.check_limit(peer);
+                changes
+            }
             PeerEvent::Refresh => {
                 self.adj_out.refresh(peer);
                 Vec::new()
             }
+            PeerEvent::RefreshBegin => {
+                self.adj_in.refresh_begin(peer, now);
+                Vec::new()
+            }
+            PeerEvent::RefreshEnd => self.adj_in.refresh_end(peer),
         };
+        self.changes(changes, now);
+    }
+
+    /// Ends the session of a peer with too many routes, or warns (RFC 4486 §4).
+    fn check_limit(&mut self, peer: PeerId) {
+        let routes = self.adj_in.count(peer);
+        let mut configured = self.peers.configured().iter();
+        let limit = |(id, config): &(PeerId, PeerConfig)| {
+            let max = config.max_prefixes.filter(|_| *id == peer)?;
+            Some((config.address, max))
+        };
+        let Some((address, max)) = configured.find_map(limit) else {
+            return;
+        };
+        let over = usize::try_from(max.limit).is_ok_and(|limit| routes > limit);
+        match (over, max.warn_only) {
+            (false, _) => drop(self.peers.warned.remove(&peer)),
+            (true, true) => {
+                if self.peers.warned.insert(peer) {
+                    tracing::warn!(peer = %address, routes, limit = max.limit, "too many routes");
+                }
+            }
+            (true, false) => {
+                tracing::error!(peer = %address, routes, limit = max.limit, "too many routes");
+                self.peers.over_limit.insert(peer);
+                self.outputs.push(Output::TooManyRoutes(peer, max.limit));
+            }
+        }
+    }
+
+    /// Drops stale routes whose time is over.
+    pub(super) fn expire_routes(&mut self, now: Instant) {
+        let changes = self.adj_in.expire(now);
+        self.changes(changes, now);
+    }
+
+    fn changes(&mut self, changes: Vec<Change>, now: Instant) {
         for change in changes {
+            if self.peers.reflecting {
+                self.adj_out
+                    .reflect(change.key.clone(), change.after.clone());
+            }
             self.change(change, now);
+        }
+    }
+
+    /// Begins or ends to tell best paths to other peers.
+    fn set_reflecting(&mut self, reflecting: bool) {
+        if reflecting == std::mem::replace(&mut self.peers.reflecting, reflecting) {
+            return;
+        }
+        self.adj_in.set_reflecting(reflecting);
+        match reflecting {
+            true => {
+                for (key, best) in self.adj_in.best() {
+                    self.adj_out.reflect(key.clone(), Some(best));
+                }
+            }
+            false => self.adj_out.stop_reflecting(),
         }
     }
 
     /// Route counts of a peer.
     pub fn peer_routes(&self, peer: PeerId) -> PeerRoutes {
-        let mut routes = PeerRoutes {
+        let received = self.adj_in.received(peer);
+        PeerRoutes {
+            received: received.by_type.values().sum(),
+            received_by_type: received.by_type,
+            accepted: received.accepted,
+            stale: received.stale,
             sent: self.adj_out.sent(peer) as u64,
-            ..PeerRoutes::default()
-        };
-        for path in self.adj_in.received(peer) {
-            routes.received += 1;
-            *routes
-                .received_by_type
-                .entry(route_type(&path.route))
-                .or_default() += 1;
-            let accepted =
-                path.rejected.is_none() && !self.targets.matching(&path.attributes).is_empty();
-            routes.accepted += u64::from(accepted);
         }
-        routes
     }
 
     /// Sets what bridge domains import (`None`: nothing any more) and applies the difference to all
@@ -150,6 +228,9 @@ impl Core {
                 self.apply(bd, &key, None, Some(&best), now);
             }
         }
+        let targets = &self.targets;
+        self.adj_in
+            .recount(|attributes| targets.has_match(attributes));
     }
 
     fn change(&mut self, change: Change, now: Instant) {

@@ -30,6 +30,10 @@ impl Core {
         for id in std::mem::take(&mut self.dirty) {
             self.publish_bd(id, now);
         }
+        for id in self.flood.retry() {
+            self.touch_flood(id);
+            self.publish_bd(id, now);
+        }
         if std::mem::take(&mut self.settings_dirty) {
             self.publish_settings();
         }
@@ -53,6 +57,7 @@ impl Core {
         if dirty.flood {
             self.publish_flood(&bd, now);
         }
+        self.expiries.set(id, bd.next_expiry());
         self.bds.insert(id, bd);
     }
 
@@ -177,10 +182,13 @@ impl Core {
             })
             .collect();
         let vteps: Vec<_> = vteps.into_iter().collect();
+        let was_homeless = self.flood.is_homeless(bd.id.bd);
         let span = match self.flood.set(bd.id, &ports, &vteps, &mut self.intent, now) {
             Ok(span) => span,
             Err(error) => {
-                tracing::error!(bd = %bd.config.name, %error, "flood list not updated");
+                if !was_homeless {
+                    tracing::error!(bd = %bd.config.name, %error, "flood list not updated");
+                }
                 return;
             }
         };

@@ -1,8 +1,8 @@
 //! `show routes`
 
-use std::{fmt::Write, sync::Arc};
+use std::{collections::HashSet, fmt::Write, sync::Arc};
 
-use vtep_common::abi::BdId;
+use vtep_common::abi::{BdId, FdbKey};
 
 use super::{CommandError, Core, nexthops::GroupKey};
 use crate::{
@@ -10,19 +10,23 @@ use crate::{
         rib::{Best, NotBest, Path},
         wire::{AsPath, AsSegment, Attributes, Route, RouteKey},
     },
-    evpn::{BridgeDomain, Imported, Winner, encapsulation_name, import, route_type},
+    evpn::{BridgeDomain, Imported, Winner, encapsulation_name, import},
     types::{BdName, Esi, RouteDistinguisher},
     view,
 };
 
 impl Core {
     /// `show routes`: what peers sent, and our own; with a bridge domain, what it imports and
-    /// announces.
+    /// announces. `unwritten` are the entries of `fdb` that the datapath does not have.
     ///
     /// # Errors
     ///
     /// When there is no such bridge domain.
-    pub fn routes(&self, bd: Option<&BdName>) -> Result<Vec<view::Route>, CommandError> {
+    pub fn routes(
+        &self,
+        bd: Option<&BdName>,
+        unwritten: &HashSet<FdbKey>,
+    ) -> Result<Vec<view::Route>, CommandError> {
         let filter = self.filter(bd)?;
         let rd = filter
             .and_then(|id| self.bds.get(&id))
@@ -35,7 +39,10 @@ impl Core {
         let received = self.adj_in.paths().filter_map(|(key, path, not_best)| {
             let bds = self.targets.matching(&path.attributes);
             let shown = filter.is_none_or(|filter| bds.contains(&filter));
-            shown.then(|| (key.clone(), self.received_route(path, not_best, &bds)))
+            shown.then(|| {
+                let view = self.received_route(path, not_best, &bds, unwritten);
+                (key.clone(), view)
+            })
         });
         let mut routes: Vec<_> = own.chain(received).collect();
         routes.sort_by(|(a_key, a), (b_key, b)| (a_key, a.peer).cmp(&(b_key, b.peer)));
@@ -45,25 +52,32 @@ impl Core {
     fn own_route(&self, route: &Route, attributes: &Arc<Attributes>) -> view::Route {
         let announced = self.adj_out.has_peers();
         view::Route {
-            route_type: route_type(route),
+            route_type: route.route_type(),
             rd: route_rd(route).map(|rd| rd.to_string()).unwrap_or_default(),
             key: route.key().to_string(),
             next_hop: Some(attributes.next_hop),
             peer: None,
             best: true,
             installed: announced,
+            stale: false,
             reason: (!announced).then(|| "not announced: no peer is established".to_owned()),
             attributes: attributes_view(route, attributes),
         }
     }
 
-    fn received_route(&self, path: &Path, not_best: Option<NotBest>, bds: &[BdId]) -> view::Route {
+    fn received_route(
+        &self,
+        path: &Path,
+        not_best: Option<NotBest>,
+        bds: &[BdId],
+        unwritten: &HashSet<FdbKey>,
+    ) -> view::Route {
         let use_ = match &not_best {
             Some(reason) => Err(reason.to_string()),
-            None => self.route_use(path, bds),
+            None => self.route_use(path, bds, unwritten),
         };
         view::Route {
-            route_type: route_type(&path.route),
+            route_type: path.route.route_type(),
             rd: route_rd(&path.route)
                 .map(|rd| rd.to_string())
                 .unwrap_or_default(),
@@ -72,16 +86,22 @@ impl Core {
             peer: Some(path.session.address),
             best: not_best.is_none(),
             installed: use_.is_ok(),
+            stale: path.stale,
             reason: use_.err(),
             attributes: attributes_view(&path.route, &path.attributes),
         }
     }
 
     /// Whether some bridge domain uses a best route, or why none does.
-    fn route_use(&self, path: &Path, bds: &[BdId]) -> Result<(), String> {
+    fn route_use(
+        &self,
+        path: &Path,
+        bds: &[BdId],
+        unwritten: &HashSet<FdbKey>,
+    ) -> Result<(), String> {
         let mut reason = "not imported: no bridge domain has one of its route targets".to_owned();
         for bd in bds.iter().filter_map(|id| self.bds.get(id)) {
-            match self.use_in(bd, path) {
+            match self.use_in(bd, path, unwritten) {
                 Ok(()) => return Ok(()),
                 Err(why) => reason = why,
             }
@@ -89,8 +109,15 @@ impl Core {
         Err(reason)
     }
 
-    fn use_in(&self, bd: &BridgeDomain, path: &Path) -> Result<(), String> {
+    fn use_in(
+        &self,
+        bd: &BridgeDomain,
+        path: &Path,
+        unwritten: &HashSet<FdbKey>,
+    ) -> Result<(), String> {
         let best = Best {
+            peer: path.peer,
+            session: Arc::clone(&path.session),
             route: path.route.clone(),
             attributes: Arc::clone(&path.attributes),
             received: path.received,
@@ -120,6 +147,9 @@ impl Core {
                 };
                 if self.nexthops.group(&group).is_none() {
                     return Err("not installed: the next-hop tables are full".to_owned());
+                }
+                if unwritten.contains(&FdbKey::new(bd.id.bd, mac)) {
+                    return Err("not installed: map fdb is full or refused it".to_owned());
                 }
                 remote.next_hop
             }

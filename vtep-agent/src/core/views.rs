@@ -10,7 +10,7 @@ use vtep_common::abi::BdId;
 
 use super::{CommandError, Core};
 use crate::{
-    config::{PeerConfig, XdpMode},
+    config::{FloodPolicy, PeerConfig, XdpMode},
     evpn::{BindingOrigin, BridgeDomain, Local, Origin, Winner},
     types::{BdName, PeerId},
     view,
@@ -51,14 +51,16 @@ impl Core {
     ///
     /// When there is no such bridge domain.
     pub fn bds(&self, bd: Option<&BdName>) -> Result<Vec<view::Bd>, CommandError> {
-        let selected = self.selected(bd)?;
-        Ok(selected.into_iter().map(|bd| self.bd_view(bd)).collect())
+        let vteps = self.nexthops.count_by_bd();
+        let selected = self.selected(bd)?.into_iter();
+        Ok(selected.map(|bd| self.bd_view(bd, &vteps)).collect())
     }
 
     /// What metrics report of every bridge domain.
     pub fn bd_stats(&self) -> Vec<BdStats> {
+        let vteps = self.nexthops.count_by_bd();
         let by_name = self.names.values().filter_map(|id| self.bds.get(id));
-        by_name.map(|bd| self.stats_of(bd)).collect()
+        by_name.map(|bd| stats_of(bd, &vteps)).collect()
     }
 
     /// `show macs`
@@ -158,7 +160,7 @@ impl Core {
         let vteps = self
             .nexthops
             .iter()
-            .filter(|(_, vtep)| filter.is_none_or(|filter| vtep.bds().any(|bd| bd == filter)))
+            .filter(|(_, vtep)| filter.is_none_or(|filter| vtep.serves(filter)))
             .map(|(address, vtep)| {
                 let mut bds: Vec<_> = vtep
                     .bds()
@@ -184,12 +186,17 @@ impl Core {
         let lists = self.selected(bd)?.into_iter().map(|bd| {
             let mut ports: Vec<_> = self.flood_ports(bd).map(|p| p.device.to_string()).collect();
             ports.sort_unstable();
-            let vteps = bd.receivers().distinct().into_iter();
+            let mut vteps = bd.receivers().distinct();
+            if bd.config.flood == FloodPolicy::None {
+                ports.clear();
+                vteps.clear();
+            }
             view::Flood {
                 bd: bd.config.name.to_string(),
                 vni: bd.config.vni.get(),
                 ports,
                 vteps: vteps
+                    .into_iter()
                     .filter(|receiver| self.nexthops.reachable(receiver.next_hop).is_some())
                     .map(|receiver| view::FloodVtep {
                         address: IpAddr::V4(receiver.next_hop),
@@ -293,46 +300,12 @@ impl Core {
             .collect())
     }
 
-    fn stats_of(&self, bd: &BridgeDomain) -> BdStats {
-        let mut macs = ByOrigin::default();
-        for (_, winner) in bd.macs().iter() {
-            *match winner {
-                Winner::Remote(..) => &mut macs.remote,
-                Winner::Local(local) if local.origin == Origin::Declared => &mut macs.declared,
-                Winner::Local(_) => &mut macs.learned,
-            } += 1;
-        }
-        let mut neighbors = ByOrigin::default();
-        for (_, binding) in bd.neighbors().iter() {
-            *match binding.origin {
-                BindingOrigin::Remote => &mut neighbors.remote,
-                BindingOrigin::Declared => &mut neighbors.declared,
-                BindingOrigin::Learned => &mut neighbors.learned,
-            } += 1;
-        }
-        BdStats {
-            name: bd.config.name.clone(),
-            id: bd.id.bd,
-            macs,
-            neighbors,
-            vteps: self.vteps_of(bd.id.bd),
-            mac_moves: bd.macs().moves(),
-        }
-    }
-
-    fn vteps_of(&self, id: BdId) -> u64 {
-        let vteps = self.nexthops.iter();
-        vteps
-            .filter(|(_, vtep)| vtep.bds().any(|bd| bd == id))
-            .count() as u64
-    }
-
-    fn bd_view(&self, bd: &BridgeDomain) -> view::Bd {
+    fn bd_view(&self, bd: &BridgeDomain, vteps: &HashMap<BdId, u64>) -> view::Bd {
         let (mut local_macs, mut remote_macs) = (0, 0);
-        for (_, winner) in bd.macs().iter() {
-            match winner {
-                Winner::Local(_) => local_macs += 1,
-                Winner::Remote(..) => remote_macs += 1,
+        for origin in bd.macs().origins() {
+            match origin {
+                Some(_) => local_macs += 1,
+                None => remote_macs += 1,
             }
         }
         view::Bd {
@@ -344,8 +317,35 @@ impl Core {
             ports: self.ports.of_bd(bd.id).count() as u64,
             local_macs,
             remote_macs,
-            vteps: self.vteps_of(bd.id.bd),
+            vteps: vteps.get(&bd.id.bd).copied().unwrap_or(0),
         }
+    }
+}
+
+fn stats_of(bd: &BridgeDomain, vteps: &HashMap<BdId, u64>) -> BdStats {
+    let mut macs = ByOrigin::default();
+    for origin in bd.macs().origins() {
+        *match origin {
+            None => &mut macs.remote,
+            Some(Origin::Declared) => &mut macs.declared,
+            Some(Origin::Learned) => &mut macs.learned,
+        } += 1;
+    }
+    let mut neighbors = ByOrigin::default();
+    for origin in bd.neighbors().origins() {
+        *match origin {
+            BindingOrigin::Remote => &mut neighbors.remote,
+            BindingOrigin::Declared => &mut neighbors.declared,
+            BindingOrigin::Learned => &mut neighbors.learned,
+        } += 1;
+    }
+    BdStats {
+        name: bd.config.name.clone(),
+        id: bd.id.bd,
+        macs,
+        neighbors,
+        vteps: vteps.get(&bd.id.bd).copied().unwrap_or(0),
+        mac_moves: bd.macs().moves(),
     }
 }
 

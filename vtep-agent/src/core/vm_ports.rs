@@ -1,17 +1,18 @@
 //! Ports come and go with devices and with the bridge domains that want them.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Instant};
 
 use vtep_common::abi::{PortKey, PortRef};
 
 use super::{Core, Link, Output, SavedEndpoint, ports::Port};
-use crate::{config::PortPattern, evpn::Slot, types::BdName};
+use crate::{
+    config::PortPattern,
+    evpn::Slot,
+    types::{BdName, IfName},
+};
 
-/// At start devices are reported one by one: an uplink is missing when it is not among them by then.
-const UPLINK_GRACE: Duration = Duration::from_secs(2);
+/// Every namespace has one, and it is never a port.
+pub(super) const LOOPBACK: &str = "lo";
 
 impl Core {
     pub(super) fn link(&mut self, link: Link, now: Instant) {
@@ -42,7 +43,7 @@ impl Core {
     }
 
     /// Makes the configured and the attached uplinks those that there are.
-    pub(super) fn sync_uplinks(&mut self, now: Instant) {
+    pub(super) fn sync_uplinks(&mut self) {
         let default = self.config.vtep.xdp;
         let mut wanted: BTreeMap<_, _> = self
             .state
@@ -50,16 +51,28 @@ impl Core {
             .iter()
             .map(|(name, mode)| (name.clone(), mode.unwrap_or(default)))
             .collect();
-        // The file wins.
+        // The file wins, but for what was detached since it was read.
         let configured = self.config.vtep.uplinks.iter();
+        let configured = configured.filter(|name| !self.detached.contains(*name));
         wanted.extend(configured.map(|name| (name.clone(), default)));
         let ports = &self.ports;
         self.uplinks
             .set(&wanted, |name| ports.link_named(name), &mut self.outputs);
         self.settings_dirty = true;
-        if self.uplinks.missing().next().is_some() {
-            self.uplink_check = Some(now + UPLINK_GRACE);
+        if self.devices_read {
+            self.report_missing_uplinks();
         }
+    }
+
+    pub(super) fn report_missing_uplinks(&self) {
+        for uplink in self.uplinks.missing() {
+            tracing::warn!(%uplink, "uplink does not exist, waiting for it");
+        }
+    }
+
+    /// The device is no port, whatever a glob says: an uplink, or one of the file that is detached.
+    pub(super) fn is_uplink(&self, device: &IfName) -> bool {
+        self.uplinks.contains(device) || self.detached.contains(device)
     }
 
     /// Brings all ports in line with what bridge domains want.
@@ -97,7 +110,7 @@ impl Core {
             return;
         };
         let (mut claims, lost) = self.ports.claims(&link.name);
-        if self.uplinks.contains(&link.name) || link.name.as_str() == "lo" {
+        if self.is_uplink(&link.name) || link.name.as_str() == LOOPBACK {
             claims.clear();
         }
         let existing = self.ports.of_device(ifindex);

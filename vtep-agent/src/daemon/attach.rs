@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::{
     config::XdpMode,
-    dataplane::{AttachedMode, Dataplane},
-    kernel,
+    dataplane::{AttachedMode, Dataplane, DataplaneError},
+    kernel::{self, PortBefore},
     types::IfName,
 };
 
@@ -26,6 +26,8 @@ struct Uplink {
 struct Port {
     name: IfName,
     error: Option<String>,
+    /// What to restore when it is released.
+    before: Option<PortBefore>,
 }
 
 impl Devices {
@@ -60,20 +62,36 @@ impl Devices {
     }
 
     pub(super) fn attach_port(&mut self, dataplane: &mut Dataplane, ifindex: u32, name: IfName) {
-        let error = attach_port(dataplane, ifindex, &name).err();
-        match &error {
-            None => tracing::info!(port = %name, "attached"),
-            Some(error) => tracing::error!(port = %name, "cannot attach: {error}"),
+        let mut port = Port {
+            name,
+            error: None,
+            before: None,
+        };
+        port.attach(dataplane, ifindex);
+        match &port.error {
+            None => tracing::info!(port = %port.name, "attached"),
+            Some(error) => tracing::error!(port = %port.name, "cannot attach: {error}"),
         }
-        self.ports.insert(ifindex, Port { name, error });
+        self.ports.insert(ifindex, port);
     }
 
     pub(super) fn detach_port(&mut self, dataplane: &mut Dataplane, ifindex: u32, name: &IfName) {
-        self.ports.remove(&ifindex);
         match dataplane.detach_port(ifindex) {
             Ok(()) => tracing::info!(port = %name, "detached"),
             Err(error) => tracing::warn!(port = %name, "cannot detach: {error}"),
         }
+        if let Some(port) = self.ports.remove(&ifindex) {
+            port.restore();
+        }
+    }
+
+    /// Detaches everything, and leaves devices and pins as they were before the agent was started.
+    pub(super) fn release(self, dataplane: Dataplane) -> Result<(), DataplaneError> {
+        let result = dataplane.remove();
+        for port in self.ports.into_values() {
+            port.restore();
+        }
+        result
     }
 
     /// Tries again what failed.
@@ -88,12 +106,19 @@ impl Devices {
         }
         for (&ifindex, port) in &mut self.ports {
             if port.error.is_some() {
-                port.error = attach_port(dataplane, ifindex, &port.name).err();
+                port.attach(dataplane, ifindex);
                 if port.error.is_none() {
                     tracing::info!(port = %port.name, "attached at last");
                 }
             }
         }
+    }
+
+    /// An uplink has only its TC half.
+    pub(super) fn without_xdp(&self) -> bool {
+        self.uplinks
+            .values()
+            .any(|uplink| uplink.state == Ok(AttachedMode::Off))
     }
 
     /// How the uplink's XDP half is attached; `None` when it is not an uplink, or refuses.
@@ -113,6 +138,11 @@ impl Devices {
             .as_ref()
             .err()
             .map(String::as_str)
+    }
+
+    /// Why the port is not attached.
+    pub(super) fn port_error(&self, ifindex: u32) -> Option<&str> {
+        self.ports.get(&ifindex)?.error.as_deref()
     }
 
     /// A line for each device that refuses.
@@ -144,13 +174,32 @@ fn attach_uplink(
         .map_err(|error| error.to_string())
 }
 
-/// The access program passes nothing to the host, so IPv6 that stays on there is only noise towards
-/// the VM.
-fn attach_port(dataplane: &mut Dataplane, ifindex: u32, name: &IfName) -> Result<(), String> {
-    if let Err(error) = kernel::prepare_port(ifindex, name) {
-        tracing::warn!(port = %name, "{error}");
+impl Port {
+    /// The access program passes nothing to the host, so IPv6 that stays on there is only noise
+    /// towards the VM.
+    fn attach(&mut self, dataplane: &mut Dataplane, ifindex: u32) {
+        if self.before.is_none() {
+            let prepared = dataplane.has_left_over(ifindex);
+            match kernel::prepare_port(ifindex, &self.name, prepared) {
+                Ok(before) => self.before = Some(before),
+                Err(error) => tracing::warn!(port = %self.name, "{error}"),
+            }
+        }
+        if let Ok(true) = kernel::has_ingress_filters(ifindex) {
+            tracing::warn!(
+                port = %self.name,
+                "its ingress filters of others see no frame: the agent's program takes all"
+            );
+        }
+        let attached = dataplane.attach_port(ifindex, self.name.as_str());
+        self.error = attached.err().map(|error| error.to_string());
     }
-    dataplane
-        .attach_port(ifindex, name.as_str())
-        .map_err(|error| error.to_string())
+
+    fn restore(&self) {
+        if let Some(before) = &self.before
+            && let Err(error) = kernel::restore_port(before)
+        {
+            tracing::warn!(port = %self.name, "{error}");
+        }
+    }
 }

@@ -6,9 +6,10 @@
 
 mod attach;
 mod report;
+mod tunnel;
 
 use std::{
-    future,
+    future, io,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -16,34 +17,40 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
     time::{Interval, MissedTickBehavior, interval, sleep_until},
 };
 
 use crate::{
     bgp::{
+        fsm::Cease,
         peer::PeerEvent,
         session::{self, SessionOptions, Sessions},
     },
     config::{Config, OnStop, VtepConfig},
     control::{self, Call, Request},
-    core::{Command, Core, Input, Output},
-    dataplane::{Dataplane, Events, LoadOptions},
+    core::{Command, Core, Input, Output, State},
+    dataplane::{self, Dataplane, Events, LoadOptions},
     kernel::{self, Monitor},
     observe::{self, Metrics, Query},
     reconcile::{Outcome, Reconciler},
-    store::Store,
+    store::{Store, StoreError},
     types::PeerId,
 };
 use attach::Devices;
+use tunnel::Tunnel;
 
 /// Peer events taken in one go: enough to share the cost of writing maps, few enough to keep
 /// answering others.
 const PEER_BATCH: usize = 512;
 
-/// How often idle times of local MACs are read from the map.
+/// Idle times of local MACs are read from the map this often, or four times in the shortest ageing
+/// time if that is more.
 const IDLE_SCAN: Duration = Duration::from_secs(5);
+
+/// Time for peers to say again what they said to an earlier run.
+const PRUNE_AFTER: Duration = Duration::from_secs(300);
 
 /// Runs until SIGTERM or SIGINT. `file` is read again at `reload` and on SIGHUP.
 ///
@@ -55,8 +62,10 @@ pub fn run(config: Config, file: PathBuf) -> Result<()> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
+        // A signal that comes while starting is obeyed when there is something to stop.
+        let signals = Signals::new()?;
         let (daemon, sources) = Daemon::start(config, file).await?;
-        daemon.run(sources).await
+        daemon.run(sources, signals).await
     })
 }
 
@@ -69,11 +78,32 @@ struct Daemon {
     outcome: Outcome,
     dataplane: Dataplane,
     devices: Devices,
+    tunnel: Tunnel,
     sessions: Sessions,
     monitor: Monitor,
     metrics: Metrics,
     outputs: Vec<Output>,
-    started: bool,
+    /// State that could not be saved, and why.
+    unsaved: Option<(Box<State>, StoreError)>,
+    /// When to remove what an earlier run left of neighbour entries: by then everything that is in
+    /// use again is tracked.
+    prune: Option<Instant>,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
 }
 
 /// Where inputs come from.
@@ -87,6 +117,7 @@ struct Sources {
 impl Daemon {
     /// Takes everything that can be refused before it touches what an earlier run left forwarding.
     async fn start(config: Config, file: PathBuf) -> Result<(Self, Sources)> {
+        dataplane::check_privileges()?;
         check_addresses(&config.vtep)?;
         let store = Store::new(&config.vtep.state_dir);
         let state = store.load()?;
@@ -119,6 +150,7 @@ impl Daemon {
             tokio::spawn(http.run(metrics.clone(), query_sender));
         }
         let vtep = config.vtep.clone();
+        let tunnel = Tunnel::new(&vtep);
         let (core, outputs) = Core::new(config, state, Instant::now());
         let daemon = Self {
             config: vtep,
@@ -129,11 +161,13 @@ impl Daemon {
             outcome: Outcome::default(),
             dataplane,
             devices: Devices::default(),
+            tunnel,
             sessions,
             monitor,
             metrics,
             outputs,
-            started: false,
+            unsaved: None,
+            prune: Some(Instant::now() + PRUNE_AFTER),
         };
         Ok((
             daemon,
@@ -146,19 +180,20 @@ impl Daemon {
         ))
     }
 
-    async fn run(mut self, mut sources: Sources) -> Result<()> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hangup = signal(SignalKind::hangup())?;
+    async fn run(mut self, mut sources: Sources, mut signals: Signals) -> Result<()> {
         let mut second = ticks(Duration::from_secs(1));
-        let mut idle_scan = ticks(IDLE_SCAN);
-        self.settle();
+        let mut scanned = Instant::now();
+        // Devices first: a command may name one.
+        for input in self.monitor.next().await? {
+            self.handle(input);
+        }
+        self.first_links();
         loop {
             let deadline = self.deadline();
             tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                _ = hangup.recv() => {
+                _ = signals.terminate.recv() => break,
+                _ = signals.interrupt.recv() => break,
+                _ = signals.hangup.recv() => {
                     if let Err(error) = self.reload() {
                         tracing::error!("reload: {error}");
                     }
@@ -171,9 +206,10 @@ impl Daemon {
                 Some(first) = sources.peers.recv() => self.take_peer_events(first, &mut sources.peers),
                 inputs = self.monitor.next() => {
                     for input in inputs? {
-                        self.handle(input);
+                        if !self.tunnel.takes(&mut self.dataplane, &input) {
+                            self.handle(input);
+                        }
                     }
-                    self.first_links();
                 }
                 events = sources.events.next() => {
                     for event in events.context("cannot read the ring buffer")? {
@@ -185,11 +221,14 @@ impl Daemon {
                         tracing::warn!("cannot write the datapath's clock: {error}");
                     }
                     self.devices.retry(&mut self.dataplane);
+                    self.retry_save();
+                    self.prune_neighbours();
+                    let shortest = self.core.shortest_ageing();
+                    if shortest.is_some_and(|age| scanned.elapsed() >= IDLE_SCAN.min(age / 4)) {
+                        scanned = Instant::now();
+                        self.read_idle_times();
+                    }
                 }
-                _ = idle_scan.tick() => match self.dataplane.idle() {
-                    Ok(idle) => self.handle(Input::Idle(idle)),
-                    Err(error) => tracing::warn!("cannot read idle times: {error}"),
-                },
                 () = at(deadline) => self.handle(Input::Tick),
             }
             self.settle();
@@ -202,6 +241,23 @@ impl Daemon {
             .into_iter()
             .flatten()
             .min()
+    }
+
+    fn prune_neighbours(&mut self) {
+        if self.prune.take_if(|at| *at <= Instant::now()).is_none() {
+            return;
+        }
+        match self.monitor.prune_neighbours() {
+            Ok(removed) => tracing::debug!(removed, "neighbour entries of an earlier run"),
+            Err(error) => tracing::warn!("{error}"),
+        }
+    }
+
+    fn read_idle_times(&mut self) {
+        match self.dataplane.idle() {
+            Ok(idle) => self.handle(Input::Idle(idle)),
+            Err(error) => tracing::warn!("cannot read idle times: {error}"),
+        }
     }
 
     fn handle(&mut self, input: Input) {
@@ -241,11 +297,16 @@ impl Daemon {
         for output in std::mem::take(&mut self.outputs) {
             self.carry_out(output);
         }
+        let needed = self.devices.without_xdp();
+        self.tunnel.settle(&mut self.dataplane, needed);
     }
 
     fn carry_out(&mut self, output: Output) {
         match output {
             Output::Send(peer, advertisement) => self.sessions.send(peer, advertisement),
+            Output::TooManyRoutes(peer, limit) => {
+                self.sessions.reset(peer, Cease::MaxPrefixes(limit));
+            }
             Output::Track(vtep) => self.monitor.track(vtep),
             Output::Untrack(vtep) => self.monitor.untrack(vtep),
             Output::AttachPort(ifindex, name) => {
@@ -263,36 +324,37 @@ impl Daemon {
                 self.devices
                     .detach_uplink(&mut self.dataplane, ifindex, &name);
             }
-            Output::Persist(state) => {
-                if let Err(error) = self.store.save(&state) {
-                    tracing::error!("{error}");
-                }
-            }
+            Output::Persist(state) => self.save(state),
             Output::Peers(peers) => self.sessions.configure(peers),
+        }
+    }
+
+    fn save(&mut self, state: Box<State>) {
+        let result = self.store.save(&state);
+        match (&result, &self.unsaved) {
+            (Err(error), None) => tracing::error!("{error}"),
+            (Ok(()), Some(_)) => tracing::info!("state saved at last"),
+            _ => {}
+        }
+        self.unsaved = result.err().map(|error| (state, error));
+    }
+
+    fn retry_save(&mut self) {
+        if let Some(state) = self.unsaved.as_ref().map(|(state, _)| state.clone()) {
+            self.save(state);
         }
     }
 
     /// After the first batch of links everything that exists has been attached: what an earlier run
     /// left is not needed any more, and the service manager may know.
     fn first_links(&mut self) {
-        if self.started {
-            return;
-        }
         self.settle();
-        self.started = true;
-        for uplink in self
-            .core
-            .uplinks()
-            .iter()
-            .filter(|uplink| uplink.ifindex.is_none())
-        {
-            tracing::warn!(
-                uplink = uplink.name,
-                "uplink does not exist yet, waiting for it"
-            );
-        }
+        self.core.devices_read();
         if let Err(error) = self.dataplane.finish_takeover() {
             tracing::warn!("cannot remove what an earlier run left: {error}");
+        }
+        if !self.devices.without_xdp() {
+            self.tunnel.remove();
         }
         // Without a service manager there is nobody to tell.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -323,17 +385,26 @@ impl Daemon {
             Command::Attach(name, _) => Some(name.clone()),
             _ => None,
         };
+        // What a reload applies is in its file.
+        let saved = !matches!(command, Command::Reload(_));
         let outputs = self
             .core
             .command(command, Instant::now())
             .map_err(|error| error.to_string())?;
         self.outputs.extend(outputs);
         self.settle();
-        let Some(name) = attaching else { return Ok(()) };
-        let Some(error) = self.devices.uplink_error(&name) else {
-            return Ok(());
+        let refusal = attaching.and_then(|name| {
+            let error = self.devices.uplink_error(&name)?.to_owned();
+            Some((name, error))
+        });
+        let Some((name, error)) = refusal else {
+            return match &self.unsaved {
+                Some((_, error)) if saved => Err(format!(
+                    "done, but it will not survive a restart of the agent: {error}"
+                )),
+                _ => Ok(()),
+            };
         };
-        let error = error.to_owned();
         match self.core.command(Command::Detach(name), Instant::now()) {
             Ok(outputs) => self.outputs.extend(outputs),
             Err(undo) => tracing::error!("cannot undo the attachment: {undo}"),
@@ -345,7 +416,7 @@ impl Daemon {
     async fn stop(mut self) -> Result<()> {
         tracing::info!("stopping");
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-        match self.config.on_stop {
+        match self.core.config().vtep.on_stop {
             OnStop::Keep => {
                 self.sessions.shutdown("agent stopped").await;
                 tracing::info!("forwarding goes on without the agent");
@@ -357,8 +428,9 @@ impl Daemon {
                     self.carry_out(output);
                 }
                 self.sessions.shutdown("agent stopped").await;
-                self.dataplane.remove()?;
-                self.monitor.prune_neighbours()?;
+                self.devices.release(self.dataplane)?;
+                self.tunnel.remove();
+                self.monitor.release()?;
             }
         }
         Ok(())

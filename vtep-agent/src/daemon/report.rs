@@ -8,7 +8,7 @@ use vtep_common::abi::{BdCounters, BdId, PortCounters, Stat, Traffic};
 
 use super::Daemon;
 use crate::{
-    bgp::{fsm::State, session::PeerStatus},
+    bgp::{fsm::State, session::PeerStatus, wire::Outcome},
     control::Table,
     dataplane::DatapathCounters,
     observe::{
@@ -19,13 +19,19 @@ use crate::{
     view,
 };
 
+/// State of a device that is up but refuses our programs: nothing passes.
+const DOWN: &str = "down";
+
 impl Daemon {
     pub(super) fn show(&self, table: Table, bd: Option<&BdName>) -> Result<Value, String> {
         let core = &self.core;
         let unknown = |error: crate::core::CommandError| error.to_string();
         match table {
             Table::Bgp => json(&self.bgp()),
-            Table::Routes => json(&core.routes(bd).map_err(unknown)?),
+            Table::Routes => {
+                let unwritten = self.reconciler.pending_macs();
+                json(&core.routes(bd, &unwritten).map_err(unknown)?)
+            }
             Table::Bds => json(&core.bds(bd).map_err(unknown)?),
             Table::Macs => json(&core.macs(bd, Instant::now()).map_err(unknown)?),
             Table::Neighbors => json(&core.neighbors(bd).map_err(unknown)?),
@@ -35,6 +41,12 @@ impl Daemon {
                 let mut ports = core.ports(bd).map_err(unknown)?;
                 let counters = self.counters()?;
                 for port in &mut ports {
+                    if port
+                        .ifindex
+                        .is_some_and(|ifindex| self.devices.port_error(ifindex).is_some())
+                    {
+                        DOWN.clone_into(&mut port.state);
+                    }
                     if let Some(slot) = port.slot {
                         let of_port = counters.ports.get(&slot).copied().unwrap_or_default();
                         fill_port(port, of_port);
@@ -47,10 +59,16 @@ impl Daemon {
                 for uplink in &mut uplinks {
                     let mode = self.devices.uplink_mode(&uplink.name);
                     uplink.xdp = mode.map_or("off", |mode| mode.name()).to_owned();
+                    if uplink.ifindex.is_some() && mode.is_none() {
+                        DOWN.clone_into(&mut uplink.state);
+                    }
                 }
                 json(&uplinks)
             }
-            Table::Counters => json(&totals(&self.counters()?)),
+            Table::Counters => json(&view::Counters {
+                unwritten: self.unwritten(),
+                ..totals(&self.counters()?)
+            }),
         }
     }
 
@@ -68,6 +86,14 @@ impl Daemon {
             .map_err(|error| error.to_string())
     }
 
+    fn unwritten(&self) -> BTreeMap<String, u64> {
+        self.reconciler
+            .pending()
+            .filter(|(_, pending)| *pending > 0)
+            .map(|(map, pending)| (map.name().to_owned(), pending as u64))
+            .collect()
+    }
+
     fn bgp(&self) -> view::Bgp {
         let now = Instant::now();
         let status = self.sessions.status();
@@ -78,11 +104,15 @@ impl Daemon {
                 view::Peer {
                     address: peer.address,
                     asn: peer.asn.map(|asn| asn.0),
+                    hostname: peer.hostname.clone(),
                     state: peer.state.to_string(),
                     uptime_s: peer.uptime(now).map(|uptime| uptime.as_secs()),
                     routes_received: counts.received,
                     routes_accepted: counts.accepted,
+                    routes_stale: counts.stale,
                     routes_sent: counts.sent,
+                    capabilities: words(&peer.capabilities),
+                    restart_time_s: peer.restart_time.map(|time| time.as_secs()),
                     last_error: peer.last_error.clone(),
                 }
             })
@@ -98,8 +128,12 @@ impl Daemon {
     /// Why traffic may not flow as it should; empty when all is in step.
     fn unready(&self) -> Vec<String> {
         let mut reasons = self.devices.failures();
-        if !self.started {
-            reasons.push("devices have not been read yet".to_owned());
+        reasons.extend(self.unsaved.as_ref().map(|(_, error)| error.to_string()));
+        for map in &self.outcome.full {
+            reasons.push(format!(
+                "map {} is full: raise vtep.max_macs or remove endpoints",
+                map.name()
+            ));
         }
         if self.outcome.pending > 0 {
             reasons.push(format!(
@@ -151,12 +185,14 @@ impl Daemon {
 
     fn map_metrics(&self) -> Vec<MapMetrics> {
         let entries: BTreeMap<_, _> = self.reconciler.entries().collect();
+        let pending: BTreeMap<_, _> = self.reconciler.pending().collect();
         Map::ALL
             .iter()
             .map(|map| MapMetrics {
                 map: map.name(),
                 entries: entries.get(map).map_or(0, |&entries| entries as u64),
                 capacity: u64::from(self.dataplane.capacity(*map)),
+                pending: pending.get(map).map_or(0, |&pending| pending as u64),
             })
             .collect()
     }
@@ -174,10 +210,12 @@ impl Daemon {
                 })
                 .collect(),
             routes: self.core.peer_routes(peer.peer).received_by_type,
-            update_errors: peer
-                .update_errors
+            update_errors: Outcome::ALL
                 .iter()
-                .map(|(outcome, &count)| (outcome.name(), count))
+                .map(|outcome| {
+                    let count = peer.update_errors.get(outcome).copied();
+                    (outcome.name(), count.unwrap_or(0))
+                })
                 .collect(),
         }
     }
@@ -226,6 +264,10 @@ fn is_established(peer: &PeerStatus) -> bool {
     peer.state == State::Established
 }
 
+fn words(names: &[&str]) -> Vec<String> {
+    names.iter().map(ToString::to_string).collect()
+}
+
 fn json(value: &impl Serialize) -> Result<Value, String> {
     serde_json::to_value(value).map_err(|error| error.to_string())
 }
@@ -270,5 +312,6 @@ fn totals(counters: &DatapathCounters) -> view::Counters {
             nd: counters.bds.values().map(|bd| bd.suppressed_nd).sum(),
         },
         flood_copies: counters.bds.values().map(|bd| bd.flood_copies).sum(),
+        unwritten: BTreeMap::new(),
     }
 }

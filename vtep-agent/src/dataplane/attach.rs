@@ -117,6 +117,15 @@ impl Dataplane {
         Ok(())
     }
 
+    /// An earlier run left its program on this port, and this one has not taken it over yet.
+    pub fn has_left_over(&self, ifindex: u32) -> bool {
+        let hooks = [Hook::AccessTcx, Hook::AccessFilter];
+        let unclaimed = self.pins.unclaimed();
+        hooks
+            .into_iter()
+            .any(|hook| unclaimed.contains(&Place { hook, ifindex }))
+    }
+
     /// Detaches the access program. A port that is not attached, or whose device is gone, is fine.
     ///
     /// # Errors
@@ -124,6 +133,32 @@ impl Dataplane {
     /// The pin cannot be removed.
     pub fn detach_port(&mut self, ifindex: u32) -> Result<(), DataplaneError> {
         self.ports.remove(&ifindex).map_or(Ok(()), Attached::detach)
+    }
+
+    /// Attaches the overlay program to the host's collect-metadata vxlan device; inner TCP goes there
+    /// from now on, where the underlay's TC half has to decapsulate.
+    ///
+    /// # Errors
+    ///
+    /// The device is gone or refuses the program, or the settings cannot be written.
+    pub fn attach_overlay(&mut self, ifindex: u32, name: &str) -> Result<(), DataplaneError> {
+        let device = Device::find(ifindex, name)?;
+        let attached = self.attach_tc(&device, Hook::OverlayTcx, Hook::OverlayFilter)?;
+        self.overlay = Some(attached);
+        self.maps.set_tcp_to_device(true)
+    }
+
+    /// Has the underlay's TC half decapsulate inner TCP again, and detaches the overlay program. A
+    /// device that is gone, or never was, is fine.
+    ///
+    /// # Errors
+    ///
+    /// The settings cannot be written or the pin not removed.
+    pub fn detach_overlay(&mut self) -> Result<(), DataplaneError> {
+        let Some(overlay) = self.overlay.take() else {
+            return Ok(());
+        };
+        self.maps.set_tcp_to_device(false).and(overlay.detach())
     }
 
     /// Detaches what an earlier run attached and this one has not: call it when everything that the
@@ -149,11 +184,7 @@ impl Dataplane {
         tcx: Hook,
         filter: Hook,
     ) -> Result<Attached, DataplaneError> {
-        let name = match tcx {
-            Hook::AccessTcx => "access_tc",
-            _ => "underlay_tc",
-        };
-        let program = classifier(&mut self.ebpf, name)?;
+        let program = classifier(&mut self.ebpf, tcx.program())?;
         let (attached, other) = if self.tcx {
             (Attached::tcx(program, &mut self.pins, device, tcx)?, filter)
         } else {

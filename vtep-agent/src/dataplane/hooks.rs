@@ -190,7 +190,7 @@ impl Attached {
     /// Detaches. A device that is gone has taken its programs along, which is no error.
     pub(super) fn detach(self) -> Result<(), DataplaneError> {
         match self.place.hook {
-            Hook::UnderlayFilter | Hook::AccessFilter => {
+            Hook::UnderlayFilter | Hook::AccessFilter | Hook::OverlayFilter => {
                 if let Some(name) = device_name(self.place.ifindex)
                     && let Err(error) = filter_link(&name).and_then(SchedClassifierLink::detach)
                 {
@@ -280,6 +280,7 @@ impl Hook {
             Self::XdpGeneric => "underlay_xdp_generic",
             Self::UnderlayTcx | Self::UnderlayFilter => "underlay_tc",
             Self::AccessTcx | Self::AccessFilter => "access_tc",
+            Self::OverlayTcx | Self::OverlayFilter => "overlay_tc",
         }
     }
 }

@@ -15,7 +15,7 @@ use aya::{
 use vtep_common::abi::{
     ArpKey, BdCounters, BdEntry, BdId, BdRef, FdbEntry, FdbFlags, FdbKey, FdbWord, FloodMember,
     NdKey, NeighborEntry, NhGroup, PortCounters, PortEntry, PortFlags, PortKey, PortRef, Settings,
-    SourceKey, Traffic, VniKey, VtepEntry,
+    SettingsFlags, SourceKey, Traffic, VniKey, VtepEntry,
 };
 
 use super::{DataplaneError, error, error::flat, pins::Pins};
@@ -46,6 +46,8 @@ pub(super) struct Maps {
     capacity: BTreeMap<Map, u32>,
     /// Last settings written; the epoch is the current one.
     current: Settings,
+    /// Added to the settings: the vxlan device is there, which the core does not know.
+    tcp_to_device: bool,
     /// Slots in use.
     pub(super) active_ports: BTreeMap<u32, PortEntry>,
     /// Bridge domains in use.
@@ -84,6 +86,7 @@ impl Maps {
             bd_counters: take(ebpf, pins, "bd_counters")?,
             capacity,
             current: Settings::default(),
+            tcp_to_device: false,
             active_ports: BTreeMap::new(),
             active_bds: BTreeSet::new(),
             local: HashSet::new(),
@@ -123,7 +126,21 @@ impl Maps {
         Ok(idle)
     }
 
-    fn write_settings(&mut self, settings: Settings) -> Result<(), TableError> {
+    /// Whether inner TCP goes to the host's vxlan device.
+    pub(super) fn set_tcp_to_device(&mut self, on: bool) -> Result<(), DataplaneError> {
+        self.tcp_to_device = on;
+        self.write_settings(self.current)
+            .map_err(|error| DataplaneError::Map {
+                map: "settings",
+                reason: flat(&error),
+            })
+    }
+
+    fn write_settings(&mut self, mut settings: Settings) -> Result<(), TableError> {
+        settings.flags.0 &= !SettingsFlags::TCP_TO_DEVICE.0;
+        settings.flags = settings
+            .flags
+            .with_if(SettingsFlags::TCP_TO_DEVICE, self.tcp_to_device);
         self.settings.set(0, settings, 0).map_err(refused)?;
         self.current = settings;
         Ok(())

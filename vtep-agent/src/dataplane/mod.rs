@@ -49,10 +49,11 @@ use pins::Pins;
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vtep"));
 
 /// Every program of the object.
-const PROGRAMS: [&str; 4] = [
+const PROGRAMS: [&str; 5] = [
     "underlay_xdp",
     "underlay_xdp_generic",
     "underlay_tc",
+    "overlay_tc",
     "access_tc",
 ];
 
@@ -78,6 +79,7 @@ pub struct Dataplane {
     tcx: bool,
     uplinks: HashMap<u32, Uplink>,
     ports: HashMap<u32, Attached>,
+    overlay: Option<Attached>,
     started: Instant,
     _lock: Lock,
 }
@@ -106,6 +108,15 @@ impl LoadOptions {
     }
 }
 
+/// Whether this process may load and attach programs.
+///
+/// # Errors
+///
+/// [`DataplaneError::Privilege`] names what it lacks.
+pub fn check_privileges() -> Result<(), DataplaneError> {
+    probe::privileges()
+}
+
 impl Dataplane {
     /// Loads the programs and pins their maps. Attaches nothing.
     ///
@@ -115,7 +126,7 @@ impl Dataplane {
     /// for pins, or a program that the kernel refuses. Nothing is attached then, and what an earlier
     /// run attached is still there.
     pub fn load(options: &LoadOptions) -> Result<Self, DataplaneError> {
-        probe::privileges()?;
+        check_privileges()?;
         probe::kernel()?;
         bpffs::prepare(&options.pin_dir)?;
         let lock = bpffs::lock(&options.pin_dir)?;
@@ -147,6 +158,7 @@ impl Dataplane {
             tcx: options.tcx && probe::tcx(),
             uplinks: HashMap::new(),
             ports: HashMap::new(),
+            overlay: None,
             started: Instant::now(),
             _lock: lock,
         })
@@ -158,7 +170,7 @@ impl Dataplane {
     ///
     /// The first that occurred; everything is tried.
     pub fn remove(mut self) -> Result<(), DataplaneError> {
-        let mut result = Ok(());
+        let mut result = self.detach_overlay();
         for ifindex in self.uplinks.keys().copied().collect::<Vec<_>>() {
             result = result.and(self.detach_uplink(ifindex));
         }

@@ -31,10 +31,14 @@ pub(super) enum Hook {
     UnderlayTcx,
     /// tcx link of the access program.
     AccessTcx,
+    /// tcx link of the overlay program.
+    OverlayTcx,
     /// clsact filter of the underlay program.
     UnderlayFilter,
     /// clsact filter of the access program.
     AccessFilter,
+    /// clsact filter of the overlay program.
+    OverlayFilter,
 }
 
 /// One hook of one device.
@@ -56,13 +60,15 @@ pub(super) struct Pins {
 }
 
 impl Hook {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 8] = [
         Self::XdpNative,
         Self::XdpGeneric,
         Self::UnderlayTcx,
         Self::AccessTcx,
+        Self::OverlayTcx,
         Self::UnderlayFilter,
         Self::AccessFilter,
+        Self::OverlayFilter,
     ];
 
     const fn name(self) -> &'static str {
@@ -71,8 +77,10 @@ impl Hook {
             Self::XdpGeneric => "xdp_generic",
             Self::UnderlayTcx => "underlay_tcx",
             Self::AccessTcx => "access_tcx",
+            Self::OverlayTcx => "overlay_tcx",
             Self::UnderlayFilter => "underlay_filter",
             Self::AccessFilter => "access_filter",
+            Self::OverlayFilter => "overlay_filter",
         }
     }
 }
@@ -166,6 +174,10 @@ impl Pins {
         }
         for directory in [self.maps(), self.links(), self.version()] {
             remove(&directory)?;
+        }
+        // It may be a mount point, or hold what others pinned.
+        if let Err(error) = fs::remove_dir(&self.root) {
+            tracing::debug!(path = %self.root.display(), %error, "pin directory stays");
         }
         Ok(())
     }

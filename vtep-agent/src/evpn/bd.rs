@@ -190,6 +190,12 @@ impl BridgeDomain {
         self.flood_dirty = true;
     }
 
+    /// A VTEP found its place in the datapath's tables.
+    pub fn touch_vtep(&mut self, vtep: Ipv4Addr) {
+        self.flood_dirty = true;
+        self.macs.touch_vtep(vtep);
+    }
+
     /// The routes that announce a MAC and its addresses, and the keys of those that are to go.
     pub fn routes(&mut self, mac: Mac) -> (Vec<(Route, Arc<Attributes>)>, Vec<RouteKey>) {
         let mut announce = Vec::new();

@@ -70,19 +70,7 @@ pub fn import(best: &Best, vni: Vni) -> Result<Imported, Unused> {
     match &best.route {
         Route::MacIp(route) => mac_ip(route, best, vni),
         Route::Imet(route) => imet(route, best, vni),
-        route => Err(Unused::RouteType(route_type(route))),
-    }
-}
-
-/// Number of a route's type.
-pub fn route_type(route: &Route) -> u8 {
-    match route {
-        Route::EthernetAd(_) => 1,
-        Route::MacIp(_) => 2,
-        Route::Imet(_) => 3,
-        Route::EthernetSegment(_) => 4,
-        Route::IpPrefix(_) => 5,
-        Route::Opaque { route_type, .. } => *route_type,
+        route => Err(Unused::RouteType(route.route_type())),
     }
 }
 
@@ -135,33 +123,35 @@ impl TargetIndex {
 
     /// Bridge domains that import a route with these attributes, each once, in order.
     pub fn matching(&self, attributes: &Attributes) -> Vec<BdId> {
-        let mut found = Vec::new();
-        for target in attributes.route_targets() {
-            if let Some(bds) = self.exact.get(&target) {
-                found.extend_from_slice(bds);
-            }
-            if let Some(bds) = self.any_admin.get(&(target.local_admin() as u16)) {
-                let wildcard = |(number, bd): &(u32, BdId)| {
-                    ImportTarget::AnyAdmin(*number)
-                        .matches(target)
-                        .then_some(*bd)
-                };
-                found.extend(bds.iter().filter_map(wildcard));
-            }
-        }
+        let targets = attributes.route_targets();
+        let mut found: Vec<_> = targets.flat_map(|target| self.importing(target)).collect();
         found.sort_unstable();
         found.dedup();
         found
+    }
+
+    /// Whether any bridge domain imports a route with these attributes.
+    pub fn has_match(&self, attributes: &Attributes) -> bool {
+        let mut targets = attributes.route_targets();
+        targets.any(|target| self.importing(target).next().is_some())
+    }
+
+    fn importing(&self, target: RouteTarget) -> impl Iterator<Item = BdId> {
+        let exact = self.exact.get(&target).into_iter().flatten().copied();
+        let low = target.local_admin() as u16;
+        let wildcard = self.any_admin.get(&low).into_iter().flatten();
+        let wildcard = wildcard.filter_map(move |(number, bd)| {
+            ImportTarget::AnyAdmin(*number)
+                .matches(target)
+                .then_some(*bd)
+        });
+        exact.chain(wildcard)
     }
 }
 
 /// Without the community the configured encapsulation is meant (RFC 8365 §6).
 fn encapsulation(attributes: &Attributes) -> Result<(), Unused> {
-    let tunnels: Vec<_> = attributes
-        .ext_communities
-        .iter()
-        .filter_map(|community| community.tunnel())
-        .collect();
+    let tunnels: Vec<_> = attributes.tunnels().collect();
     if tunnels.is_empty() || tunnels.contains(&Encapsulation::VXLAN) {
         Ok(())
     } else {
@@ -233,8 +223,9 @@ fn next_hop(attributes: &Attributes) -> Result<Ipv4Addr, Unused> {
     }
 }
 
-/// Flags of the binding. R and O mean nothing for IPv4 (RFC 9047 §3.2); for IPv6 both are set when
-/// the community is absent (the default of RFC 9161's implementations).
+/// Flags of the binding. R and O mean nothing for IPv4 (RFC 9047 §3.2). For IPv6 O is set when the
+/// community is absent; R, which is left to the implementation, is not: FRR sends the community for
+/// routers only, and so do we unless told otherwise.
 fn arp_nd(ip: Option<IpAddr>, attributes: &Attributes) -> ArpNd {
     let received = attributes
         .ext_communities
@@ -242,7 +233,7 @@ fn arp_nd(ip: Option<IpAddr>, attributes: &Attributes) -> ArpNd {
         .find_map(|community| community.arp_nd());
     match ip {
         Some(IpAddr::V6(_)) => received.unwrap_or(ArpNd {
-            router: true,
+            router: false,
             override_: true,
             immutable: false,
         }),

@@ -3,20 +3,16 @@
 
 use std::{
     cmp::{Ordering, Reverse},
-    collections::{HashMap, HashSet, VecDeque, hash_map::Entry},
+    collections::{HashMap, HashSet, hash_map::Entry},
     net::{IpAddr, Ipv4Addr},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use super::mobility;
+use super::{memory::Memory, mobility};
 use crate::{
     bgp::wire::{ArpNd, MacMobility},
     types::{Mac, RouteDistinguisher},
 };
-
-/// How long a MAC's last sequence number is remembered when nobody has the MAC any more, so that its
-/// next owner does not start below a route that is still under way.
-const MEMORY: Duration = Duration::from_secs(600);
 
 /// A port, by its slot in the datapath's tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,8 +26,8 @@ pub struct MacTable {
     entries: HashMap<Mac, MacEntry>,
     /// MACs whose owner is a local port, by port.
     ports: HashMap<Slot, HashSet<Mac>>,
-    /// Vacant entries by the end of their memory.
-    remembered: VecDeque<(Instant, Mac)>,
+    /// Vacant entries.
+    remembered: Memory,
     dirty: HashSet<Mac>,
     dirty_ports: HashSet<Slot>,
     moves: u64,
@@ -46,7 +42,8 @@ pub struct MacEntry {
     remote: Vec<(RemoteId, Remote)>,
     /// The least sequence number of our next claim.
     floor: u32,
-    vacant_since: Option<Instant>,
+    /// Set while nobody claims it: until when the floor is remembered.
+    vacant_until: Option<Instant>,
 }
 
 /// How we know a local MAC.
@@ -149,7 +146,7 @@ impl MacTable {
             vtep,
             entries: HashMap::new(),
             ports: HashMap::new(),
-            remembered: VecDeque::new(),
+            remembered: Memory::default(),
             dirty: HashSet::new(),
             dirty_ports: HashSet::new(),
             moves: 0,
@@ -182,7 +179,7 @@ impl MacTable {
     /// claim is gone.
     pub fn declare(&mut self, mac: Mac, slot: Slot, sticky: bool, now: Instant) -> Learned {
         let entry = self.entries.entry(mac).or_default();
-        entry.vacant_since = None;
+        self.remembered.recall(mac, &mut entry.vacant_until);
         let sequence = entry.local.map_or(0, |local| local.mobility.sequence);
         entry.declared = Some(Declared {
             slot,
@@ -243,8 +240,12 @@ impl MacTable {
             entry.floor = mobility::later(entry.floor, old.sequence.wrapping_add(1));
         }
         if let Some(remote) = remote {
+            // Mostly there is one route; a vector would begin with room for four.
+            if entry.remote.is_empty() {
+                entry.remote.reserve_exact(1);
+            }
             entry.remote.push((id, remote));
-            entry.vacant_since = None;
+            self.remembered.recall(mac, &mut entry.vacant_until);
         }
         let to = entry.best_remote().map(|(_, remote)| remote.next_hop);
         if was_remote && from != to && from.is_some() && to.is_some() {
@@ -256,22 +257,22 @@ impl MacTable {
 
     /// Forgets sequence numbers whose time is over.
     pub fn expire(&mut self, now: Instant) {
-        while let Some((end, mac)) = self.remembered.front().copied()
-            && end <= now
-        {
-            self.remembered.pop_front();
-            let over = |since: Instant| since + MEMORY <= now;
-            if let Entry::Occupied(entry) = self.entries.entry(mac)
-                && entry.get().vacant_since.is_some_and(over)
-            {
-                entry.remove();
-            }
+        while let Some(mac) = self.remembered.take_due(now) {
+            self.entries.remove(&mac);
         }
     }
 
     /// What is announced with the MAC changed.
     pub fn touch(&mut self, mac: Mac) {
         self.dirty.insert(mac);
+    }
+
+    /// A VTEP's place in the datapath's tables changed.
+    pub fn touch_vtep(&mut self, vtep: Ipv4Addr) {
+        let there = self.entries.iter().filter(|(_, entry)| {
+            matches!(entry.winner(), Some(Winner::Remote(_, remote)) if remote.next_hop == vtep)
+        });
+        self.dirty.extend(there.map(|(mac, _)| *mac));
     }
 
     /// MACs whose owner, or what is known of it, may have changed since the last call, and ports whose
@@ -285,7 +286,7 @@ impl MacTable {
 
     /// When [`MacTable::expire`] has something to do.
     pub fn next_expiry(&self) -> Option<Instant> {
-        self.remembered.front().map(|(end, _)| *end)
+        self.remembered.next_due()
     }
 
     /// Who has the MAC.
@@ -303,6 +304,13 @@ impl MacTable {
         self.entries
             .iter()
             .filter_map(|(mac, entry)| Some((*mac, entry.winner()?)))
+    }
+
+    /// How each MAC that has an owner is known: `None` from a route. Does not weigh routes.
+    pub fn origins(&self) -> impl Iterator<Item = Option<Origin>> {
+        let owned = |entry: &&MacEntry| entry.local.is_some() || !entry.remote.is_empty();
+        let entries = self.entries.values().filter(owned);
+        entries.map(|entry| entry.local.map(|local| local.origin))
     }
 
     /// MACs that a port has.
@@ -331,7 +339,7 @@ impl MacTable {
     /// Our claim wins from now on: there is evidence that the MAC is on this port.
     fn claim(&mut self, mac: Mac, slot: Slot, now: Instant) -> Learned {
         let entry = self.entries.entry(mac).or_default();
-        entry.vacant_since = None;
+        self.remembered.recall(mac, &mut entry.vacant_until);
         self.dirty.insert(mac);
         let declared = entry.declared;
         let origin = declared.map_or(Origin::Learned, |_| Origin::Declared);
@@ -442,9 +450,12 @@ impl MacTable {
         }
         if entry.floor == 0 {
             occupied.remove();
-        } else if entry.vacant_since.is_none() {
-            entry.vacant_since = Some(now);
-            self.remembered.push_back((now + MEMORY, mac));
+        } else if entry.vacant_until.is_none() {
+            let (end, forgotten) = self.remembered.begin(mac, now);
+            entry.vacant_until = Some(end);
+            if let Some(forgotten) = forgotten {
+                self.entries.remove(&forgotten);
+            }
         }
     }
 }

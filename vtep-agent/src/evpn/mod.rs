@@ -4,13 +4,14 @@
 mod bd;
 mod import;
 mod mac;
+mod memory;
 mod mobility;
 mod neighbor;
 mod originate;
 mod receiver;
 
 pub use bd::{BridgeDomain, Dirty, is_host_address};
-pub use import::{Imported, TargetIndex, Unused, encapsulation_name, import, route_type};
+pub use import::{Imported, TargetIndex, Unused, encapsulation_name, import};
 pub use mac::{
     Learned, Local, MacEntry, MacTable, Origin, Refused, Remote, RemoteId, Slot, Winner,
 };

@@ -152,6 +152,9 @@ impl NeighborTable {
                     flags,
                     since: now,
                 };
+                if entry.remote.is_empty() {
+                    entry.remote.reserve_exact(1);
+                }
                 entry.remote.push((rd, binding));
                 displaced = entry
                     .local
@@ -185,6 +188,16 @@ impl NeighborTable {
         self.entries
             .iter()
             .filter_map(|(ip, entry)| Some((*ip, entry.selected()?)))
+    }
+
+    /// How each binding in force is known.
+    pub fn origins(&self) -> impl Iterator<Item = BindingOrigin> {
+        self.entries.values().filter_map(|entry| match entry.local {
+            None if entry.remote.is_empty() => None,
+            None => Some(BindingOrigin::Remote),
+            Some(local) if entry.remote.is_empty() => Some(local.origin),
+            Some(_) => entry.selected().map(|binding| binding.origin),
+        })
     }
 
     /// Addresses of a local MAC, in order.

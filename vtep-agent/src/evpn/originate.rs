@@ -27,6 +27,8 @@ pub struct Originator {
     rd: RouteDistinguisher,
     /// Encapsulation and route targets, which every route carries (RFC 8365 §5.1.3).
     communities: Vec<ExtCommunity>,
+    /// The flags of every binding are announced, not only those of routers.
+    arp_nd: bool,
     cache: HashMap<Variant, Arc<Attributes>>,
 }
 
@@ -47,8 +49,23 @@ impl Originator {
             vni,
             rd,
             communities,
+            arp_nd: true,
             cache: HashMap::new(),
         }
+    }
+
+    /// Whether the flags of every binding are announced (RFC 9047 §3.1), as is the default, or only
+    /// those that nobody would assume: that it is a router's. Reflectors that don't know the community
+    /// drop the routes that have it.
+    pub fn with_arp_nd(mut self, all: bool) -> Self {
+        self.arp_nd = all;
+        self
+    }
+
+    /// Its routes are those of `other`.
+    pub fn announces_as(&self, other: &Self) -> bool {
+        let of = |it: &Self| (it.vtep, it.vni, it.rd, it.arp_nd);
+        of(self) == of(other) && self.communities == other.communities
     }
 
     /// The route distinguisher.
@@ -74,8 +91,8 @@ impl Originator {
     }
 
     /// MAC or MAC/IP route. The mobility community is left out of the first announcement (RFC 7432
-    /// §15). An IPv6 binding always has its flags, an IPv4 one only when it is immutable (RFC 9047
-    /// §3).
+    /// §15). An IPv6 binding has its flags, an IPv4 one only when it is immutable (RFC 9047 §3); see
+    /// [`Originator::with_arp_nd`].
     pub fn mac_ip(
         &mut self,
         mac: Mac,
@@ -92,7 +109,8 @@ impl Originator {
             label2: None,
         });
         let arp_nd = binding.and_then(|(ip, flags)| match ip {
-            IpAddr::V6(_) => Some(flags),
+            IpAddr::V6(_) => (self.arp_nd || flags.router).then_some(flags),
+            IpAddr::V4(_) if !self.arp_nd => None,
             IpAddr::V4(_) => flags.immutable.then_some(ArpNd {
                 immutable: true,
                 ..ArpNd::default()

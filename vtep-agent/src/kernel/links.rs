@@ -229,7 +229,7 @@ impl Links {
             mtu: device.mtu,
             up: device.up,
             redirect_peer: elsewhere && !device.qdisc,
-            redirect_xdp: features & NDO_XMIT != 0 && device.kind != Kind::Tun,
+            redirect_xdp: features & NDO_XMIT != 0 && device.kind != Kind::Tun && !device.qdisc,
         };
         if self.reported.get(&ifindex) != Some(&link) {
             self.reported.insert(ifindex, link.clone());

@@ -10,6 +10,7 @@
 //! ```
 
 mod features;
+mod filters;
 mod links;
 mod message;
 mod monitor;
@@ -18,6 +19,7 @@ mod ports;
 mod routes;
 mod socket;
 mod tracker;
+mod tunnel;
 
 use std::{io, net::IpAddr};
 
@@ -27,8 +29,10 @@ use self::{
 };
 use crate::types::IfName;
 
+pub use filters::has_ingress_filters;
 pub use monitor::Monitor;
-pub use ports::prepare_port;
+pub use ports::{PortBefore, prepare_port, restore_port};
+pub use tunnel::{create_tunnel, remove_tunnel, tunnel_name};
 
 /// What can fail. Every message is one line that names the cause.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +64,14 @@ pub enum KernelError {
         /// Why not.
         cause: io::Error,
     },
+    /// IPv6 stays off.
+    #[error("cannot turn IPv6 on again on {port}, which was a port: {cause}")]
+    Restore {
+        /// The port.
+        port: IfName,
+        /// Why not.
+        cause: io::Error,
+    },
     /// Renamed or deleted meanwhile.
     #[error("{port} is not the name of device {ifindex} any more")]
     NotThePort {
@@ -67,6 +79,20 @@ pub enum KernelError {
         port: IfName,
         /// The device that had it.
         ifindex: u32,
+    },
+    /// The vxlan device cannot be made or removed.
+    #[error("vxlan device {name}: {cause}")]
+    Tunnel {
+        /// Its name.
+        name: String,
+        /// The kernel's answer.
+        cause: io::Error,
+    },
+    /// The vxlan device's name belongs to something else.
+    #[error("{name} is not the agent's vxlan device: rename or remove it")]
+    TunnelName {
+        /// The name.
+        name: String,
     },
 }
 

@@ -130,6 +130,16 @@ impl Monitor {
         self.view.prune_neighbours().map_err(failed("neighbours"))
     }
 
+    /// Ends the tracking of all VTEPs and removes the neighbour entries managed for them.
+    ///
+    /// # Errors
+    ///
+    /// No answer from the kernel, or no privilege.
+    pub fn release(mut self) -> Result<(), KernelError> {
+        self.view.tracker = Tracker::default();
+        self.prune_neighbours().map(drop)
+    }
+
     /// Times that notifications were lost because the agent was too slow to read them.
     pub fn overruns(&self) -> u64 {
         self.view.overruns

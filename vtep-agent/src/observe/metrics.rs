@@ -184,9 +184,15 @@ impl Page {
     fn agent(&self, snapshot: &Snapshot) -> Result<()> {
         let entries = self.gauge("vtep_map_entries", "Entries in use of a BPF map.", ["map"])?;
         let capacity = self.gauge("vtep_map_capacity", "Size of a BPF map.", ["map"])?;
+        let pending = self.gauge(
+            "vtep_map_pending",
+            "Writes to a BPF map that are still to be done; stays above 0 when it is full.",
+            ["map"],
+        )?;
         for map in &snapshot.maps {
             entries.set([map.map], map.entries);
             capacity.set([map.map], map.capacity);
+            pending.set([map.map], map.pending);
         }
         let operations = self.counter(
             "vtep_reconcile_operations_total",

@@ -104,6 +104,8 @@ pub struct MapMetrics {
     pub entries: u64,
     /// Entries that fit.
     pub capacity: u64,
+    /// Writes that are still to be done.
+    pub pending: u64,
 }
 
 impl Origins {

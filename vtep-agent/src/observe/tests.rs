@@ -72,6 +72,7 @@ fn snapshot() -> Snapshot {
             map: "fdb",
             entries: 3,
             capacity: 262_144,
+            pending: 14,
         }],
         reconcile_operations: [("insert", 20), ("delete", 1)].into(),
         reconcile_errors: 2,
@@ -119,6 +120,7 @@ fn every_metric_with_its_labels() {
         "vtep_duplicate_macs{bd=\"blue\"} 1",
         "vtep_map_entries{map=\"fdb\"} 3",
         "vtep_map_capacity{map=\"fdb\"} 262144",
+        "vtep_map_pending{map=\"fdb\"} 14",
         "vtep_reconcile_operations_total{op=\"insert\"} 20",
         "vtep_reconcile_errors_total 2",
         "vtep_convergence_seconds_count 0",
@@ -148,7 +150,7 @@ fn kinds() {
         assert!(text.contains(&format!("# HELP {name} ")), "{name}");
         assert!(names.insert(name), "{name} is there twice");
     }
-    assert_eq!(names.len(), 23);
+    assert_eq!(names.len(), 24);
 }
 
 /// The documentation's table and the metrics are the same.

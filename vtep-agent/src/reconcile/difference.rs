@@ -22,6 +22,8 @@ pub(super) trait Stage: Send {
     fn len(&self) -> usize;
     /// Operations still to be done.
     fn pending(&self) -> usize;
+    /// What they are about.
+    fn pending_keys(&self) -> Vec<Key>;
     /// When the first of them is due; `now` for one that this round had no time for.
     fn due(&self, now: Instant) -> Option<Instant>;
 }
@@ -185,10 +187,18 @@ where
                 }
             }
         }
+        if self.pending.is_empty() {
+            // Walking through a table costs as much as it was ever large.
+            self.pending.shrink_to_fit();
+        }
     }
 
     fn len(&self) -> usize {
         self.written.len()
+    }
+
+    fn pending_keys(&self) -> Vec<Key> {
+        self.pending.keys().map(|key| (self.key)(*key)).collect()
     }
 
     fn pending(&self) -> usize {

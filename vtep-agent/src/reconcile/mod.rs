@@ -20,9 +20,11 @@ mod tables;
 mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     time::{Duration, Instant},
 };
+
+use vtep_common::abi::FdbKey;
 
 use crate::intent::Intent;
 use difference::{Difference, Stage};
@@ -175,6 +177,24 @@ impl Reconciler {
     /// Entries in each map, as far as this agent wrote them (`vtep_map_entries`).
     pub fn entries(&self) -> impl Iterator<Item = (Map, usize)> + '_ {
         self.stages.iter().map(|stage| (stage.map(), stage.len()))
+    }
+
+    /// Operations on each map that are still to be done (`vtep_map_pending`).
+    pub fn pending(&self) -> impl Iterator<Item = (Map, usize)> + '_ {
+        self.stages
+            .iter()
+            .map(|stage| (stage.map(), stage.pending()))
+    }
+
+    /// The keys of `fdb` that do not forward as wanted yet.
+    pub fn pending_macs(&self) -> HashSet<FdbKey> {
+        let fdb = self.stages.iter().filter(|stage| stage.map() == Map::Fdb);
+        fdb.flat_map(|stage| stage.pending_keys())
+            .filter_map(|key| match key {
+                Key::Fdb(key) => Some(key),
+                _ => None,
+            })
+            .collect()
     }
 
     fn finish(&mut self, round: Round) -> Outcome {

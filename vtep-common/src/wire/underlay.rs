@@ -185,11 +185,16 @@ fn past_tag<F: Frame>(frame: F, received: Received, settings: &Settings) -> Opti
         }
         (vlan, ethertype_be) => (vlan, ethertype_be, ethernet::HEADER),
     };
-    let ours = match vlan {
+    (is_underlay_vlan(settings, vlan) && ethertype_be == ethertype::IPV4).then_some(at)
+}
+
+/// Whether a frame with this tag is on the underlay: untagged, or with the VLAN of an uplink.
+#[inline(always)]
+pub fn is_underlay_vlan(settings: &Settings, vlan: Option<u16>) -> bool {
+    match vlan {
         None => true,
         Some(vlan) => vlan != 0 && settings.uplink_vlans.contains(&vlan),
-    };
-    (ours && ethertype_be == ethertype::IPV4).then_some(at)
+    }
 }
 
 #[inline(always)]

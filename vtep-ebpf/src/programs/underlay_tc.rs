@@ -48,7 +48,7 @@ fn run(skb: Skb) -> Result<i32, DropReason> {
     }
     skb.pull(HEADERS)?;
     let received = Received {
-        vlan: (skb.vlan_present() != 0).then(|| skb.vlan_tci() as u16 & 0x0fff),
+        vlan: vlan(skb),
         gso: skb.gso_size() != 0,
     };
     match underlay::decide(skb.packet(), received, &Maps) {
@@ -81,9 +81,20 @@ fn is_for_device(skb: Skb, inner: &Inner) -> bool {
         && offload::is_tcp(skb.packet(), inner.payload(), inner.header.ethertype_be)
 }
 
-/// A frame that the XDP half has decided on and stripped.
+/// The VLAN identifier that was taken out of the bytes.
+#[inline(always)]
+fn vlan(skb: Skb) -> Option<u16> {
+    (skb.vlan_present() != 0).then(|| skb.vlan_tci() as u16 & 0x0fff)
+}
+
+/// A frame that the XDP half has decided on and stripped. Some devices take the tag out of the bytes
+/// before XDP sees them: only here shows that the frame is not from the underlay's VLAN.
 #[inline(always)]
 fn stripped(skb: Skb, slot: u32, bd: BdRef) -> Result<i32, DropReason> {
+    let settings = Maps.settings().ok_or(DropReason::StaleEntry)?;
+    if !underlay::is_underlay_vlan(settings, vlan(skb)) {
+        return Err(DropReason::OuterHeader);
+    }
     let port = underlay::port(&Maps, bd, slot)?;
     skb.pull(14)?;
     let header = skb.packet().view::<14>(0).ok_or(DropReason::Truncated)?;

@@ -1,8 +1,14 @@
 //! Why sessions end, and the NOTIFICATIONs that say so to the peer.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
-use crate::bgp::wire::{Message, Notification};
+use crate::bgp::wire::{Family, Message, Notification};
+
+/// How long a peer is kept out after a protocol error.
+const IDLE_HOLD_TIME: Duration = Duration::from_secs(1);
+
+/// How long a peer is kept out that sent too many routes: it would send them again (RFC 4486 §4).
+const TOO_MANY_ROUTES: Duration = Duration::from_secs(60);
 
 /// Why a session or an attempt to make one ended. `Display` names the side that ended it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,8 +19,30 @@ pub enum Cause {
     Received(Notification),
     /// TCP ended it; the text is the system's.
     Transport(String),
+    /// The peer, which must have restarted, opened another connection (RFC 4724 §4.2).
+    Replaced,
     /// No TCP connection came about; the text is the system's.
     Connect(String),
+}
+
+impl Cause {
+    /// How long to keep the peer out, if the same would happen again at once. A Cease is no such
+    /// thing (except for lack of resources), least of all the one for the loser of a collision,
+    /// whose winner may still be on its way to us.
+    pub(super) fn idle_hold_time(&self) -> Option<Duration> {
+        let (Self::Sent(notification) | Self::Received(notification)) = self else {
+            return None;
+        };
+        let reason = match &notification.data[..] {
+            [code, subcode, ..] if notification.is_hard_reset() => (*code, *subcode),
+            _ => (notification.code, notification.subcode),
+        };
+        match reason {
+            (6, 1) if matches!(self, Self::Sent(_)) => Some(TOO_MANY_ROUTES),
+            (4, _) | (6, 2..=7 | 9 | 10) => None,
+            _ => Some(IDLE_HOLD_TIME),
+        }
+    }
 }
 
 impl fmt::Display for Cause {
@@ -23,6 +51,7 @@ impl fmt::Display for Cause {
             Self::Sent(notification) => write!(f, "we ended the session: {notification}"),
             Self::Received(notification) => write!(f, "the peer ended the session: {notification}"),
             Self::Transport(text) => write!(f, "connection lost: {text}"),
+            Self::Replaced => f.write_str("the peer opened a new connection"),
             Self::Connect(text) => write!(f, "cannot connect: {text}"),
         }
     }
@@ -37,17 +66,25 @@ pub enum Cease {
     Deconfigured,
     /// The peer's configuration changed.
     ConfigChange,
+    /// The peer sent more EVPN routes than this (RFC 4486 §4).
+    MaxPrefixes(u32),
     /// What the peer doesn't read would fill our memory.
     OutOfResources,
 }
 
 impl Cease {
+    /// Whether the peer should forget our routes too, whatever it promised (RFC 8538 §3.1).
+    pub(super) fn is_hard(&self) -> bool {
+        matches!(self, Self::Deconfigured | Self::MaxPrefixes(_))
+    }
+
     /// The NOTIFICATION.
     pub fn notification(&self) -> Notification {
         match self {
             Self::Shutdown(text) => Notification::administrative_shutdown(text),
             Self::Deconfigured => Notification::PEER_DECONFIGURED,
             Self::ConfigChange => Notification::OTHER_CONFIGURATION_CHANGE,
+            Self::MaxPrefixes(limit) => Notification::max_prefixes(Family::EVPN, *limit),
             Self::OutOfResources => Notification::new(6, 8),
         }
     }

@@ -2,10 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::{backoff::Jitter, negotiation::Negotiated};
+use super::{Graceful, Settings, YOUNG_SESSION, backoff::Jitter, negotiation::Negotiated};
 
 /// Hold time until the peer's OPEN is there (RFC 4271 §8.2.2, OpenSent).
 const LARGE_HOLD_TIME: Duration = Duration::from_secs(240);
+
+/// Shortest send hold time unless configured otherwise (RFC 9687 §4.4).
+const SEND_HOLD_TIME: Duration = Duration::from_secs(480);
 
 /// Names a TCP connection; the owner of the sockets gives each a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,6 +40,8 @@ pub(super) struct Connection {
     pub(super) hold: Option<Instant>,
     /// KeepaliveTimer.
     pub(super) keepalive: Option<Instant>,
+    /// SendHoldTimer (RFC 9687).
+    pub(super) send_hold: Option<Instant>,
 }
 
 impl Connection {
@@ -48,6 +53,7 @@ impl Connection {
             phase: Phase::OpenSent,
             hold: Some(now + LARGE_HOLD_TIME),
             keepalive: None,
+            send_hold: None,
         }
     }
 
@@ -59,10 +65,20 @@ impl Connection {
     }
 
     /// OpenConfirm to Established.
-    pub(super) fn establish(&mut self, now: Instant) {
+    pub(super) fn establish(&mut self, settings: &Settings, now: Instant) {
         if let Phase::OpenConfirm(negotiated) = &self.phase {
             self.phase = Phase::Established(negotiated.clone(), now);
             self.restart_hold(now);
+            self.restart_send_hold(settings, now);
+        }
+    }
+
+    /// Only in Established; without a hold time there is none (RFC 9687 §4).
+    pub(super) fn restart_send_hold(&mut self, settings: &Settings, now: Instant) {
+        if let Phase::Established(Negotiated { hold_time, .. }, _) = self.phase {
+            let default = SEND_HOLD_TIME.max(hold_time * 2);
+            let time = settings.send_hold_time.unwrap_or(default);
+            self.send_hold = (!hold_time.is_zero() && !time.is_zero()).then(|| now + time);
         }
     }
 
@@ -86,6 +102,16 @@ impl Connection {
         }
     }
 
+    pub(super) fn graceful(&self) -> Option<&Graceful> {
+        self.negotiated()?.graceful.as_ref()
+    }
+
+    /// Whether a new connection of the peer takes the place of this session (RFC 4724 §4.2).
+    pub(super) fn gives_way(&self, now: Instant) -> bool {
+        let old = |since| now.saturating_duration_since(since) >= YOUNG_SESSION;
+        self.graceful().is_some() && self.established_since().is_some_and(old)
+    }
+
     pub(super) fn established_since(&self) -> Option<Instant> {
         match self.phase {
             Phase::Established(_, since) => Some(since),
@@ -94,7 +120,11 @@ impl Connection {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.hold.into_iter().chain(self.keepalive).min()
+        self.hold
+            .into_iter()
+            .chain(self.keepalive)
+            .chain(self.send_hold)
+            .min()
     }
 
     /// `None` while the large hold time of OpenSent counts.

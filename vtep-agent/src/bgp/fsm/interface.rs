@@ -8,7 +8,10 @@ use std::{
 
 use super::{Cause, Cease, ConnectionId, Direction, Negotiated};
 use crate::{
-    bgp::wire::{Message, Notification, Update},
+    bgp::{
+        peer::Retention,
+        wire::{Message, Notification, Update},
+    },
     config::PeerAsn,
     types::Asn,
 };
@@ -26,6 +29,19 @@ pub struct Settings {
     pub peer_asn: PeerAsn,
     /// The hold time that we propose: zero or at least 3 s (RFC 4271 §4.2).
     pub hold_time: Duration,
+    /// How long the peer may take nothing of what it is sent (RFC 9687); zero: for ever; `None`:
+    /// twice the negotiated hold time, and at least 8 minutes.
+    pub send_hold_time: Option<Duration>,
+    /// Offer messages of more than 4096 octets (RFC 8654).
+    pub extended_messages: bool,
+    /// Keep the peer's routes while it restarts (RFC 4724 §4.2).
+    pub graceful_restart: bool,
+    /// How often our AS may be in the peer's AS_PATHs.
+    pub allowas_in: u8,
+    /// The peer is our client (RFC 4456).
+    pub route_reflector_client: bool,
+    /// Administratively down: [`Event::Start`] does nothing.
+    pub shutdown: bool,
     /// Never connect.
     pub passive: bool,
 }
@@ -51,6 +67,9 @@ pub enum Event {
     Malformed(ConnectionId, Notification),
     /// An UPDATE was sent, which spares the next KEEPALIVE.
     UpdateSent,
+    /// The peer's TCP acknowledged some of what was sent since the last such event, or there is
+    /// nothing to acknowledge.
+    Taken(ConnectionId),
     /// Nothing is read at present because we are busy: the peer's silence proves nothing.
     Stalled,
     /// Time passed (events 9 to 11).
@@ -70,12 +89,16 @@ pub enum Action {
     Close(ConnectionId),
     /// The session is Established. UPDATEs may be sent on the connection.
     Up(ConnectionId, Box<Negotiated>),
-    /// The session is no longer Established.
-    Down(Cause),
+    /// The session is no longer Established; the peer's routes go, or stay as told.
+    Down(Cause, Option<Retention>),
     /// Routes of the peer.
     Update(Box<Update>),
     /// The peer asks for all our EVPN routes (RFC 2918).
     Refresh,
+    /// The peer begins to send all its EVPN routes again (RFC 7313 §4).
+    RefreshBegin,
+    /// It has sent them all.
+    RefreshEnd,
 }
 
 /// A state of RFC 4271 §8.2.2. `Display` gives the name in lower case.

@@ -20,7 +20,9 @@
 //! - Collisions are detected in OpenSent too, since the peer is known by its address.
 //! - An Established session wins over a new connection (no CollisionDetectEstablishedState), but
 //!   is probed with a KEEPALIVE: if the peer lost its state, its TCP resets the old connection, and
-//!   the peer's next attempt succeeds without waiting for our hold timer.
+//!   the peer's next attempt succeeds without waiting for our hold timer. With graceful restart the
+//!   new connection wins (RFC 4724 §4.2), unless the session is only seconds old: then the peer may
+//!   have begun to connect before it knew of the session.
 //! - ROUTE-REFRESH restarts the hold timer, as UPDATE and KEEPALIVE do.
 //! - A peer without EVPN gets NOTIFICATION 2/7.
 //! - DelayOpen is not used.
@@ -29,6 +31,7 @@ mod backoff;
 mod cause;
 mod collision;
 mod connection;
+mod graceful;
 mod interface;
 mod negotiation;
 #[cfg(test)]
@@ -36,6 +39,7 @@ mod tests;
 
 pub use cause::{Cause, Cease};
 pub use connection::{ConnectionId, Direction};
+pub use graceful::Graceful;
 pub use interface::{Action, Event, Settings, State};
 pub use negotiation::Negotiated;
 
@@ -49,13 +53,16 @@ use self::{
     collision::Speaker,
     connection::{Connection, Phase},
 };
-use super::wire::{Context, Family, Message, Notification, Open, RouteRefresh};
+use super::wire::{
+    Context, EXTENDED_MAX_LEN, Family, MAX_LEN, Message, Notification, Open, RouteRefresh,
+};
 
 /// How long TCP may take to connect: the ConnectRetryTime in the state Connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a peer is kept out after a protocol error.
-const IDLE_HOLD_TIME: Duration = Duration::from_secs(1);
+/// Age from which an Established session gives way to a new connection of a peer with graceful
+/// restart.
+const YOUNG_SESSION: Duration = Duration::from_secs(5);
 
 /// The machine of one peer.
 #[derive(Clone, Debug)]
@@ -134,6 +141,11 @@ impl Fsm {
                     connection.restart_keepalive(now, &mut self.jitter);
                 }
             }
+            Event::Taken(id) => {
+                if let Some(index) = self.index(id) {
+                    self.connections[index].restart_send_hold(&self.settings, now);
+                }
+            }
             Event::Stalled => {
                 for connection in &mut self.connections {
                     connection.restart_hold(now);
@@ -181,6 +193,18 @@ impl Fsm {
             .map_or(&self.before_open, |negotiated| &negotiated.context)
     }
 
+    /// Longest message that the peer may send on a connection, in octets: what we offered counts,
+    /// not what the peer offers (RFC 8654 §4).
+    pub fn max_received(&self, id: ConnectionId) -> usize {
+        let opened = self
+            .index(id)
+            .is_some_and(|index| self.connections[index].negotiated().is_some());
+        match opened && self.settings.extended_messages {
+            true => EXTENDED_MAX_LEN,
+            false => MAX_LEN,
+        }
+    }
+
     /// The Established session, and since when.
     pub fn established(&self) -> Option<(&Negotiated, Instant)> {
         let connection = self.connections.iter().find(is_established)?;
@@ -193,7 +217,7 @@ impl Fsm {
     }
 
     fn start(&mut self, now: Instant, out: &mut Vec<Action>) {
-        if !self.started {
+        if !self.started && !self.settings.shutdown {
             self.started = true;
             self.backoff.reset();
             self.connect(now, out);
@@ -241,7 +265,7 @@ impl Fsm {
     fn connect_failed(&mut self, reason: String, now: Instant) {
         if self.attempt.take().is_some() {
             self.failure = Some(Cause::Connect(reason));
-            self.retry_unless_connected(false, now);
+            self.retry_unless_connected(None, now);
         }
     }
 
@@ -263,9 +287,12 @@ impl Fsm {
             }
             (Phase::Established(..), Message::RouteRefresh(refresh)) => {
                 connection.restart_hold(now);
-                // Other subtypes mark the two ends of an answer (RFC 7313), which we don't offer.
-                if refresh.family == Family::EVPN && refresh.subtype == RouteRefresh::REQUEST {
-                    out.push(Action::Refresh);
+                match refresh.subtype {
+                    _ if refresh.family != Family::EVPN => {}
+                    RouteRefresh::REQUEST => out.push(Action::Refresh),
+                    RouteRefresh::BEGIN => out.push(Action::RefreshBegin),
+                    RouteRefresh::END => out.push(Action::RefreshEnd),
+                    subtype => tracing::debug!(subtype, "ROUTE-REFRESH ignored"),
                 }
             }
             (phase, message) => {
@@ -299,12 +326,16 @@ impl Fsm {
                 router_id: open.router_id,
                 asn: negotiated.session.asn,
             };
-            let rival_stays = is_established(&&self.connections[rival])
-                || self.connections[rival].direction == collision::survivor(local, peer);
-            if rival_stays {
+            if self.connections[rival].gives_way(now) {
+                out.push(Action::Close(self.connections[rival].id));
+                self.drop_connection(rival, Cause::Replaced, now, out);
+            } else if is_established(&&self.connections[rival])
+                || self.connections[rival].direction == collision::survivor(local, peer)
+            {
                 return self.lose(index, out);
+            } else {
+                self.lose(rival, out);
             }
-            self.lose(rival, out);
             index -= usize::from(rival < index);
         }
         let connection = &mut self.connections[index];
@@ -321,7 +352,7 @@ impl Fsm {
         self.abort_connect(out);
         self.failure = None;
         if let [connection] = &mut self.connections[..] {
-            connection.establish(now);
+            connection.establish(&self.settings, now);
             if let Some(negotiated) = connection.negotiated() {
                 out.push(Action::Up(id, Box::new(negotiated.clone())));
             }
@@ -347,6 +378,13 @@ impl Fsm {
             .position(|connection| connection.hold.is_some_and(|at| at <= now))
         {
             self.end(index, Notification::HOLD_TIMER_EXPIRED, now, out);
+        }
+        while let Some(index) = self
+            .connections
+            .iter()
+            .position(|connection| connection.send_hold.is_some_and(|at| at <= now))
+        {
+            self.end(index, Notification::SEND_HOLD_TIMER_EXPIRED, now, out);
         }
         for connection in &mut self.connections {
             if connection.keepalive.is_some_and(|at| at <= now) {
@@ -376,7 +414,11 @@ impl Fsm {
     /// Ends everything on purpose.
     fn end_all(&mut self, cease: &Cease, now: Instant, out: &mut Vec<Action>) {
         while !self.connections.is_empty() {
-            self.end(0, cease.notification(), now, out);
+            let mut notification = cease.notification();
+            if cease.is_hard() {
+                notification = graceful::hard(notification, self.connections[0].graceful());
+            }
+            self.end(0, notification, now, out);
         }
     }
 
@@ -393,29 +435,32 @@ impl Fsm {
     /// Forgets a connection, and starts over when it was the last.
     fn drop_connection(&mut self, index: usize, cause: Cause, now: Instant, out: &mut Vec<Action>) {
         let connection = self.connections.remove(index);
-        let hold_idle = is_protocol_error(&cause);
+        let hold_idle = cause.idle_hold_time();
         if let Some(since) = connection.established_since() {
             self.backoff
                 .established_for(now.saturating_duration_since(since));
             self.failure = None;
             self.down = Some(cause.clone());
-            out.push(Action::Down(cause));
+            let graceful = connection.graceful().filter(|_| self.started);
+            let retention = graceful.and_then(|graceful| graceful::retention(*graceful, &cause));
+            out.push(Action::Down(cause, retention));
         } else {
             self.failure = Some(cause);
         }
         self.retry_unless_connected(hold_idle, now);
     }
 
-    fn retry_unless_connected(&mut self, hold_idle: bool, now: Instant) {
+    fn retry_unless_connected(&mut self, hold_idle: Option<Duration>, now: Instant) {
         if self.started && self.connections.is_empty() && self.attempt.is_none() {
             self.schedule(hold_idle, now);
         }
     }
 
-    fn schedule(&mut self, hold_idle: bool, now: Instant) {
+    fn schedule(&mut self, hold_idle: Option<Duration>, now: Instant) {
         let delay = self.jitter.of(self.backoff.fail());
+        let delay = delay.max(hold_idle.unwrap_or_default());
         self.retry = (!self.settings.passive).then(|| now + delay);
-        self.idle_hold = hold_idle.then(|| now + IDLE_HOLD_TIME);
+        self.idle_hold = hold_idle.map(|time| now + time);
     }
 
     fn abort_connect(&mut self, out: &mut Vec<Action>) {
@@ -428,19 +473,6 @@ impl Fsm {
         self.connections
             .iter()
             .position(|connection| connection.id == id)
-    }
-}
-
-/// Whether the same would happen again at once. A Cease is no such thing (except for lack of
-/// resources), least of all the one for the loser of a collision, whose winner may still be on its
-/// way to us.
-fn is_protocol_error(cause: &Cause) -> bool {
-    match cause {
-        Cause::Sent(notification) | Cause::Received(notification) => !matches!(
-            (notification.code, notification.subcode),
-            (4, _) | (6, 2..=7)
-        ),
-        Cause::Transport(_) | Cause::Connect(_) => false,
     }
 }
 

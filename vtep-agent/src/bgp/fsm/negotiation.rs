@@ -3,11 +3,14 @@
 
 use std::time::Duration;
 
-use super::Settings;
+use super::{
+    Settings,
+    graceful::{self, Graceful},
+};
 use crate::{
     bgp::{
         peer::Session,
-        wire::{Capability, Context, Family, Notification, Open},
+        wire::{Capability, Context, EXTENDED_MAX_LEN, Family, MAX_LEN, Notification, Open},
     },
     config::PeerAsn,
     types::Asn,
@@ -22,21 +25,49 @@ pub struct Negotiated {
     pub hold_time: Duration,
     /// The peer takes ROUTE-REFRESH (RFC 2918).
     pub route_refresh: bool,
+    /// The peer's name.
+    pub hostname: Option<String>,
+    /// Longest message that the peer takes, in octets.
+    pub max_len: usize,
+    /// Graceful restart, if both sent the capability.
+    pub graceful: Option<Graceful>,
     /// How to read its messages and write ours.
     pub context: Context,
 }
 
+impl Negotiated {
+    /// Names of the optional capabilities that both sides have.
+    pub fn capabilities(&self) -> Vec<&'static str> {
+        [
+            ("four_octet_as", self.context.four_octet_as),
+            ("route_refresh", self.route_refresh),
+            ("enhanced_route_refresh", self.context.enhanced_refresh),
+            ("extended_message", self.max_len > MAX_LEN),
+            ("graceful_restart", self.graceful.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(name, both)| both.then_some(name))
+        .collect()
+    }
+}
+
 /// Our OPEN.
 pub(super) fn open(settings: &Settings) -> Open {
+    let mut capabilities = vec![
+        Capability::Multiprotocol(Family::EVPN),
+        Capability::RouteRefresh,
+        Capability::EnhancedRouteRefresh,
+        Capability::FourOctetAs(settings.local_asn),
+    ];
+    if settings.extended_messages {
+        capabilities.push(Capability::ExtendedMessage);
+    }
+    capabilities.extend(graceful::capability(settings));
     Open {
         asn: settings.local_asn,
         hold_time: u16::try_from(settings.hold_time.as_secs()).unwrap_or(u16::MAX),
         router_id: settings.router_id,
-        capabilities: vec![
-            Capability::Multiprotocol(Family::EVPN),
-            Capability::RouteRefresh,
-            Capability::FourOctetAs(settings.local_asn),
-        ],
+        capabilities,
     }
 }
 
@@ -65,19 +96,33 @@ pub(super) fn negotiate(settings: &Settings, open: &Open) -> Result<Negotiated, 
     if !open.capabilities.contains(&evpn) {
         return Err(Notification::unsupported_capabilities(&[evpn]));
     }
+    let graceful = graceful::negotiate(settings, open);
     Ok(Negotiated {
         session: Session {
-            address: settings.peer_address,
-            asn,
-            router_id: open.router_id,
-            internal,
-            evpn: true,
+            graceful_restart: graceful.is_some(),
+            forwarding_preserved: graceful.is_some_and(|peer| peer.forwarding_preserved),
+            allowas_in: settings.allowas_in,
+            route_reflector_client: settings.route_reflector_client && internal,
+            ..Session::new(settings.peer_address, asn, open.router_id, internal)
         },
+        graceful,
         hold_time: settings
             .hold_time
             .min(Duration::from_secs(open.hold_time.into())),
         route_refresh: open.capabilities.contains(&Capability::RouteRefresh),
-        context: context(settings, asn, four_octet_as(open)),
+        hostname: open.hostname(),
+        max_len: match settings.extended_messages
+            && open.capabilities.contains(&Capability::ExtendedMessage)
+        {
+            true => EXTENDED_MAX_LEN,
+            false => MAX_LEN,
+        },
+        context: Context {
+            enhanced_refresh: open
+                .capabilities
+                .contains(&Capability::EnhancedRouteRefresh),
+            ..context(settings, asn, four_octet_as(open))
+        },
     })
 }
 

@@ -8,7 +8,10 @@ use std::{
     time::Instant,
 };
 
-use super::decision::{self, Step};
+use super::{
+    decision::{self, Step},
+    stale::Stale,
+};
 use crate::{
     bgp::{
         peer::Session,
@@ -33,8 +36,10 @@ pub struct Speaker {
 #[derive(Debug)]
 pub struct AdjRibIn {
     speaker: Speaker,
-    routes: HashMap<RouteKey, Paths>,
-    peers: BTreeMap<PeerId, Peer>,
+    pub(super) routes: HashMap<RouteKey, Paths>,
+    pub(super) peers: BTreeMap<PeerId, Peer>,
+    /// A change of the best path's peer alone is a change.
+    reflecting: bool,
 }
 
 /// One path to an NLRI.
@@ -50,8 +55,12 @@ pub struct Path {
     pub attributes: Arc<Attributes>,
     /// Why it takes no part in the decision.
     pub rejected: Option<Rejected>,
+    /// It is not rejected, and somebody imports it.
+    pub accepted: bool,
     /// When it was received in this form.
     pub received: Instant,
+    /// The peer is restarting, or has not sent it again since it restarted or began a refresh.
+    pub stale: bool,
 }
 
 /// Why a path is never used (RFC 4271 §9.1.2, RFC 4456 §8).
@@ -72,6 +81,10 @@ pub enum Rejected {
 /// The best path of an NLRI, as much of it as importing needs.
 #[derive(Clone, Debug)]
 pub struct Best {
+    /// From this peer,
+    pub peer: PeerId,
+    /// over this session.
+    pub session: Arc<Session>,
     /// The route.
     pub route: Route,
     /// Its attributes.
@@ -91,14 +104,31 @@ pub struct Change {
     pub after: Option<Best>,
 }
 
+/// How many routes a peer sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Received {
+    /// By route type.
+    pub by_type: BTreeMap<u8, u64>,
+    /// Those that are [accepted](Path::accepted).
+    pub accepted: u64,
+    /// Those that are [stale](Path::stale).
+    pub stale: u64,
+}
+
 #[derive(Debug)]
-struct Peer {
-    session: Arc<Session>,
-    keys: HashSet<RouteKey>,
+pub(super) struct Peer {
+    /// `None` while it restarts.
+    pub(super) session: Option<Arc<Session>>,
+    pub(super) keys: HashSet<RouteKey>,
+    pub(super) stale: Option<Stale>,
+    /// It ended its first routes of this session.
+    pub(super) end_of_rib: bool,
+    /// Kept up to date, since whoever asks does so often.
+    pub(super) received: Received,
 }
 
 #[derive(Debug, Default)]
-struct Paths {
+pub(super) struct Paths {
     paths: Vec<Path>,
     best: Option<usize>,
 }
@@ -110,15 +140,34 @@ impl AdjRibIn {
             speaker,
             routes: HashMap::new(),
             peers: BTreeMap::new(),
+            reflecting: false,
         }
     }
 
-    /// A session is established. What is left of an older one goes.
-    pub fn up(&mut self, peer: PeerId, session: Session) -> Vec<Change> {
-        let changes = self.down(peer);
-        let session = Arc::new(session);
-        let keys = HashSet::new();
-        self.peers.insert(peer, Peer { session, keys });
+    /// Whether best paths are told to other peers.
+    pub fn set_reflecting(&mut self, reflecting: bool) {
+        self.reflecting = reflecting;
+    }
+
+    /// A session is established. What is left of an older one goes, now or at its End-of-RIB.
+    pub fn up(&mut self, peer: PeerId, session: Session, now: Instant) -> Vec<Change> {
+        let retained = session.graceful_restart
+            && session.forwarding_preserved
+            && self.peers.get(&peer).is_some_and(|peer| !peer.is_up());
+        let changes = match retained {
+            true => Vec::new(),
+            false => self.down(peer),
+        };
+        let state = self.peers.entry(peer).or_insert_with(|| Peer {
+            session: None,
+            keys: HashSet::new(),
+            stale: None,
+            end_of_rib: false,
+            received: Received::default(),
+        });
+        state.session = Some(Arc::new(session));
+        state.end_of_rib = false;
+        self.await_end_of_rib(peer, now);
         changes
     }
 
@@ -133,13 +182,22 @@ impl AdjRibIn {
             .collect()
     }
 
-    /// Takes in an UPDATE; from a peer that is not up it is ignored.
-    pub fn update(&mut self, peer: PeerId, update: Update, now: Instant) -> Vec<Change> {
+    /// Takes in an UPDATE; from a peer that is not up it is ignored. `imported` says whether somebody
+    /// imports routes with these attributes.
+    pub fn update(
+        &mut self,
+        peer: PeerId,
+        update: Update,
+        imported: impl Fn(&Attributes) -> bool,
+        now: Instant,
+    ) -> Vec<Change> {
         let mut changes = Vec::new();
         let Some(state) = self.peers.get_mut(&peer) else {
             return changes;
         };
-        let session = Arc::clone(&state.session);
+        let Some(session) = state.session.clone() else {
+            return changes;
+        };
         let withdrawn: Vec<_> = update
             .withdrawn
             .into_iter()
@@ -150,10 +208,14 @@ impl AdjRibIn {
                 .into_iter()
                 .filter_map(|key| self.remove(peer, key)),
         );
+        if update.end_of_rib {
+            changes.extend(self.end_of_rib(peer));
+        }
         let Some(attributes) = update.attributes else {
             return changes;
         };
-        let rejected = self.speaker.judge(&attributes);
+        let rejected = self.speaker.judge(&attributes, session.allowas_in);
+        let accepted = rejected.is_none() && imported(&attributes);
         for route in update.announced {
             let path = Path {
                 peer,
@@ -161,7 +223,9 @@ impl AdjRibIn {
                 route,
                 attributes: Arc::clone(&attributes),
                 rejected,
+                accepted,
                 received: now,
+                stale: false,
             };
             changes.extend(self.insert(path));
         }
@@ -186,46 +250,76 @@ impl AdjRibIn {
             .filter_map(|(key, entry)| entry.best().map(|best| (key, best)))
     }
 
-    /// The paths from one peer.
-    pub fn received(&self, peer: PeerId) -> impl Iterator<Item = &Path> {
-        self.peers
-            .get(&peer)
-            .into_iter()
-            .flat_map(|peer| &peer.keys)
-            .filter_map(move |key| self.routes.get(key)?.paths.iter().find(|p| p.peer == peer))
+    /// What is imported changed.
+    pub fn recount(&mut self, imported: impl Fn(&Attributes) -> bool) {
+        for peer in self.peers.values_mut() {
+            peer.received.accepted = 0;
+        }
+        for path in self.routes.values_mut().flat_map(|entry| &mut entry.paths) {
+            path.accepted = path.rejected.is_none() && imported(&path.attributes);
+            if let Some(peer) = self.peers.get_mut(&path.peer) {
+                peer.received.accepted += u64::from(path.accepted);
+            }
+        }
+    }
+
+    /// How many routes a peer sent.
+    pub fn received(&self, peer: PeerId) -> Received {
+        let peer = self.peers.get(&peer);
+        peer.map(|peer| peer.received.clone()).unwrap_or_default()
+    }
+
+    /// Number of routes from one peer.
+    pub fn count(&self, peer: PeerId) -> usize {
+        self.peers.get(&peer).map_or(0, |peer| peer.keys.len())
     }
 
     fn insert(&mut self, path: Path) -> Option<Change> {
         let key = path.route.key();
-        if let Some(peer) = self.peers.get_mut(&path.peer)
-            && !peer.keys.contains(&key)
-        {
-            peer.keys.insert(key.clone());
-        }
         let entry = self.routes.entry(key.clone()).or_default();
         let before = entry.best();
-        match entry.paths.iter_mut().find(|old| old.peer == path.peer) {
+        let old = entry.paths.iter_mut().find(|old| old.peer == path.peer);
+        if let Some(peer) = self.peers.get_mut(&path.peer) {
+            if let Some(old) = &old {
+                peer.received.remove(old);
+            } else {
+                peer.keys.insert(key.clone());
+            }
+            peer.received.add(&path);
+        }
+        match old {
             Some(old) => *old = path,
-            None => entry.paths.push(path),
+            None => {
+                // Mostly there is one path; a vector would begin with room for four.
+                if entry.paths.is_empty() {
+                    entry.paths.reserve_exact(1);
+                }
+                entry.paths.push(path);
+            }
         }
         entry.best = decision::best(&entry.paths);
-        Change::between(key, before, entry.best())
+        Change::between(key, before, entry.best(), self.reflecting)
     }
 
     /// Takes `peer`'s path away; its set of keys is the caller's.
-    fn remove(&mut self, peer: PeerId, key: RouteKey) -> Option<Change> {
+    pub(super) fn remove(&mut self, peer: PeerId, key: RouteKey) -> Option<Change> {
         let MapEntry::Occupied(mut occupied) = self.routes.entry(key.clone()) else {
             return None;
         };
         let entry = occupied.get_mut();
         let before = entry.best();
-        entry.paths.retain(|path| path.peer != peer);
+        if let Some(index) = entry.paths.iter().position(|path| path.peer == peer) {
+            let gone = entry.paths.remove(index);
+            if let Some(peer) = self.peers.get_mut(&peer) {
+                peer.received.remove(&gone);
+            }
+        }
         entry.best = decision::best(&entry.paths);
         let after = entry.best();
         if entry.paths.is_empty() {
             occupied.remove();
         }
-        Change::between(key, before, after)
+        Change::between(key, before, after, self.reflecting)
     }
 }
 
@@ -238,10 +332,30 @@ pub enum NotBest {
     Lost(Step),
 }
 
+impl Received {
+    fn add(&mut self, path: &Path) {
+        *self.by_type.entry(path.route.route_type()).or_default() += 1;
+        self.accepted += u64::from(path.accepted);
+        self.stale += u64::from(path.stale);
+    }
+
+    fn remove(&mut self, path: &Path) {
+        let route_type = path.route.route_type();
+        if let Some(count) = self.by_type.get_mut(&route_type) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_type.remove(&route_type);
+            }
+        }
+        self.accepted -= u64::from(path.accepted);
+        self.stale -= u64::from(path.stale);
+    }
+}
+
 impl Speaker {
-    fn judge(&self, attributes: &Attributes) -> Option<Rejected> {
+    fn judge(&self, attributes: &Attributes, allowas_in: u8) -> Option<Rejected> {
         let next_hop = attributes.next_hop.to_canonical();
-        if decision::occurrences(&attributes.as_path, self.asn) > 0 {
+        if decision::occurrences(&attributes.as_path, self.asn) > allowas_in.into() {
             Some(Rejected::AsLoop)
         } else if attributes.originator_id == Some(self.router_id) {
             Some(Rejected::OriginatorLoop)
@@ -257,10 +371,29 @@ impl Speaker {
     }
 }
 
+impl Peer {
+    pub(super) fn is_up(&self) -> bool {
+        self.session.is_some()
+    }
+}
+
 impl Paths {
+    pub(super) fn mark_stale(&mut self, peer: PeerId) {
+        let of_peer = self.paths.iter_mut().filter(|path| path.peer == peer);
+        of_peer.for_each(|path| path.stale = true);
+    }
+
+    pub(super) fn is_stale(&self, peer: PeerId) -> bool {
+        self.paths
+            .iter()
+            .any(|path| path.peer == peer && path.stale)
+    }
+
     fn best(&self) -> Option<Best> {
         let path = self.paths.get(self.best?)?;
         Some(Best {
+            peer: path.peer,
+            session: Arc::clone(&path.session),
             route: path.route.clone(),
             attributes: Arc::clone(&path.attributes),
             received: path.received,
@@ -281,11 +414,18 @@ impl Paths {
 }
 
 impl Change {
-    fn between(key: RouteKey, before: Option<Best>, after: Option<Best>) -> Option<Self> {
+    /// Where the path came from matters only to those to whom it is told again.
+    fn between(
+        key: RouteKey,
+        before: Option<Best>,
+        after: Option<Best>,
+        reflecting: bool,
+    ) -> Option<Self> {
         let same = match (&before, &after) {
             (None, None) => true,
             (Some(a), Some(b)) => {
                 a.route == b.route
+                    && (!reflecting || a.peer == b.peer)
                     && (Arc::ptr_eq(&a.attributes, &b.attributes) || a.attributes == b.attributes)
             }
             _ => false,

@@ -1,11 +1,16 @@
-//! What we tell peers: routes of our own, the same ones to every peer of the EVPN family.
+//! What we tell peers: routes of our own, the same ones to every peer of the EVPN family, and as a
+//! route reflector those of other peers.
 
 use std::{
     collections::{BTreeMap, HashMap},
+    net::Ipv4Addr,
     sync::Arc,
 };
 
-use super::Advertisement;
+use super::{
+    Advertisement, Best,
+    reflect::{self, Receiver, Reflected, Reflector},
+};
 use crate::{
     bgp::{
         peer::Session,
@@ -22,6 +27,8 @@ const LOCAL_PREF: u32 = 100;
 #[derive(Debug)]
 pub struct AdjRibOut {
     asn: Asn,
+    reflector: Reflector,
+    reflected: Reflected,
     routes: HashMap<RouteKey, Own>,
     /// What peers were told of the routes that were touched since the last flush.
     touched: HashMap<RouteKey, Option<Own>>,
@@ -37,6 +44,7 @@ struct Own {
 #[derive(Debug)]
 struct Peer {
     internal: bool,
+    client: bool,
     /// The whole table is to be sent.
     dump: Option<Dump>,
 }
@@ -49,9 +57,14 @@ enum Dump {
 
 impl AdjRibOut {
     /// No peers, no routes.
-    pub fn new(asn: Asn) -> Self {
+    pub fn new(asn: Asn, router_id: Ipv4Addr) -> Self {
         Self {
             asn,
+            reflector: Reflector {
+                asn,
+                cluster_id: router_id,
+            },
+            reflected: Reflected::default(),
             routes: HashMap::new(),
             touched: HashMap::new(),
             peers: BTreeMap::new(),
@@ -61,9 +74,12 @@ impl AdjRibOut {
     /// A session is established: it gets everything, and End-of-RIB.
     pub fn up(&mut self, peer: PeerId, session: &Session) {
         if session.evpn {
-            let internal = session.internal;
-            let dump = Some(Dump::Initial);
-            self.peers.insert(peer, Peer { internal, dump });
+            let state = Peer {
+                internal: session.internal,
+                client: session.route_reflector_client,
+                dump: Some(Dump::Initial),
+            };
+            self.peers.insert(peer, state);
         } else {
             self.peers.remove(&peer);
         }
@@ -99,6 +115,16 @@ impl AdjRibOut {
         }
     }
 
+    /// The best path from other peers became another one; it is told to those who may have it.
+    pub fn reflect(&mut self, key: RouteKey, best: Option<Best>) {
+        self.reflected.set(key, best);
+    }
+
+    /// Takes back what other peers' paths were told.
+    pub fn stop_reflecting(&mut self) {
+        self.reflected.clear();
+    }
+
     /// What has to be sent now, by peer.
     pub fn flush(&mut self) -> Vec<(PeerId, Advertisement)> {
         let mut withdraw = Vec::new();
@@ -112,6 +138,7 @@ impl AdjRibOut {
         }
         withdraw.sort_unstable();
         let difference = Announcements::new(self.asn, announce);
+        let reflected = self.reflected.take_differences();
         let mut all = None;
         let mut sent = Vec::new();
         for (id, peer) in &mut self.peers {
@@ -127,12 +154,27 @@ impl AdjRibOut {
                     Announcements::new(self.asn, self.routes.values().cloned().collect())
                 })
             });
-            let advertisement = Advertisement {
+            let mut advertisement = Advertisement {
                 withdraw,
                 announce: announcements.towards(peer.internal).to_vec(),
                 end_of_rib: dump == Some(Dump::Initial),
                 refresh: dump == Some(Dump::Refresh),
             };
+            let receiver = peer.receiver(*id);
+            if dump != Some(Dump::Initial) {
+                let all = dump.is_none();
+                reflect::update(
+                    &reflected,
+                    receiver,
+                    self.reflector,
+                    all,
+                    &mut advertisement,
+                );
+            }
+            if dump.is_some() {
+                self.reflected
+                    .dump(receiver, self.reflector, &mut advertisement);
+            }
             if dump.is_some()
                 || !advertisement.withdraw.is_empty()
                 || !advertisement.announce.is_empty()
@@ -152,16 +194,24 @@ impl AdjRibOut {
 
     /// Number of routes that this peer was told.
     pub fn sent(&self, peer: PeerId) -> usize {
-        if self.peers.contains_key(&peer) {
-            self.routes.len()
-        } else {
-            0
-        }
+        self.peers.get(&peer).map_or(0, |state| {
+            self.routes.len() + self.reflected.count(state.receiver(peer))
+        })
     }
 
     /// Whether anybody is told our routes.
     pub fn has_peers(&self) -> bool {
         !self.peers.is_empty()
+    }
+}
+
+impl Peer {
+    fn receiver(&self, peer: PeerId) -> Receiver {
+        Receiver {
+            peer,
+            internal: self.internal,
+            client: self.client,
+        }
     }
 }
 

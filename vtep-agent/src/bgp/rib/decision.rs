@@ -174,13 +174,7 @@ mod tests {
         change(&mut attributes);
         Path {
             peer: PeerId(host.into()),
-            session: Arc::new(Session {
-                address: IpAddr::V4(address),
-                asn: Asn(65000),
-                router_id: address,
-                internal: true,
-                evpn: true,
-            }),
+            session: Arc::new(Session::new(address.into(), Asn(65000), address, true)),
             route: Route::Imet(Imet {
                 rd: RouteDistinguisher::default(),
                 tag: EthernetTag::default(),
@@ -188,7 +182,9 @@ mod tests {
             }),
             attributes: Arc::new(attributes),
             rejected: None,
+            accepted: true,
             received: Instant::now(),
+            stale: false,
         }
     }
 

@@ -3,8 +3,10 @@
 mod adj_in;
 mod adj_out;
 mod decision;
+mod reflect;
+mod stale;
 
-pub use adj_in::{AdjRibIn, Best, Change, NotBest, Path, Rejected, Speaker};
+pub use adj_in::{AdjRibIn, Best, Change, NotBest, Path, Received, Rejected, Speaker};
 pub use adj_out::AdjRibOut;
 pub use decision::Step;
 

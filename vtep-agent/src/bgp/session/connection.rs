@@ -1,7 +1,7 @@
 //! One TCP connection: bytes in and out, with bounded queues in both directions, and an end that
 //! lets the last NOTIFICATION arrive.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, io, sync::atomic::Ordering, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use tokio::{
@@ -15,6 +15,7 @@ use tokio::{
     time::sleep,
 };
 
+use super::send_queue::{SendQueue, Written};
 use crate::bgp::fsm::ConnectionId;
 
 /// Bytes that are read at once.
@@ -46,26 +47,35 @@ pub(super) struct Connection {
     pub(super) received: BytesMut,
     /// To the socket.
     pub(super) out: mpsc::Sender<Bytes>,
+    /// How far the peer took it.
+    pub(super) send_queue: SendQueue,
     _open: oneshot::Sender<Infallible>,
 }
 
 impl Connection {
     /// Serves `stream` as one of `tasks`.
+    ///
+    /// # Errors
+    ///
+    /// When there are no descriptors left.
     pub(super) fn start(
         id: ConnectionId,
         stream: TcpStream,
         inputs: mpsc::Sender<(ConnectionId, Input)>,
         tasks: &mut JoinSet<()>,
-    ) -> Self {
+    ) -> io::Result<Self> {
+        let written = Written::default();
+        let send_queue = SendQueue::new(&stream, Written::clone(&written))?;
         let (out, queue) = mpsc::channel(QUEUE);
         let (open, closed) = oneshot::channel();
-        tasks.spawn(serve(id, stream, inputs, queue, closed));
-        Self {
+        tasks.spawn(serve(id, stream, inputs, (queue, written), closed));
+        Ok(Self {
             id,
             received: BytesMut::new(),
             out,
+            send_queue,
             _open: open,
-        }
+        })
     }
 }
 
@@ -73,7 +83,7 @@ async fn serve(
     id: ConnectionId,
     stream: TcpStream,
     inputs: mpsc::Sender<(ConnectionId, Input)>,
-    queue: mpsc::Receiver<Bytes>,
+    (queue, written): (mpsc::Receiver<Bytes>, Written),
     closed: oneshot::Receiver<Infallible>,
 ) {
     let (reader, writer) = stream.into_split();
@@ -85,7 +95,7 @@ async fn serve(
     // can overtake the NOTIFICATION.
     tokio::select! {
         () = lingered => {}
-        _ = async { tokio::join!(read(id, reader, inputs), write(writer, queue)) } => {}
+        _ = async { tokio::join!(read(id, reader, inputs), write(writer, queue, written)) } => {}
     }
 }
 
@@ -111,11 +121,14 @@ async fn read(
     }
 }
 
-async fn write(mut writer: OwnedWriteHalf, mut queue: mpsc::Receiver<Bytes>) {
+async fn write(mut writer: OwnedWriteHalf, mut queue: mpsc::Receiver<Bytes>, written: Written) {
     while let Some(mut chunk) = queue.recv().await {
-        // The reader sees the same error and reports it.
-        if writer.write_all_buf(&mut chunk).await.is_err() {
-            return;
+        while !chunk.is_empty() {
+            match writer.write_buf(&mut chunk).await {
+                Ok(bytes) => drop(written.fetch_add(bytes as u64, Ordering::Relaxed)),
+                // The reader sees the same error and reports it.
+                Err(_) => return,
+            }
         }
     }
     let _ = writer.shutdown().await;

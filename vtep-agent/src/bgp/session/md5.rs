@@ -1,15 +1,14 @@
-//! TCP MD5 signatures (RFC 2385): the one socket option for which no safe wrapper exists.
+//! TCP MD5 signatures (RFC 2385).
 
-use std::{
-    io,
-    net::IpAddr,
-    os::fd::{AsFd, AsRawFd},
-};
+use std::{io, net::IpAddr, os::fd::AsFd};
+
+use super::option::{self, OptionValue};
 
 /// Longest key that the kernel takes, in bytes.
 const MAX_KEY: usize = 80;
 
 /// `struct tcp_md5sig` of `linux/tcp.h`.
+#[derive(Clone, Copy)]
 #[repr(C, align(8))]
 struct TcpMd5Sig {
     /// `struct sockaddr_storage`.
@@ -21,6 +20,11 @@ struct TcpMd5Sig {
     key: [u8; MAX_KEY],
 }
 
+// SAFETY: the fields follow each other without gaps and fill 216 bytes, a multiple of 8.
+unsafe impl OptionValue for TcpMd5Sig {}
+
+const _: () = assert!(size_of::<TcpMd5Sig>() == 128 + 1 + 1 + 2 + 4 + MAX_KEY);
+
 /// Signs and checks the segments exchanged with `peer`; on a listening socket those of connections
 /// to come. The address is of the socket's family: an IPv6 socket takes IPv4 peers as mapped
 /// addresses. An empty key removes the peer's key.
@@ -31,7 +35,7 @@ struct TcpMd5Sig {
 /// `CONFIG_TCP_MD5SIG`, `ENOENT` when there is no key to remove.
 pub(super) fn set_key(socket: &impl AsFd, peer: IpAddr, key: &[u8]) -> io::Result<()> {
     let too_long = || io::Error::new(io::ErrorKind::InvalidInput, "key of more than 80 bytes");
-    let mut option = TcpMd5Sig {
+    let mut signature = TcpMd5Sig {
         address: sockaddr(peer),
         flags: 0,
         prefix_len: 0,
@@ -39,27 +43,12 @@ pub(super) fn set_key(socket: &impl AsFd, peer: IpAddr, key: &[u8]) -> io::Resul
         ifindex: 0,
         key: [0; MAX_KEY],
     };
-    option
+    signature
         .key
         .get_mut(..key.len())
         .ok_or_else(too_long)?
         .copy_from_slice(key);
-    // SAFETY: the descriptor is open for the length of the borrow; the pointer and the length are
-    // those of a live, initialised value of the layout that the option takes, which is only read.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_fd().as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_MD5SIG,
-            (&raw const option).cast(),
-            size_of::<TcpMd5Sig>() as libc::socklen_t,
-        )
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    option::set(socket, libc::IPPROTO_TCP, libc::TCP_MD5SIG, &signature)
 }
 
 /// `struct sockaddr_in` or `sockaddr_in6`, port and scope zero: the family in host order, then the

@@ -11,8 +11,12 @@
 //! decisions are those of [`fsm`](super::fsm) and [`wire`](super::wire).
 
 mod connection;
+mod decode;
+mod gtsm;
 mod md5;
+mod option;
 mod peer;
+mod send_queue;
 mod socket;
 mod status;
 mod supervisor;
@@ -39,7 +43,11 @@ use tokio::{
 };
 
 use self::supervisor::Supervisor;
-use super::{fsm::ConnectionId, peer::PeerEvent, rib::Advertisement};
+use super::{
+    fsm::{Cease, ConnectionId},
+    peer::PeerEvent,
+    rib::Advertisement,
+};
 use crate::{
     config::PeerConfig,
     types::{Asn, PeerId},
@@ -78,15 +86,15 @@ pub enum StartError {
         port: u16,
     },
     /// The listening socket cannot be made.
-    #[error("cannot listen on TCP port {port}: {source}")]
+    #[error("cannot listen on TCP port {port}: {cause}")]
     Listen {
         /// The port.
         port: u16,
         /// The system's reason.
-        source: io::Error,
+        cause: io::Error,
     },
     /// No thread or no event queue.
-    #[error("cannot start the BGP thread: {0}")]
+    #[error("cannot start the BGP thread")]
     Thread(#[from] io::Error),
 }
 
@@ -179,6 +187,15 @@ impl Sessions {
         }
     }
 
+    /// Ends the session whose [`PeerEvent::Up`] was the last to leave [`Events::recv`], if it is
+    /// still there.
+    pub fn reset(&self, peer: PeerId, cease: Cease) {
+        let session = lock(&self.shared.heard).get(&peer).copied();
+        if let Some(session) = session {
+            let _ = self.control.send(Control::Reset(peer, session, cease));
+        }
+    }
+
     /// The state of all peers, by id.
     pub fn status(&self) -> Vec<PeerStatus> {
         lock(&self.shared.status).values().cloned().collect()
@@ -219,10 +236,13 @@ impl Events {
             PeerEvent::Up(_) => {
                 lock(&self.shared.heard).insert(peer, connection);
             }
-            PeerEvent::Down => {
+            PeerEvent::Down | PeerEvent::Restarting(_) => {
                 lock(&self.shared.heard).remove(&peer);
             }
-            PeerEvent::Update(_) | PeerEvent::Refresh => {}
+            PeerEvent::Update(_)
+            | PeerEvent::Refresh
+            | PeerEvent::RefreshBegin
+            | PeerEvent::RefreshEnd => {}
         }
         (peer, event)
     }
@@ -233,6 +253,7 @@ impl Events {
 enum Control {
     Configure(Vec<(PeerId, PeerConfig)>),
     Advertise(PeerId, ConnectionId, Advertisement),
+    Reset(PeerId, ConnectionId, Cease),
     Shutdown(String),
 }
 
@@ -281,9 +302,9 @@ impl Shared {
 }
 
 fn listen(port: u16) -> Result<std::net::TcpListener, StartError> {
-    socket::listen(port).map_err(|source| match source.kind() {
+    socket::listen(port).map_err(|cause| match cause.kind() {
         io::ErrorKind::AddrInUse => StartError::PortTaken { port },
-        _ => StartError::Listen { port, source },
+        _ => StartError::Listen { port, cause },
     })
 }
 

@@ -13,6 +13,7 @@ use tokio::{
 use super::{
     Report, Shared,
     connection::{CHUNK, Connection, Input},
+    decode::BATCH,
     socket::{self, Endpoint},
     status::PeerStatus,
 };
@@ -21,13 +22,10 @@ use crate::{
         fsm::{Action, Cause, Cease, ConnectionId, Direction, Event, Fsm, Settings},
         peer::PeerEvent,
         rib::Advertisement,
-        wire::{self, Context, MAX_LEN, Message, MessageType},
+        wire::{self, Context, Message, MessageType},
     },
     types::PeerId,
 };
-
-/// Messages decoded before anything else gets its turn.
-const BATCH: usize = 64;
 
 /// Events that may wait for the core before we stop reading from the peer.
 const WAITING_EVENTS: usize = BATCH;
@@ -46,8 +44,18 @@ pub(super) enum Order {
     Accepted(TcpStream),
     /// Send this, if the session is still the one of this connection.
     Advertise(ConnectionId, Advertisement),
+    /// End the session, if it is still the one of this connection.
+    Reset(ConnectionId, Cease),
     /// End the session and yourself.
     Stop(Cease),
+}
+
+/// The session, once it is up.
+struct Established {
+    connection: ConnectionId,
+    context: Context,
+    /// Longest message that the peer takes, in octets.
+    max_len: usize,
 }
 
 type Attempt = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
@@ -57,15 +65,14 @@ pub(super) struct Peer {
     id: PeerId,
     endpoint: Endpoint,
     shared: Arc<Shared>,
-    fsm: Fsm,
+    pub(super) fsm: Fsm,
     attempt: Option<Attempt>,
-    connections: Vec<Connection>,
+    pub(super) connections: Vec<Connection>,
     tasks: JoinSet<()>,
     inputs: mpsc::Sender<(ConnectionId, Input)>,
     /// There may be whole messages among what was received.
-    undecoded: bool,
-    /// Connection of the Established session.
-    session: Option<(ConnectionId, Context)>,
+    pub(super) undecoded: bool,
+    session: Option<Established>,
     /// For the core.
     events: VecDeque<Report>,
     /// For the peer.
@@ -74,9 +81,9 @@ pub(super) struct Peer {
     waiting_routes: usize,
     /// The advertisement whose turn it is, as messages.
     encoded: VecDeque<Bytes>,
-    status: PeerStatus,
+    pub(super) status: PeerStatus,
     /// A malformed UPDATE since the session came up.
-    last_fault: Option<String>,
+    pub(super) last_fault: Option<String>,
     /// The last failure that was logged: one that repeats is logged once.
     logged: Option<Cause>,
 }
@@ -121,6 +128,7 @@ impl Peer {
                 order = orders.recv() => match order {
                     Some(Order::Accepted(stream)) => peer.accepted(stream),
                     Some(Order::Advertise(id, advertisement)) => peer.advertise(id, advertisement),
+                    Some(Order::Reset(id, cease)) => peer.reset(id, cease),
                     Some(Order::Stop(cease)) => {
                         peer.handle(Event::Stop(cease));
                         break;
@@ -153,6 +161,7 @@ impl Peer {
                     if !room || peer.undecoded || !input.is_empty() {
                         peer.handle(Event::Stalled);
                     }
+                    peer.measure();
                     peer.handle(Event::Tick);
                 }
                 Some(_) = peer.tasks.join_next() => {}
@@ -190,9 +199,16 @@ impl Peer {
     fn connected(&mut self, stream: TcpStream, direction: Direction) {
         let id = self.shared.next_connection();
         let inputs = self.inputs.clone();
-        self.connections
-            .push(Connection::start(id, stream, inputs, &mut self.tasks));
-        self.handle(Event::Connected(id, direction));
+        match Connection::start(id, stream, inputs, &mut self.tasks) {
+            Ok(connection) => {
+                self.connections.push(connection);
+                self.handle(Event::Connected(id, direction));
+            }
+            Err(error) if direction == Direction::Outgoing => {
+                self.handle(Event::ConnectFailed(error.to_string()));
+            }
+            Err(error) => tracing::warn!(peer = %self.status.address, %error, "connection lost"),
+        }
     }
 
     fn input(&mut self, id: ConnectionId, input: Input) {
@@ -210,65 +226,11 @@ impl Peer {
         }
     }
 
-    /// Decodes some of what was received.
-    fn decode(&mut self) {
-        for _ in 0..BATCH {
-            let frame = self.connections.iter_mut().find_map(|connection| {
-                wire::next_frame(&mut connection.received, MAX_LEN)
-                    .transpose()
-                    .map(|frame| (connection.id, frame))
-            });
-            let Some((id, frame)) = frame else {
-                self.undecoded = false;
-                return;
-            };
-            let decoded = frame.and_then(|frame| {
-                self.status.received.count(frame.kind());
-                self.status.bytes_received += frame.bytes().len() as u64;
-                let decoded = wire::decode(&frame, self.fsm.context(id));
-                self.log_faults(&frame, &decoded);
-                decoded
-            });
-            match decoded {
-                Ok(decoded) => self.handle(Event::Message(id, decoded.message)),
-                Err(notification) => self.handle(Event::Malformed(id, notification)),
-            }
-        }
-    }
-
-    /// RFC 7606 §6 asks for the whole message of every malformed UPDATE.
-    fn log_faults(
-        &mut self,
-        frame: &wire::Frame,
-        decoded: &Result<wire::Decoded, wire::Notification>,
-    ) {
-        let address = self.status.address;
-        match decoded {
-            Ok(decoded) => {
-                for fault in &decoded.faults {
-                    *self.status.update_errors.entry(fault.outcome).or_default() += 1;
-                    tracing::warn!(peer = %address, %fault, "malformed UPDATE");
-                    let summary = format!("malformed UPDATE: {}, {}", fault.cause, fault.outcome);
-                    self.last_fault = Some(summary);
-                }
-                if !decoded.faults.is_empty() {
-                    tracing::warn!(peer = %address, message = %hex(frame.bytes()), "malformed UPDATE");
-                }
-            }
-            Err(notification) => tracing::warn!(
-                peer = %address,
-                error = %notification,
-                message = %hex(frame.bytes()),
-                "malformed message"
-            ),
-        }
-    }
-
     fn advertise(&mut self, id: ConnectionId, advertisement: Advertisement) {
         if self
             .session
             .as_ref()
-            .is_none_or(|(session, _)| *session != id)
+            .is_none_or(|session| session.connection != id)
         {
             return;
         }
@@ -280,15 +242,26 @@ impl Peer {
         self.advertisements.push_back(advertisement);
     }
 
+    fn reset(&mut self, id: ConnectionId, cease: Cease) {
+        let session = self.session.as_ref();
+        if session.is_some_and(|session| session.connection == id) {
+            self.handle(Event::Reset(cease));
+        }
+    }
+
     /// Where to send UPDATEs, if there are any.
     fn writable(&mut self) -> Option<mpsc::Sender<Bytes>> {
-        let (id, context) = self.session.as_ref()?;
+        let session = self.session.as_ref()?;
         while self.encoded.is_empty() {
             let advertisement = self.advertisements.pop_front()?;
             self.waiting_routes -= routes(&advertisement);
             let mut messages = Vec::new();
-            let too_large =
-                wire::encode_advertisement(&advertisement, context, MAX_LEN, &mut messages);
+            let too_large = wire::encode_advertisement(
+                &advertisement,
+                &session.context,
+                session.max_len,
+                &mut messages,
+            );
             for route in too_large {
                 let peer = self.status.address;
                 tracing::error!(%peer, %route, "withdrawn: its attributes exceed a BGP message");
@@ -298,7 +271,7 @@ impl Peer {
         let connection = self
             .connections
             .iter()
-            .find(|connection| connection.id == *id)?;
+            .find(|connection| connection.id == session.connection)?;
         Some(connection.out.clone())
     }
 
@@ -317,8 +290,19 @@ impl Peer {
         self.handle(Event::UpdateSent);
     }
 
+    /// Tells the machine whether the peer takes what it is sent.
+    fn measure(&mut self) {
+        let progressed = self
+            .connections
+            .iter_mut()
+            .filter_map(|connection| connection.send_queue.progressed().then_some(connection.id));
+        for id in progressed.collect::<Vec<_>>() {
+            self.handle(Event::Taken(id));
+        }
+    }
+
     /// Feeds the machine and does what it says.
-    fn handle(&mut self, event: Event) {
+    pub(super) fn handle(&mut self, event: Event) {
         for action in self.fsm.handle(event, Instant::now()) {
             self.act(action);
         }
@@ -341,30 +325,37 @@ impl Peer {
             Action::Send(id, message) => self.send(id, &message),
             Action::Close(id) => self.connections.retain(|connection| connection.id != id),
             Action::Up(id, negotiated) => {
+                self.status.negotiated(&negotiated);
                 let session = negotiated.session;
                 tracing::info!(
                     peer = %address, asn = %session.asn, router_id = %session.router_id,
                     hold_time = negotiated.hold_time.as_secs(), "BGP session established"
                 );
-                self.status.asn = Some(session.asn);
-                self.status.router_id = Some(session.router_id);
                 self.last_fault = None;
-                self.session = Some((id, negotiated.context));
+                self.session = Some(Established {
+                    connection: id,
+                    context: negotiated.context,
+                    max_len: negotiated.max_len,
+                });
                 self.report(id, PeerEvent::Up(session));
             }
-            Action::Down(cause) => {
+            Action::Down(cause, retention) => {
                 tracing::warn!(peer = %address, %cause, "BGP session down");
                 self.logged = Some(cause);
-                if let Some((id, _)) = self.session.take() {
-                    self.report(id, PeerEvent::Down);
+                if let Some(session) = self.session.take() {
+                    let event = retention.map_or(PeerEvent::Down, PeerEvent::Restarting);
+                    self.report(session.connection, event);
                 }
                 self.last_fault = None;
+                self.status.capabilities.clear();
                 self.advertisements.clear();
                 self.encoded.clear();
                 self.waiting_routes = 0;
             }
             Action::Update(update) => self.report_session(PeerEvent::Update(update)),
             Action::Refresh => self.report_session(PeerEvent::Refresh),
+            Action::RefreshBegin => self.report_session(PeerEvent::RefreshBegin),
+            Action::RefreshEnd => self.report_session(PeerEvent::RefreshEnd),
         }
     }
 
@@ -385,8 +376,8 @@ impl Peer {
     }
 
     fn report_session(&mut self, event: PeerEvent) {
-        if let Some((id, _)) = self.session {
-            self.report(id, event);
+        if let Some(session) = &self.session {
+            self.report(session.connection, event);
         }
     }
 
@@ -410,7 +401,11 @@ impl Peer {
         self.status.established_since = established.map(|(_, since)| since);
         self.status.hold_time = established.map(|(negotiated, _)| negotiated.hold_time);
         let cause = || self.fsm.last_error().map(ToString::to_string);
-        self.status.last_error = self.last_fault.clone().or_else(cause);
+        if let Some(error) = self.last_fault.clone().or_else(cause) {
+            self.status.last_error = Some(error);
+        } else if established.is_some() {
+            self.status.last_error = None;
+        }
         self.shared.publish(&self.status);
     }
 }
@@ -453,8 +448,4 @@ fn kind(message: &Message) -> MessageType {
         Message::Keepalive => MessageType::Keepalive,
         Message::RouteRefresh(_) => MessageType::RouteRefresh,
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

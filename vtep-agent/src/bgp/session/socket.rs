@@ -9,8 +9,8 @@ use std::{
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use super::{SessionOptions, md5};
-use crate::config::{PeerAsn, PeerConfig};
+use super::{SessionOptions, gtsm, md5, option};
+use crate::config::{PeerAsn, PeerConfig, Secret};
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 128;
@@ -24,8 +24,10 @@ pub(super) struct Endpoint {
     pub(super) local: Option<IpAddr>,
     /// TTL of what we send; `None` for the system's default.
     pub(super) ttl: Option<u8>,
+    /// Smallest TTL of what is received (RFC 5082).
+    pub(super) min_ttl: Option<u8>,
     /// TCP MD5 key.
-    pub(super) password: Option<String>,
+    pub(super) password: Option<Secret>,
 }
 
 impl Endpoint {
@@ -43,7 +45,12 @@ impl Endpoint {
                 .local_address
                 .or_else(|| from_vtep.then_some(options.vtep_address.into())),
             // An external peer is a neighbour unless multihop says otherwise.
-            ttl: (!internal).then(|| peer.multihop.unwrap_or(1)),
+            ttl: match peer.ttl_security {
+                Some(_) => Some(gtsm::TTL),
+                None => (!internal).then(|| peer.multihop.unwrap_or(1)),
+            },
+            // A neighbour's packets arrive with the TTL that they left with.
+            min_ttl: peer.ttl_security.map(|hops| gtsm::TTL - (hops - 1)),
             password: peer.password.clone(),
         }
     }
@@ -56,14 +63,22 @@ pub(super) async fn connect(endpoint: Endpoint) -> io::Result<TcpStream> {
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
     if let Some(key) = &endpoint.password {
-        set_key(&socket, socket.local_addr()?, endpoint.remote.ip(), key)?;
+        set_key(
+            &socket,
+            socket.local_addr()?,
+            endpoint.remote.ip(),
+            key.expose(),
+        )?;
     }
     if let Some(local) = endpoint.local {
         socket
             .bind(SocketAddr::new(local, 0))
             .map_err(|error| context(&format!("local address {local}"), error))?;
     }
-    set_ttl(SockRef::from(&socket), endpoint.remote.ip(), endpoint.ttl)?;
+    set_ttl(&socket, endpoint.remote.ip(), endpoint.ttl)?;
+    if let Some(min_ttl) = endpoint.min_ttl {
+        gtsm::require(&socket, endpoint.remote.ip(), min_ttl)?;
+    }
     let stream = socket.connect(endpoint.remote).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
@@ -72,7 +87,12 @@ pub(super) async fn connect(endpoint: Endpoint) -> io::Result<TcpStream> {
 /// Sets the options of a connection that the peer opened.
 pub(super) fn accepted(stream: &TcpStream, endpoint: &Endpoint) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    set_ttl(SockRef::from(stream), endpoint.remote.ip(), endpoint.ttl)
+    set_ttl(stream, endpoint.remote.ip(), endpoint.ttl)?;
+    if let Some(min_ttl) = endpoint.min_ttl {
+        gtsm::require(stream, endpoint.remote.ip(), min_ttl)?;
+        gtsm::check_syn(stream, min_ttl)?;
+    }
+    Ok(())
 }
 
 /// A listening socket for both families, or for IPv4 on a host without IPv6.
@@ -92,6 +112,13 @@ pub(super) fn listen(port: u16) -> io::Result<std::net::TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&SocketAddr::new(any, port).into())?;
+    gtsm::save_syns(&socket)?;
+    // Of the second packet of a handshake, before the connection is known to be this or that
+    // peer's: one with TTL security insists.
+    socket.set_ttl_v4(gtsm::TTL.into())?;
+    if any.is_ipv6() {
+        socket.set_unicast_hops_v6(gtsm::TTL.into())?;
+    }
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
@@ -114,12 +141,13 @@ fn set_key(socket: &impl AsFd, local: SocketAddr, peer: IpAddr, key: &str) -> io
     md5::set_key(socket, peer, key.as_bytes()).map_err(|error| context("TCP MD5", error))
 }
 
-fn set_ttl(socket: SockRef<'_>, peer: IpAddr, ttl: Option<u8>) -> io::Result<()> {
-    match (ttl, peer) {
-        (None, _) => Ok(()),
-        (Some(ttl), IpAddr::V4(_)) => socket.set_ttl_v4(ttl.into()),
-        (Some(ttl), IpAddr::V6(_)) => socket.set_unicast_hops_v6(ttl.into()),
-    }
+/// `None` for the system's default, which an accepted connection does not have.
+fn set_ttl(socket: &impl AsFd, peer: IpAddr, ttl: Option<u8>) -> io::Result<()> {
+    let (level, name) = match peer {
+        IpAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_TTL),
+        IpAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS),
+    };
+    option::set(socket, level, name, &ttl.map_or(-1, libc::c_int::from))
 }
 
 fn context(what: &str, error: io::Error) -> io::Error {

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     bgp::{
-        fsm::{Settings, State},
+        fsm::{Negotiated, Settings, State},
         wire::{MessageType, Outcome},
     },
     config::PeerAsn,
@@ -31,8 +31,14 @@ pub struct PeerStatus {
     pub asn: Option<Asn>,
     /// Its BGP identifier: of the session, or of the last one.
     pub router_id: Option<Ipv4Addr>,
+    /// The name that it gave itself.
+    pub hostname: Option<String>,
     /// Negotiated hold time of the session; zero for none.
     pub hold_time: Option<Duration>,
+    /// Capabilities that both sides of the session have, by the names of [`Negotiated`].
+    pub capabilities: Vec<&'static str>,
+    /// How long the peer's routes are kept while it restarts; also after the session.
+    pub restart_time: Option<Duration>,
     /// Why the session last went down or could not come up, or the last malformed UPDATE.
     pub last_error: Option<String>,
     /// Messages received.
@@ -60,14 +66,29 @@ impl PeerStatus {
                 PeerAsn::External => None,
             },
             router_id: None,
+            hostname: None,
             hold_time: None,
-            last_error: None,
+            capabilities: Vec::new(),
+            restart_time: None,
+            last_error: settings
+                .shutdown
+                .then(|| "shut down by the configuration".to_owned()),
             received: MessageCounts::default(),
             sent: MessageCounts::default(),
             update_errors: BTreeMap::new(),
             bytes_received: 0,
             bytes_sent: 0,
         }
+    }
+
+    /// Takes over what a session that came up agreed on.
+    pub(super) fn negotiated(&mut self, negotiated: &Negotiated) {
+        self.asn = Some(negotiated.session.asn);
+        self.router_id = Some(negotiated.session.router_id);
+        self.hostname.clone_from(&negotiated.hostname);
+        self.capabilities = negotiated.capabilities();
+        let graceful = negotiated.graceful.filter(|graceful| graceful.evpn);
+        self.restart_time = graceful.map(|graceful| graceful.restart_time);
     }
 
     /// Time in Established.

@@ -47,6 +47,9 @@ pub(super) struct Supervisor {
     shared: Arc<Shared>,
     reports: mpsc::Sender<Report>,
     peers: HashMap<PeerId, Member>,
+    /// The peers are known. Until then connections wait in the socket's queue: a peer that we
+    /// reject may not try again for minutes.
+    configured: bool,
     /// Peers that were told to stop.
     leaving: HashMap<PeerId, JoinHandle<()>>,
     stranger_logged: Option<Instant>,
@@ -71,6 +74,7 @@ impl Supervisor {
             shared,
             reports,
             peers: HashMap::new(),
+            configured: false,
             leaving: HashMap::new(),
             stranger_logged: None,
         }
@@ -81,16 +85,26 @@ impl Supervisor {
         let communication = loop {
             tokio::select! {
                 control = control.recv() => match control {
-                    Some(Control::Configure(peers)) => self.configure(peers),
+                    Some(Control::Configure(peers)) => {
+                        self.configure(peers);
+                        if !std::mem::replace(&mut self.configured, true) {
+                            self.accept_early().await;
+                        }
+                    }
                     Some(Control::Advertise(peer, session, advertisement)) => {
                         if let Some(member) = self.peers.get(&peer) {
                             let _ = member.orders.send(Order::Advertise(session, advertisement));
                         }
                     }
+                    Some(Control::Reset(peer, session, cease)) => {
+                        if let Some(member) = self.peers.get(&peer) {
+                            let _ = member.orders.send(Order::Reset(session, cease));
+                        }
+                    }
                     Some(Control::Shutdown(communication)) => break communication,
                     None => break String::new(),
                 },
-                accepted = accept(self.listener.as_ref()) => match accepted {
+                accepted = accept(self.listener.as_ref()), if self.configured => match accepted {
                     Ok((stream, from)) => self.accepted(stream, from),
                     Err(error) => {
                         tracing::error!(%error, "cannot accept BGP connections");
@@ -125,7 +139,13 @@ impl Supervisor {
         for (id, config) in peers {
             match self.peers.get(&id) {
                 Some(member) if member.config == config => continue,
-                Some(_) => self.remove(id, Cease::ConfigChange),
+                Some(_) => self.remove(
+                    id,
+                    match &config.shutdown {
+                        Some(text) => Cease::Shutdown(text.clone()),
+                        None => Cease::ConfigChange,
+                    },
+                ),
                 None => {}
             }
             self.add(id, config);
@@ -134,7 +154,7 @@ impl Supervisor {
 
     fn add(&mut self, id: PeerId, config: PeerConfig) {
         if let Some(key) = &config.password {
-            self.set_key(&config, key);
+            self.set_key(&config, key.expose());
         }
         let endpoint = Endpoint::new(&self.options, &config);
         let settings = Settings {
@@ -143,7 +163,13 @@ impl Supervisor {
             peer_address: config.address,
             peer_asn: config.asn,
             hold_time: config.hold_time,
+            send_hold_time: config.send_hold_time,
+            extended_messages: config.extended_messages,
+            graceful_restart: config.graceful_restart,
             passive: config.passive,
+            allowas_in: config.allowas_in,
+            route_reflector_client: config.route_reflector_client,
+            shutdown: config.shutdown.is_some(),
         };
         self.shared.insert(PeerStatus::new(id, &settings));
         let (orders, received) = mpsc::unbounded_channel();
@@ -198,6 +224,21 @@ impl Supervisor {
                 let _ = member.orders.send(Order::Accepted(stream));
             }
             None => self.reject(&stream, from),
+        }
+    }
+
+    /// Takes the connections that came before the peers were known. Those of peers with a password came
+    /// before there was a key to check (RFC 2385), and are closed.
+    async fn accept_early(&mut self) {
+        while let Ok(Ok((stream, from))) =
+            timeout(Duration::ZERO, accept(self.listener.as_ref())).await
+        {
+            let address = from.ip().to_canonical();
+            let of_peer = |member: &&Member| member.config.address == address;
+            let member = self.peers.values().find(of_peer);
+            if member.is_none_or(|member| member.config.password.is_none()) {
+                self.accepted(stream, from);
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! Sessions over real TCP on loopback addresses.
 
 mod agents;
+mod limits;
 mod script;
 
 use std::{net::Ipv4Addr, time::Duration};
@@ -19,11 +20,11 @@ use crate::{
         peer::{PeerEvent, Session},
         rib::Advertisement,
         wire::{
-            Capability, Context, Family, MAX_LEN, Message, Notification, Open, RouteKey,
+            Capability, Context, EXTENDED_MAX_LEN, Family, Message, Notification, Open, RouteKey,
             RouteRefresh, decode, next_frame,
         },
     },
-    config::{PeerAsn, PeerConfig},
+    config::{PeerAsn, PeerConfig, Secret},
     types::{Asn, EthernetTag, PeerId},
 };
 
@@ -118,14 +119,8 @@ impl Agent {
 
 fn peer(address: Ipv4Addr, port: u16) -> PeerConfig {
     PeerConfig {
-        address: address.into(),
-        asn: PeerAsn::Is(ASN),
-        local_address: None,
-        hold_time: Duration::from_secs(90),
         port,
-        password: None,
-        passive: false,
-        multihop: None,
+        ..PeerConfig::new(address.into(), PeerAsn::Is(ASN))
     }
 }
 

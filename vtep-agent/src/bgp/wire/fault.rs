@@ -41,6 +41,13 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Self; 3] = [
+        Self::AttributeDiscard,
+        Self::NlriDiscard,
+        Self::TreatAsWithdraw,
+    ];
+
     /// Stable name in lower case with underscores, as metrics have it.
     pub const fn name(self) -> &'static str {
         match self {

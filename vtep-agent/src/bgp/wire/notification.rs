@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{MAX_LEN, Reader, frame::HEADER_LEN};
+use super::{Family, MAX_LEN, Reader, frame::HEADER_LEN};
 
 /// Octets of data that `Display` prints.
 const SHOWN_DATA: usize = 64;
@@ -76,6 +76,28 @@ impl Notification {
     /// Cease, administrative reset, with a text (RFC 9003 §2).
     pub fn administrative_reset(text: &str) -> Self {
         Self::with_communication(4, text)
+    }
+
+    /// Cease, maximum number of prefixes reached (RFC 4486 §4).
+    pub fn max_prefixes(family: Family, limit: u32) -> Self {
+        let mut data = BytesMut::new();
+        family.encode(&mut data);
+        data.put_u32(limit);
+        Self::with_data(6, 1, &data)
+    }
+
+    /// Cease, hard reset, with the error that is the reason (RFC 8538 §3.1).
+    pub fn hard_reset(reason: &Self) -> Self {
+        Self::with_data(
+            6,
+            9,
+            &[&[reason.code, reason.subcode], &reason.data[..]].concat(),
+        )
+    }
+
+    /// Whether the peer's routes are to be dropped even if both sides sent the N bit.
+    pub fn is_hard_reset(&self) -> bool {
+        (self.code, self.subcode) == (6, 9)
     }
 
     /// The required capabilities that an OPEN lacks, as TLVs (RFC 5492 §5).
@@ -198,6 +220,9 @@ impl fmt::Display for Notification {
             (code, None) if self.subcode == 0 => f.write_str(code)?,
             (code, None) => write!(f, "{code}: subcode {}", self.subcode)?,
         }
+        if self.is_hard_reset() && self.data.len() >= 2 {
+            return write!(f, " ({})", Self::decode(&self.data));
+        }
         if let Some(text) = self.communication() {
             return write!(f, " {text:?}");
         }
@@ -263,7 +288,10 @@ mod tests {
     #[test]
     fn encapsulated_communication() {
         let reset = Notification::with_data(6, 9, b"\x06\x02\x02hi");
-        assert_eq!(reset.to_string(), "cease: hard reset \"hi\"");
+        assert_eq!(
+            reset.to_string(),
+            "cease: hard reset (cease: administrative shutdown \"hi\")"
+        );
     }
 
     /// BGP-021: a length beyond the data, invalid UTF-8, octets behind the text.

@@ -44,6 +44,23 @@ impl Open {
             })
     }
 
+    /// The speaker's name as it wants to be displayed, without what could disturb a terminal.
+    pub fn hostname(&self) -> Option<String> {
+        let capability = self
+            .capabilities
+            .iter()
+            .find_map(|capability| match capability {
+                Capability::Fqdn { host, domain } => Some((host, domain)),
+                _ => None,
+            });
+        let (host, domain) = capability?;
+        let name = match (printable(host), printable(domain)) {
+            (host, domain) if domain.is_empty() => host,
+            (host, domain) => format!("{host}.{domain}"),
+        };
+        (!name.is_empty()).then_some(name)
+    }
+
     /// Checks what doesn't depend on configuration: version, identifier not zero, hold time not
     /// one or two, AS not zero (RFC 7607 §2), well-formed parameters.
     pub(super) fn decode(body: &[u8]) -> Result<Self, Notification> {
@@ -104,6 +121,13 @@ impl Open {
             });
         }
     }
+}
+
+/// The characters that names of hosts are made of, 64 of them at most.
+fn printable(name: &[u8]) -> String {
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._".contains(byte);
+    let name = name.iter().copied().filter(allowed).take(64);
+    name.map(char::from).collect()
 }
 
 fn parameters(mut reader: Reader<'_>) -> Result<Vec<Capability>, Notification> {

@@ -162,6 +162,18 @@ pub enum RouteKey {
 }
 
 impl Route {
+    /// Number of its type.
+    pub fn route_type(&self) -> u8 {
+        match self {
+            Self::EthernetAd(_) => 1,
+            Self::MacIp(_) => 2,
+            Self::Imet(_) => 3,
+            Self::EthernetSegment(_) => 4,
+            Self::IpPrefix(_) => 5,
+            Self::Opaque { route_type, .. } => *route_type,
+        }
+    }
+
     /// What identifies the route.
     pub fn key(&self) -> RouteKey {
         match *self {

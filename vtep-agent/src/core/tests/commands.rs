@@ -221,6 +221,13 @@ fn old_state_is_read() {
 }
 
 #[test]
+fn the_loopback_is_no_port() {
+    let mut fixture = Fixture::new();
+    let error = fixture.command(add_port("blue", "lo", None)).unwrap_err();
+    assert_eq!(error, CommandError::Loopback);
+}
+
+#[test]
 fn reload_touches_only_what_the_file_owns() {
     let mut fixture = Fixture::new();
     fixture.command(add_bd("red", 200)).unwrap();
@@ -279,6 +286,62 @@ fn reload_touches_only_what_the_file_owns() {
         .map(|bd| (bd.name, bd.vni))
         .collect();
     assert!(vnis.contains(&("red".to_owned(), 200)));
+}
+
+/// RFC 7432 §7.9: an RD is of one bridge domain. The file may give the number of an automatic one away.
+#[test]
+fn an_explicit_rd_evicts_an_automatic_one() {
+    let mut fixture = Fixture::new();
+    let rd = |fixture: &Fixture, bd: &str| {
+        let bds = fixture.core.bds(Some(&name(bd))).unwrap();
+        bds[0].rd.clone()
+    };
+    assert_eq!(rd(&fixture, "blue"), format!("{US}:1"));
+    fixture.frame(TAP1, mac(1));
+    fixture.sent();
+    let mut new = config();
+    new.bds.push(BdConfig {
+        rd: Some(RouteDistinguisher::ipv4(US, 1)),
+        ..BdConfig::new(name("green"), vni(300))
+    });
+    fixture.command(Command::Reload(Box::new(new))).unwrap();
+    assert_eq!(rd(&fixture, "green"), format!("{US}:1"));
+    assert_eq!(rd(&fixture, "blue"), format!("{US}:2"));
+    let sent = fixture.sent();
+    let routes: usize = sent.announce.iter().map(|(_, routes)| routes.len()).sum();
+    assert_eq!((routes, sent.withdraw.len()), (3, 1), "{sent:?}");
+    assert_eq!(fixture.core.adj_out.routes().count(), 3);
+}
+
+/// Two bridge domains exchange their RDs: both stay announced.
+#[test]
+fn rds_change_hands() {
+    let with = |blue, green| {
+        let mut config = config();
+        config.bds[0].rd = Some(RouteDistinguisher::ipv4(US, blue));
+        config.bds.push(BdConfig {
+            rd: Some(RouteDistinguisher::ipv4(US, green)),
+            ..BdConfig::new(name("green"), vni(300))
+        });
+        config
+    };
+    let mut fixture = Fixture::start(with(5, 6), State::default());
+    assert_eq!(fixture.core.adj_out.routes().count(), 2);
+    fixture
+        .command(Command::Reload(Box::new(with(6, 5))))
+        .unwrap();
+    assert_eq!(fixture.core.adj_out.routes().count(), 2);
+    // One that is new takes the RD of one that keeps on under another.
+    let mut third = with(7, 5);
+    third.bds.insert(
+        0,
+        BdConfig {
+            rd: Some(RouteDistinguisher::ipv4(US, 6)),
+            ..BdConfig::new(name("red"), vni(400))
+        },
+    );
+    fixture.command(Command::Reload(Box::new(third))).unwrap();
+    assert_eq!(fixture.core.adj_out.routes().count(), 3);
 }
 
 fn refused_after(fixture: &mut Fixture, command: Command) {
@@ -388,7 +451,7 @@ fn views_of_a_bridge_domain_that_is_not() {
     let fixture = Fixture::new();
     let green = name("green");
     let bd = Some(&green);
-    assert!(fixture.core.routes(bd).is_err());
+    assert!(fixture.core.routes(bd, &HashSet::new()).is_err());
     assert!(fixture.core.macs(bd, fixture.now).is_err());
     assert!(fixture.core.neighbors(bd).is_err());
     assert!(fixture.core.vteps(bd).is_err());

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    bgp::wire::{ArpNd, Encapsulation, ExtCommunity, MacIp, PmsiTunnel, TunnelType},
+    bgp::wire::{ArpNd, Encapsulation, ExtCommunity, MacIp, PmsiTunnel, RawAttribute, TunnelType},
     types::{Esi, EthernetTag},
 };
 
@@ -170,6 +170,23 @@ fn enc_009_010_011_encapsulations() {
         if !used {
             assert!(fixture.reason(&route).contains("mpls"));
         }
+    }
+}
+
+/// RFC 9012 §4.1: a tunnel encapsulation attribute without sub-TLVs says what the community says.
+#[test]
+fn encapsulation_attribute() {
+    for (tunnel, used) in [(8, true), (10, false)] {
+        let mut fixture = Fixture::new();
+        let (route, mut attributes) = rt2(V1, mac(9), None, 0);
+        attributes.ext_communities.retain(|c| c.tunnel().is_none());
+        attributes.other.push(RawAttribute {
+            flags: 0xc0,
+            code: 23,
+            value: bytes::Bytes::copy_from_slice(&[0, tunnel, 0, 0]),
+        });
+        fixture.announce((route, attributes));
+        assert_eq!(fixture.fdb(mac(9)).is_some(), used, "{tunnel}");
     }
 }
 

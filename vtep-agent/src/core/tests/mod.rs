@@ -1,16 +1,20 @@
 //! The core as a whole: inputs in, tables and announcements out.
 
+mod churn;
 mod commands;
 mod encodings;
 mod flooding;
+mod graceful;
 mod learning;
 mod mobility;
 mod neighbors;
 mod ports;
+mod reflection;
 mod sessions;
 mod simulation;
 
 use std::{
+    collections::HashSet,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
     time::{Duration, Instant},
@@ -228,7 +232,7 @@ impl Fixture {
 
     fn route(&self, route: &Route) -> view::Route {
         let key = route.key().to_string();
-        let routes = self.core.routes(None).unwrap();
+        let routes = self.core.routes(None, &HashSet::new()).unwrap();
         let is = |view: &&view::Route| view.key == key && view.peer.is_some();
         routes.iter().find(is).unwrap().clone()
     }
@@ -266,6 +270,7 @@ fn config() -> Config {
             asn: Asn(65000),
             listen: true,
             auto_rt: AutoRt::As,
+            arp_nd_flags: true,
             peers: vec![peer(100)],
         },
         bds: vec![blue()],
@@ -280,26 +285,14 @@ fn blue() -> BdConfig {
 }
 
 fn peer(host: u8) -> PeerConfig {
-    PeerConfig {
-        address: IpAddr::V4(Ipv4Addr::new(198, 18, 0, host)),
-        asn: PeerAsn::Internal,
-        local_address: None,
-        hold_time: Duration::from_secs(90),
-        port: 179,
-        password: None,
-        passive: false,
-        multihop: None,
-    }
+    let address = Ipv4Addr::new(198, 18, 0, host);
+    PeerConfig::new(address.into(), PeerAsn::Internal)
 }
 
 fn session(internal: bool) -> Session {
-    Session {
-        address: IpAddr::V4(Ipv4Addr::new(198, 18, 0, 100)),
-        asn: Asn(if internal { 65000 } else { 65100 }),
-        router_id: Ipv4Addr::new(198, 18, 0, 100),
-        internal,
-        evpn: true,
-    }
+    let address = Ipv4Addr::new(198, 18, 0, 100);
+    let asn = Asn(if internal { 65000 } else { 65100 });
+    Session::new(address.into(), asn, address, internal)
 }
 
 fn link(ifindex: u32, name: &str) -> Link {

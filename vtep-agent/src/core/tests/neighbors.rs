@@ -66,7 +66,48 @@ fn px_013_router_flag() {
     assert_eq!(nd_entry(&fixture, "fd00::1").unwrap().flags(), flags);
 }
 
-/// Flags of remote IPv6 bindings: as received; both set without the community (C4.1). PX-021: of
+/// `arp_nd_flags = false`: only what nobody would assume is said, so that reflectors which drop routes
+/// with the community pass the others.
+#[test]
+fn flags_of_routers_only() {
+    let mut quiet = config();
+    quiet.bgp.arp_nd_flags = false;
+    let mut fixture = Fixture::new();
+    fixture.command(Command::Reload(Box::new(quiet))).unwrap();
+    let endpoint = DeclaredEndpoint {
+        mac: mac(1),
+        ips: vec!["10.0.0.1".parse().unwrap()],
+        sticky: false,
+    };
+    fixture
+        .command(Command::AddPort {
+            bd: name("blue"),
+            port: pattern("tap1", None),
+            endpoint: Some(endpoint),
+        })
+        .unwrap();
+    fixture.frame(TAP1, mac(2));
+    na(&mut fixture, mac(2), "fd00::2", 0x20);
+    let flagged = |fixture: &mut Fixture| {
+        let announced = fixture.sent().announce.into_iter();
+        let flags = announced.map(|(attributes, _)| {
+            let mut communities = attributes.ext_communities.iter();
+            communities.any(|community| community.arp_nd().is_some())
+        });
+        flags.collect::<Vec<_>>()
+    };
+    let before = flagged(&mut fixture);
+    assert!(before.len() >= 3 && !before.contains(&true), "{before:?}");
+    na(&mut fixture, mac(2), "fd00::2", 0xa0);
+    assert_eq!(flagged(&mut fixture), [true], "a router");
+    // All of them, once asked for: not those that are flagged already.
+    fixture
+        .command(Command::Reload(Box::new(config())))
+        .unwrap();
+    assert_eq!(flagged(&mut fixture), [true], "the declared one");
+}
+
+/// Flags of remote IPv6 bindings: as received; without the community those of a host. PX-021: of
 /// IPv4 ones they are ignored.
 #[test]
 fn px_021_remote_flags() {
@@ -77,8 +118,7 @@ fn px_021_remote_flags() {
     let (route, mut attributes) = rt2(V1, mac(9), Some("fd00::9"), 0);
     attributes.ext_communities.retain(|c| c.arp_nd().is_none());
     fixture.announce((route, attributes));
-    let both = NeighborFlags::OVERRIDE.with(NeighborFlags::ROUTER);
-    assert_eq!(flags(&fixture), both);
+    assert_eq!(flags(&fixture), NeighborFlags::OVERRIDE);
 
     let (route, mut attributes) = rt2(V1, mac(9), Some("10.0.0.9"), 0);
     attributes

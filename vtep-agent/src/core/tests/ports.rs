@@ -180,13 +180,42 @@ fn uplinks() {
         error.to_string().contains("--xdp off, not native"),
         "{error}"
     );
-    let error = fixture
-        .command(Command::Detach(device("eth0")))
-        .unwrap_err();
-    assert!(error.to_string().contains("configuration file"), "{error}");
     fixture.command(Command::Detach(device("eth1"))).unwrap();
     fixture.command(Command::Detach(device("eth1"))).unwrap();
     assert_eq!(attached(&mut fixture), ["-eth1#3 uplink", "+eth1#3"]);
+}
+
+/// An uplink of the file can be taken out of service, and never becomes a port by that. The next
+/// reload brings it back.
+#[test]
+fn an_uplink_of_the_file_is_detached_until_reload() {
+    let mut config = config();
+    config.bds[0].ports = vec![pattern("*", None)];
+    config.vtep.uplinks = vec![device("eth0")];
+    let mut fixture = Fixture::start(config.clone(), State::default());
+    fixture.link(2, "eth0");
+    attached(&mut fixture);
+    let attach = |mode| Command::Attach(device("eth0"), mode);
+    let detach = || Command::Detach(device("eth0"));
+
+    fixture.command(detach()).unwrap();
+    fixture.command(detach()).unwrap();
+    fixture.link(2, "eth0");
+    assert_eq!(attached(&mut fixture), ["-eth0#2 uplink"]);
+    assert!(fixture.core.uplinks().is_empty());
+    fixture.command(attach(None)).unwrap();
+    assert_eq!(attached(&mut fixture), ["+eth0#2 Auto"]);
+    assert!(fixture.core.state.uplinks.is_empty(), "it is the file's");
+
+    fixture.command(detach()).unwrap();
+    fixture.command(attach(Some(XdpMode::Off))).unwrap();
+    assert_eq!(attached(&mut fixture), ["-eth0#2 uplink", "+eth0#2 Off"]);
+    fixture.command(Command::Reload(Box::new(config))).unwrap();
+    assert_eq!(
+        attached(&mut fixture),
+        ["-eth0#2 uplink", "+eth0#2 Auto"],
+        "the file wins"
+    );
 }
 
 /// A tagged underlay shows in the paths.

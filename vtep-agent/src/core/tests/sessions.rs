@@ -1,7 +1,10 @@
 //! Sessions: what a peer is sent, and what becomes of its routes.
 
 use super::*;
-use crate::bgp::wire::{AsPath, AsSegment};
+use crate::{
+    bgp::wire::{AsPath, AsSegment},
+    config::MaxPrefixes,
+};
 
 const OTHER: PeerId = PeerId(1);
 
@@ -88,7 +91,7 @@ fn peer_down() {
         ..Update::default()
     };
     fixture.handle(Input::Peer(OTHER, PeerEvent::Update(Box::new(update))));
-    let routes = fixture.core.routes(None).unwrap();
+    let routes = fixture.core.routes(None, &HashSet::new()).unwrap();
     let received: Vec<_> = routes.iter().filter(|route| route.peer.is_some()).collect();
     assert_eq!((received[0].best, received[1].best), (true, false));
     assert!(
@@ -106,10 +109,29 @@ fn peer_down() {
     assert_eq!(fixture.fdb(mac(9)), before);
     fixture.handle(Input::Peer(OTHER, PeerEvent::Down));
     assert_eq!(fixture.fdb(mac(9)), None);
-    assert_eq!(fixture.core.routes(None).unwrap().len(), 1, "our own");
+    assert_eq!(
+        fixture.core.routes(None, &HashSet::new()).unwrap().len(),
+        1,
+        "our own"
+    );
     // Late, from a session that is gone.
     fixture.announce(rt2(V1, mac(9), None, 0));
     assert_eq!(fixture.fdb(mac(9)), None);
+}
+
+/// A best route whose entry the map did not take is not installed.
+#[test]
+fn a_route_that_is_not_written_says_so() {
+    let mut fixture = Fixture::new();
+    let (route, attributes) = rt2(V1, mac(9), None, 0);
+    fixture.announce((route.clone(), attributes));
+    assert!(fixture.route(&route).installed);
+    let bd = fixture.core.names[&name("blue")];
+    let unwritten = HashSet::from([FdbKey::new(bd, mac(9))]);
+    let routes = fixture.core.routes(None, &unwritten).unwrap();
+    let shown = routes.iter().find(|view| view.peer.is_some()).unwrap();
+    assert!(shown.best && !shown.installed);
+    assert!(shown.reason.as_ref().unwrap().contains("fdb"), "{shown:?}");
 }
 
 /// RFC 4271 §9.1.2, RFC 4456 §8, checklist A9.4.3: kept, shown, never used.
@@ -173,7 +195,10 @@ fn shutdown_withdraws_everything() {
 fn views_of_routes() {
     let mut fixture = Fixture::new();
     fixture.announce(rt2(V1, mac(9), Some("10.0.0.9"), 0));
-    let routes = fixture.core.routes(Some(&name("blue"))).unwrap();
+    let routes = fixture
+        .core
+        .routes(Some(&name("blue")), &HashSet::new())
+        .unwrap();
     assert_eq!(routes.len(), 2);
     let remote = routes.iter().find(|route| route.peer.is_some()).unwrap();
     assert_eq!(
@@ -195,4 +220,41 @@ fn views_of_routes() {
             reachable: true,
         }]
     );
+}
+
+/// BGP-022: the limit is fine, one more is not, and nothing after it counts. A warning leaves all
+/// as it is.
+#[test]
+fn bgp_022_too_many_routes() {
+    for warn_only in [false, true] {
+        let mut limited = config();
+        limited.bgp.peers[0].max_prefixes = Some(MaxPrefixes {
+            limit: 10,
+            warn_only,
+        });
+        let mut fixture = Fixture::start(limited, State::default());
+        fixture.up(RR);
+        fixture.outputs.clear();
+        let ends = |fixture: &Fixture| {
+            let end = |output: &&Output| matches!(output, Output::TooManyRoutes(RR, 10));
+            fixture.outputs.iter().filter(end).count()
+        };
+        for n in 1..=10 {
+            fixture.announce(rt2(V1, mac(n), None, 0));
+            fixture.announce(rt2(V1, mac(n), None, 0));
+        }
+        assert_eq!(ends(&fixture), 0);
+        for n in 11..=13 {
+            fixture.announce(rt2(V1, mac(n), None, 0));
+        }
+        let received = fixture.core.peer_routes(RR).received;
+        assert_eq!(
+            (ends(&fixture), received),
+            if warn_only { (0, 13) } else { (1, 11) }
+        );
+        fixture.handle(Input::Peer(RR, PeerEvent::Down));
+        fixture.up(RR);
+        fixture.announce(rt2(V1, mac(1), None, 0));
+        assert_eq!(fixture.core.peer_routes(RR).received, 1);
+    }
 }

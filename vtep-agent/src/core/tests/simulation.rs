@@ -72,13 +72,8 @@ impl Fabric {
 
     fn connect(&mut self, a: usize, b: usize) {
         for (us, them) in [(a, b), (b, a)] {
-            let session = Session {
-                address: IpAddr::V4(address(them)),
-                asn: Asn(65000),
-                router_id: address(them),
-                internal: true,
-                evpn: true,
-            };
+            let id = address(them);
+            let session = Session::new(id.into(), Asn(65000), id, true);
             self.nodes[us].up[them] = true;
             self.input(us, Input::Peer(PeerId(them as u32), PeerEvent::Up(session)));
         }

@@ -1,6 +1,8 @@
 //! The machine in simulated time. Tests bear the ids of the conformance list.
 
 mod collision;
+mod graceful;
+mod options;
 mod properties;
 mod session;
 
@@ -27,6 +29,12 @@ fn settings() -> Settings {
         peer_address: [10, 0, 0, 20].into(),
         peer_asn: PeerAsn::Is(LOCAL_ASN),
         hold_time: seconds(90),
+        send_hold_time: None,
+        extended_messages: true,
+        graceful_restart: true,
+        allowas_in: 0,
+        route_reflector_client: false,
+        shutdown: false,
         passive: false,
     }
 }

@@ -17,6 +17,7 @@ enum Step {
     Malformed(usize),
     Wait(u16),
     UpdateSent,
+    Taken(usize),
     Stalled,
     Stop,
     Reset,
@@ -33,6 +34,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => connection().prop_map(Step::Malformed),
         4 => any::<u16>().prop_map(Step::Wait),
         1 => Just(Step::UpdateSent),
+        1 => connection().prop_map(Step::Taken),
         1 => Just(Step::Stalled),
         1 => Just(Step::Stop),
         1 => Just(Step::Reset),
@@ -74,8 +76,10 @@ impl World {
                     assert!(!std::mem::replace(&mut self.up, true), "up twice");
                     assert!(self.open.contains_key(&id));
                 }
-                Action::Down(_) => assert!(std::mem::take(&mut self.up), "down twice"),
-                Action::Update(_) | Action::Refresh => assert!(self.up),
+                Action::Down(..) => assert!(std::mem::take(&mut self.up), "down twice"),
+                Action::Update(_) | Action::Refresh | Action::RefreshBegin | Action::RefreshEnd => {
+                    assert!(self.up)
+                }
             }
         }
     }
@@ -159,6 +163,10 @@ proptest! {
                     log.into_iter().map(|(_, action)| action).collect()
                 }
                 Step::UpdateSent => sim.handle(Event::UpdateSent),
+                Step::Taken(back) => {
+                    let id = recent(back);
+                    sim.handle(Event::Taken(id))
+                }
                 Step::Stalled => sim.handle(Event::Stalled),
                 Step::Stop => sim.handle(Event::Stop(Cease::Deconfigured)),
                 Step::Reset => sim.handle(Event::Reset(Cease::OutOfResources)),

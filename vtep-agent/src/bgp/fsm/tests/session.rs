@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::*;
 use crate::bgp::{
     fsm::{Cause, Cease},
-    wire::{RouteRefresh, Update},
+    wire::{GracefulRestart, RouteRefresh, Update},
 };
 
 /// BGP-001: RFC 4271 §8.2.2 from Idle to Established.
@@ -26,7 +26,13 @@ fn comes_up() {
         [
             Capability::Multiprotocol(Family { afi: 25, safi: 70 }),
             Capability::RouteRefresh,
-            Capability::FourOctetAs(LOCAL_ASN)
+            Capability::EnhancedRouteRefresh,
+            Capability::FourOctetAs(LOCAL_ASN),
+            Capability::ExtendedMessage,
+            Capability::GracefulRestart(GracefulRestart {
+                notification: true,
+                ..GracefulRestart::default()
+            }),
         ]
     );
     assert_eq!(sim.fsm.state(), State::OpenSent);
@@ -114,7 +120,10 @@ fn a_silent_peer_is_given_up_after_the_hold_time() {
     assert_eq!(at.first(), Some(&seconds(9)));
     assert_eq!(notifications(&actions), [(id, 4, 0)]);
     assert!(closes(&actions, id));
-    assert!(matches!(actions.last(), Some(Action::Down(Cause::Sent(_)))));
+    assert!(matches!(
+        actions.last(),
+        Some(Action::Down(Cause::Sent(_), _))
+    ));
     assert_eq!(sim.fsm.state(), State::Active);
 }
 
@@ -336,7 +345,7 @@ fn messages_out_of_place() {
         assert!(closes(&actions, id));
         let down = actions
             .iter()
-            .any(|action| matches!(action, Action::Down(_)));
+            .any(|action| matches!(action, Action::Down(..)));
         assert_eq!(down, state == State::Established);
     }
 }
@@ -347,7 +356,7 @@ fn malformed_messages_end_the_session() {
     let (mut sim, id) = Sim::established(settings(), open());
     let actions = sim.handle(Event::Malformed(id, Notification::new(3, 1)));
     assert_eq!(notifications(&actions), [(id, 3, 1)]);
-    assert!(matches!(actions.last(), Some(Action::Down(_))));
+    assert!(matches!(actions.last(), Some(Action::Down(..))));
     // The peer is kept out for a while: it would send the same again.
     assert_eq!(sim.fsm.state(), State::Idle);
     let (refused, actions) = sim.connect(Direction::Incoming);
@@ -389,7 +398,9 @@ fn a_notification_is_not_answered() {
     let actions = sim.receive(id, Message::Notification(cease.clone()));
     assert!(notifications(&actions).is_empty(), "{actions:?}");
     assert!(closes(&actions, id));
-    assert!(matches!(&actions[0], Action::Down(Cause::Received(received)) if *received == cease));
+    assert!(
+        matches!(&actions[0], Action::Down(Cause::Received(received), None) if *received == cease)
+    );
     let error = sim.fsm.last_error().unwrap().to_string();
     assert!(
         error.contains("the peer") && error.contains("upgrade"),
@@ -484,7 +495,7 @@ fn stops_with_a_cease() {
         let (mut sim, id) = Sim::established(settings(), open());
         let actions = sim.handle(Event::Stop(cease));
         assert_eq!(notifications(&actions), [(id, 6, subcode)]);
-        assert!(matches!(actions.last(), Some(Action::Down(_))));
+        assert!(matches!(actions.last(), Some(Action::Down(..))));
         assert_eq!((sim.fsm.state(), sim.fsm.deadline()), (State::Idle, None));
         let (refused, actions) = sim.connect(Direction::Incoming);
         assert!(matches!(actions[..], [Action::Close(id)] if id == refused));

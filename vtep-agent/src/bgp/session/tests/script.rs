@@ -3,17 +3,22 @@
 use super::*;
 
 /// A connection of the scripted peer 127.0.0.`last`.
-struct Script {
+pub(super) struct Script {
     stream: TcpStream,
     received: BytesMut,
 }
 
 impl Script {
-    async fn connect(agent: &Agent, last: u8) -> Self {
+    pub(super) async fn connect(agent: &Agent, last: u8) -> Self {
+        Self::connect_with(agent, last, 64).await
+    }
+
+    pub(super) async fn connect_with(agent: &Agent, last: u8, ttl: u32) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket
             .bind((Ipv4Addr::new(127, 0, 0, last), 0).into())
             .unwrap();
+        socket2::SockRef::from(&socket).set_ttl_v4(ttl).unwrap();
         let target = (agent.address, agent.sessions.port().unwrap()).into();
         let stream = socket.connect(target).await.unwrap();
         Self {
@@ -23,7 +28,7 @@ impl Script {
     }
 
     /// Up to Established.
-    async fn establish(agent: &Agent, last: u8) -> Self {
+    pub(super) async fn establish(agent: &Agent, last: u8) -> Self {
         let mut script = Self::connect(agent, last).await;
         script.send(Message::Open(open(last))).await;
         script.send(Message::Keepalive).await;
@@ -32,19 +37,30 @@ impl Script {
         script
     }
 
-    async fn send(&mut self, message: Message) {
+    pub(super) async fn send(&mut self, message: Message) {
         self.write(&bytes(&message)).await;
     }
 
-    async fn write(&mut self, bytes: &[u8]) {
+    pub(super) async fn write(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.unwrap();
     }
 
+    /// Unless the connection is gone.
+    pub(super) async fn try_send(&mut self, message: Message) -> std::io::Result<()> {
+        self.stream.write_all(&bytes(&message)).await
+    }
+
+    /// Reads up to so many bytes that are there, and forgets them.
+    pub(super) async fn drain(&mut self, bytes: usize) {
+        let mut buffer = vec![0; bytes];
+        let _ = self.stream.read(&mut buffer).await.unwrap();
+    }
+
     /// `None` at the end of the stream; a reset is an error.
-    async fn receive(&mut self) -> Option<Message> {
+    pub(super) async fn receive(&mut self) -> Option<Message> {
         let received = async {
             loop {
-                if let Some(frame) = next_frame(&mut self.received, MAX_LEN).unwrap() {
+                if let Some(frame) = next_frame(&mut self.received, EXTENDED_MAX_LEN).unwrap() {
                     return Some(decode(&frame, &Context::default()).unwrap().message);
                 }
                 if self.stream.read_buf(&mut self.received).await.unwrap() == 0 {
@@ -56,7 +72,7 @@ impl Script {
     }
 
     /// The NOTIFICATION that ends the connection, after whatever else there is.
-    async fn notification(&mut self) -> Notification {
+    pub(super) async fn notification(&mut self) -> Notification {
         loop {
             match self.receive().await {
                 Some(Message::Notification(notification)) => {
@@ -70,7 +86,7 @@ impl Script {
     }
 }
 
-fn open(last: u8) -> Open {
+pub(super) fn open(last: u8) -> Open {
     Open {
         asn: ASN,
         hold_time: 90,
@@ -83,14 +99,14 @@ fn open(last: u8) -> Open {
     }
 }
 
-fn bytes(message: &Message) -> BytesMut {
+pub(super) fn bytes(message: &Message) -> BytesMut {
     let mut bytes = BytesMut::new();
     message.encode(&Context::default(), &mut bytes);
     bytes
 }
 
 /// An agent that waits for the scripted peer.
-async fn agent(last: u8) -> Agent {
+pub(super) async fn agent(last: u8) -> Agent {
     let agent = Agent::start(1);
     let address = Ipv4Addr::new(127, 0, 0, last);
     let passive = PeerConfig {
@@ -149,6 +165,43 @@ async fn bad_messages_are_answered_and_survived() {
         let status = agent.see(|status| status.last_error.is_some()).await;
         assert_eq!(status.sent.notification, 1, "{id}");
     }
+}
+
+/// The peer is there before we know our peers, as when the agent starts: it waits and is not rejected.
+#[tokio::test]
+async fn early_connections_wait_for_the_configuration() {
+    let mut agent = Agent::start(1);
+    let mut script = Script::connect(&agent, 9).await;
+    let mut stranger = Script::connect(&agent, 10).await;
+    script.send(Message::Open(open(9))).await;
+    script.send(Message::Keepalive).await;
+    sleep(Duration::from_millis(50)).await;
+    let passive = PeerConfig {
+        passive: true,
+        ..peer(Ipv4Addr::new(127, 0, 0, 9), PORT)
+    };
+    agent.configure(vec![(PEER, passive)]).await;
+    agent.up().await;
+    assert!(matches!(script.receive().await, Some(Message::Open(_))));
+    assert_eq!(
+        stranger.notification().await,
+        Notification::CONNECTION_REJECTED
+    );
+}
+
+/// RFC 2385: what came before the key was known is not signed.
+#[tokio::test]
+async fn early_connections_do_not_evade_the_password() {
+    let agent = Agent::start(1);
+    let mut script = Script::connect(&agent, 9).await;
+    let signed = PeerConfig {
+        passive: true,
+        password: Some("secret".to_owned().into()),
+        ..peer(Ipv4Addr::new(127, 0, 0, 9), PORT)
+    };
+    agent.configure(vec![(PEER, signed)]).await;
+    assert_eq!(script.receive().await, None);
+    assert_eq!(agent.status().state, State::Active);
 }
 
 /// A stream of noise, without an end or in the middle of a session.

@@ -1,0 +1,249 @@
+//! The system calls of the benchmark that have no safe face: bpf(2), processors and priorities.
+
+use std::{
+    io,
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+/// `BPF_PROG_TYPE_SCHED_CLS` of `linux/bpf.h`.
+pub(crate) const PROGRAM_TC: u32 = 3;
+/// `BPF_PROG_TYPE_XDP`.
+pub(crate) const PROGRAM_XDP: u32 = 6;
+
+const BPF_MAP_CREATE: libc::c_long = 0;
+const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
+const BPF_PROG_LOAD: libc::c_long = 5;
+const BPF_PROG_TEST_RUN: libc::c_long = 10;
+const BPF_LINK_CREATE: libc::c_long = 28;
+const BPF_MAP_TYPE_ARRAY: u32 = 2;
+/// Test runs whose frames are real ones: since Linux 5.18.
+const BPF_F_TEST_XDP_LIVE_FRAMES: u32 = 1 << 1;
+
+/// Where a TC program is attached: `BPF_TCX_INGRESS` and `BPF_TCX_EGRESS`, since Linux 6.6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Hook {
+    Ingress = 46,
+    Egress = 47,
+}
+
+/// Head of `union bpf_attr` for `BPF_MAP_CREATE`.
+#[repr(C)]
+#[derive(Default)]
+struct MapCreate {
+    kind: u32,
+    key_size: u32,
+    value_size: u32,
+    entries: u32,
+}
+
+/// `union bpf_attr` for `BPF_MAP_LOOKUP_ELEM`.
+#[repr(C)]
+#[derive(Default)]
+struct MapLookup {
+    map: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// Head of `union bpf_attr` for `BPF_PROG_LOAD`.
+#[repr(C)]
+#[derive(Default)]
+struct Load {
+    kind: u32,
+    instructions: u32,
+    code: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+}
+
+/// `union bpf_attr` for `BPF_PROG_TEST_RUN`.
+#[repr(C)]
+#[derive(Default)]
+struct TestRun {
+    program: u32,
+    verdict: u32,
+    input_size: u32,
+    output_size: u32,
+    input: u64,
+    output: u64,
+    repeat: u32,
+    duration: u32,
+    context_input_size: u32,
+    context_output_size: u32,
+    context_input: u64,
+    context_output: u64,
+    flags: u32,
+    cpu: u32,
+    batch: u32,
+    padding: u32,
+}
+
+/// `union bpf_attr` for `BPF_LINK_CREATE` with tcx.
+#[repr(C)]
+#[derive(Default)]
+struct LinkCreate {
+    program: u32,
+    ifindex: u32,
+    attach_type: u32,
+    flags: u32,
+    relative: u32,
+    padding: u32,
+    revision: u64,
+}
+
+/// Loads a program.
+pub(crate) fn load(kind: u32, code: &[u64]) -> Result<OwnedFd> {
+    let license = c"GPL";
+    let mut attributes = Load {
+        kind,
+        instructions: u32::try_from(code.len())?,
+        code: code.as_ptr() as u64,
+        license: license.as_ptr() as u64,
+        ..Load::default()
+    };
+    // SAFETY: code and license outlive the call, which only reads them.
+    unsafe { bpf_fd(BPF_PROG_LOAD, &mut attributes) }.context("cannot load a BPF program")
+}
+
+/// A map of one number.
+pub(crate) fn counter() -> Result<OwnedFd> {
+    let mut attributes = MapCreate {
+        kind: BPF_MAP_TYPE_ARRAY,
+        key_size: 4,
+        value_size: 8,
+        entries: 1,
+    };
+    // SAFETY: there are no pointers in it.
+    unsafe { bpf_fd(BPF_MAP_CREATE, &mut attributes) }.context("cannot create a BPF map")
+}
+
+/// The number in a map of [`counter`].
+pub(crate) fn count(map: &OwnedFd) -> Result<u64> {
+    let (key, mut value) = (0_u32, 0_u64);
+    let mut attributes = MapLookup {
+        map: number(map.as_raw_fd())?,
+        key: (&raw const key) as u64,
+        value: (&raw mut value) as u64,
+        ..MapLookup::default()
+    };
+    // SAFETY: key and value have the sizes that the map was made with, and outlive the call.
+    unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &mut attributes) }.context("cannot read a BPF map")?;
+    Ok(value)
+}
+
+/// Attaches a TC program to a device of the calling thread's namespace, until the descriptor is
+/// closed.
+pub(crate) fn attach_tcx(program: &OwnedFd, ifindex: u32, hook: Hook) -> Result<OwnedFd> {
+    let mut attributes = LinkCreate {
+        program: number(program.as_raw_fd())?,
+        ifindex,
+        attach_type: hook as u32,
+        ..LinkCreate::default()
+    };
+    // SAFETY: there are no pointers in it.
+    unsafe { bpf_fd(BPF_LINK_CREATE, &mut attributes) }.context("cannot attach with tcx")
+}
+
+/// Runs an XDP program on `repeat` live frames, which begin as `frame`.
+pub(crate) fn run_live(program: &OwnedFd, frame: &[u8], repeat: u32, batch: u32) -> Result<()> {
+    let mut attributes = TestRun {
+        program: number(program.as_raw_fd())?,
+        input_size: u32::try_from(frame.len())?,
+        input: frame.as_ptr() as u64,
+        repeat,
+        flags: BPF_F_TEST_XDP_LIVE_FRAMES,
+        batch,
+        ..TestRun::default()
+    };
+    // SAFETY: the frame outlives the call, which reads it and writes to no memory but the
+    // attributes.
+    unsafe { bpf(BPF_PROG_TEST_RUN, &mut attributes) }.context("cannot send live frames")?;
+    Ok(())
+}
+
+/// Runs an XDP program on one frame that goes nowhere. Gives the mean time of a run, nanoseconds.
+pub(crate) fn run_dry(program: &OwnedFd, frame: &[u8], repeat: u32) -> Result<u32> {
+    let mut attributes = TestRun {
+        program: number(program.as_raw_fd())?,
+        input_size: u32::try_from(frame.len())?,
+        input: frame.as_ptr() as u64,
+        repeat,
+        ..TestRun::default()
+    };
+    // SAFETY: the frame outlives the call, which reads it and writes to no memory but the
+    // attributes.
+    unsafe { bpf(BPF_PROG_TEST_RUN, &mut attributes) }.context("cannot run a BPF program")?;
+    Ok(attributes.duration)
+}
+
+/// Binds a thread to one processor; 0 is the calling one.
+pub(crate) fn pin(thread: i32, cpu: usize) -> Result<()> {
+    // SAFETY: all-zero is an empty cpu_set_t.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the set is ours; CPU_SET ignores numbers beyond its size.
+    unsafe { libc::CPU_SET(cpu, &mut set) };
+    // SAFETY: the set outlives the call, and its size is given.
+    let status = unsafe { libc::sched_setaffinity(thread, size_of_val(&set), &raw const set) };
+    ensure!(
+        status == 0,
+        "processor {cpu}: {}",
+        io::Error::last_os_error()
+    );
+    Ok(())
+}
+
+/// Puts a thread before all ordinary ones; 0 is the calling one. A nice value would not do: it counts
+/// within a session only (sched(7), autogroup).
+pub(crate) fn real_time(thread: i32) -> Result<()> {
+    let parameters = libc::sched_param { sched_priority: 1 };
+    // SAFETY: the parameters outlive the call, which only reads them.
+    let status =
+        unsafe { libc::sched_setscheduler(thread, libc::SCHED_FIFO, &raw const parameters) };
+    ensure!(
+        status == 0,
+        "real-time priority: {}",
+        io::Error::last_os_error()
+    );
+    Ok(())
+}
+
+/// # Safety
+///
+/// Pointers in the attributes must be good for what the command does with them.
+unsafe fn bpf_fd<T>(command: libc::c_long, attributes: &mut T) -> io::Result<OwnedFd> {
+    // SAFETY: the caller vouches for the attributes.
+    let fd = unsafe { bpf(command, attributes) }?;
+    // SAFETY: these commands return a descriptor that nobody else knows.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// # Safety
+///
+/// Pointers in the attributes must be good for what the command does with them.
+unsafe fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<RawFd> {
+    // SAFETY: the attributes outlive the call and their size is given; the kernel takes what is
+    // missing at the end for zero. The caller vouches for pointers.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            std::ptr::from_mut(attributes),
+            size_of::<T>(),
+        )
+    };
+    match RawFd::try_from(result) {
+        Ok(result) if result >= 0 => Ok(result),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn number(fd: RawFd) -> Result<u32> {
+    Ok(u32::try_from(fd)?)
+}

@@ -1,0 +1,167 @@
+//! What the contract promises of one agent, beyond the words of its commands: signals, pins and
+//! settings that it leaves behind, limits, and what cannot be saved.
+
+use std::{thread, time::Duration};
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+use vtep_tests::{Agent, AgentConfig, Host, Lab, Metrics, Pair, Ping, VmSpec, eventually};
+
+const ASN: u32 = Pair::ASN;
+
+fn config(host: &Host) -> AgentConfig {
+    AgentConfig::new(host, ASN).bd("blue", 100, &["vnet-*"])
+}
+
+fn declare(agent: &Agent, number: u8) -> Result<()> {
+    let line =
+        format!("port add vnet-vm1 --bd blue --mac 02:00:00:00:01:0{number} --ip 10.0.1.{number}");
+    agent.cli(&line)?.done().map(drop)
+}
+
+/// An uplink of the file is taken out of service and put back in another mode; reload restores it.
+#[test]
+fn an_uplink_of_the_file_is_detached_and_attached() -> Result<()> {
+    let lab = Lab::new("detach")?;
+    let host = lab.underlay()?.host("h1")?;
+    let config = config(&host);
+    let agent = Agent::start(&host, &config)?;
+    for _ in 0..2 {
+        agent.cli("detach eth0")?.done()?;
+        ensure!(agent.show("uplinks")? == json!([]));
+    }
+    for (line, mode) in [
+        ("attach eth0 --xdp generic", "generic"),
+        ("detach eth0", ""),
+        ("attach eth0 --xdp off", "off"),
+    ] {
+        agent.cli(line)?.done()?;
+        if !mode.is_empty() {
+            agent.row("uplinks", &[("name", json!("eth0")), ("xdp", json!(mode))])?;
+        }
+    }
+    agent.cli("attach eth0 --xdp native")?.failed(1)?;
+    agent.reload(&config)?.done()?;
+    agent.row("uplinks", &[("xdp", json!("native"))])?;
+    Ok(())
+}
+
+/// What cannot be saved is an error, although it was done.
+#[test]
+fn an_object_that_is_not_saved_is_an_error() -> Result<()> {
+    let lab = Lab::new("unsaved")?;
+    let host = lab.underlay()?.host("h1")?;
+    // Nobody makes a directory there.
+    let config = config(&host).vtep("state_dir = \"/proc/vtep-agent-state\"");
+    let agent = Agent::start(&host, &config)?;
+    let message = agent.cli("bd add red --vni 200")?.failed(1)?;
+    ensure!(message.contains("/proc/vtep-agent-state"), "{message}");
+    agent.row("bds", &[("name", json!("red"))])?;
+    let (status, reasons) = Metrics::get(host.ns(), "/readyz")?;
+    ensure!(status == 503 && reasons.contains("state.json"), "{reasons}");
+    Ok(())
+}
+
+/// A full map is seen in `show`, metrics and readiness, and recovers.
+#[test]
+fn a_full_map_is_seen() -> Result<()> {
+    let lab = Lab::new("full")?;
+    let underlay = lab.underlay()?;
+    let pair = Pair::start_with(&lab, &underlay, |config| config.vtep("max_macs = 4"))?;
+    for number in 1..=6 {
+        declare(&pair.a1, number)?;
+    }
+    pair.a2
+        .wait_row("macs", &[("mac", json!("02:00:00:00:01:06"))])?;
+    eventually(Duration::from_secs(5), || {
+        let counters = pair.a2.show("counters")?;
+        ensure!(
+            counters["unwritten"]["fdb"].as_u64() >= Some(2),
+            "{counters}"
+        );
+        Ok(())
+    })?;
+    ensure!(
+        pair.a2
+            .metrics()?
+            .value("vtep_map_pending", &["map=\"fdb\""])?
+            >= 2.0
+    );
+    let (status, reasons) = Metrics::get(pair.h2.ns(), "/readyz")?;
+    ensure!(
+        status == 503 && reasons.contains("fdb is full"),
+        "{reasons}"
+    );
+    pair.a2.row(
+        "routes",
+        &[("best", json!(true)), ("installed", json!(false))],
+    )?;
+    for number in 1..=6 {
+        let line = format!("port del vnet-vm1 --mac 02:00:00:00:01:0{number}");
+        pair.a1.cli(&line)?.done()?;
+    }
+    eventually(Duration::from_secs(10), || {
+        ensure!(pair.a2.show("counters")?["unwritten"] == json!({}));
+        Ok(())
+    })
+}
+
+/// A MAC is forgotten soon after a short ageing time.
+#[test]
+fn short_ageing() -> Result<()> {
+    let lab = Lab::new("ageing")?;
+    let host = lab.underlay()?.host("h1")?;
+    let vm1 = host.vm("vm1", &VmSpec::new(1))?;
+    let config =
+        AgentConfig::new(&host, ASN).bd_with("blue", 100, "ports = [\"vnet-*\"]\nageing = 1");
+    let agent = Agent::start(&host, &config)?;
+    // Nobody answers; the request is what is learned from.
+    let _ = Ping::to("10.0.0.2").count(1).run(vm1.ns());
+    agent.wait_row("macs", &[("origin", json!("learned"))])?;
+    eventually(Duration::from_secs(5), || {
+        let macs = agent.show("macs")?;
+        ensure!(macs == json!([]), "{macs}");
+        Ok(())
+    })
+}
+
+/// Whenever SIGTERM comes, no pins are left. Before the first instruction of ours it simply kills.
+#[test]
+fn sigterm_while_starting() -> Result<()> {
+    let lab = Lab::new("early")?;
+    let host = lab.underlay()?.host("h1")?;
+    for delay in [20, 60, 120, 250] {
+        let mut agent = Agent::spawn(&host, &config(&host))?;
+        thread::sleep(Duration::from_millis(delay));
+        let status = agent.stop()?;
+        let killed = agent.daemon().log().is_empty() && status.code().is_none();
+        ensure!(status.success() || killed, "after {delay} ms: {status}");
+        let pins = lab.bpffs().join("h1");
+        ensure!(!pins.exists(), "after {delay} ms: {}", pins.display());
+    }
+    Ok(())
+}
+
+/// A clean stop restores a port also when the run before left it forwarding.
+#[test]
+fn a_clean_stop_after_one_that_kept_forwarding() -> Result<()> {
+    let lab = Lab::new("kept")?;
+    let underlay = lab.underlay()?;
+    let mut pair = Pair::start(&lab, &underlay)?;
+    let ns = pair.h1.ns().clone();
+    let ipv6_off = || ns.run("sysctl -n net.ipv6.conf.vnet-vm1.disable_ipv6");
+    let keep = pair.config1().vtep("on_stop = \"keep\"");
+    pair.a1.reload(&keep)?.done()?;
+    ensure!(pair.a1.stop()?.success());
+    ensure!(ipv6_off()?.trim() == "1", "the port is still one");
+    ensure!(lab.bpffs().join("h1").exists());
+
+    pair.restart_a1()?;
+    Ping::to("10.0.0.2").until_answered(pair.vm1.ns())?;
+    ensure!(pair.a1.stop()?.success());
+    ensure!(ipv6_off()?.trim() == "0");
+    ensure!(!lab.bpffs().join("h1").exists());
+    let managed = ns.run("ip neigh show")?;
+    ensure!(!managed.contains("managed"), "{managed}");
+    Ok(())
+}

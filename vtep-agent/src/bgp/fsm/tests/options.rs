@@ -1,0 +1,181 @@
+//! What is negotiated beyond the base protocol: extended messages, route refresh, send hold time.
+
+use super::*;
+use crate::bgp::{
+    fsm::{Cause, Cease},
+    wire::{EXTENDED_MAX_LEN, GracefulRestart, MAX_LEN, RouteRefresh},
+};
+
+fn offering(capability: Capability) -> Open {
+    let mut open = open();
+    open.capabilities.push(capability);
+    open
+}
+
+/// BGP-023, BGP-024: RFC 8654 §4: we take what we offered to take once the OPENs are through, and
+/// send what the peer offered to take.
+#[test]
+fn longest_messages() {
+    for (offer, peer_offers, receive, send) in [
+        (true, true, EXTENDED_MAX_LEN, EXTENDED_MAX_LEN),
+        (true, false, EXTENDED_MAX_LEN, MAX_LEN),
+        (false, true, MAX_LEN, MAX_LEN),
+    ] {
+        let settings = Settings {
+            extended_messages: offer,
+            ..settings()
+        };
+        let peer = match peer_offers {
+            true => offering(Capability::ExtendedMessage),
+            false => open(),
+        };
+        let mut sim = Sim::new(settings.clone());
+        let (id, _) = sim.connect(Direction::Outgoing);
+        assert_eq!(sim.fsm.max_received(id), MAX_LEN);
+        let (sim, id) = Sim::established(settings, peer);
+        assert_eq!(sim.fsm.max_received(id), receive);
+        let (negotiated, _) = sim.fsm.established().unwrap();
+        assert_eq!(negotiated.max_len, send);
+        let named = negotiated.capabilities().contains(&"extended_message");
+        assert_eq!(named, send > MAX_LEN);
+    }
+}
+
+/// RFC 2918 §4, RFC 7313 §3.2: three subtypes, of the family that was negotiated.
+#[test]
+fn route_refresh() {
+    let (mut sim, id) = Sim::established(settings(), offering(Capability::EnhancedRouteRefresh));
+    let (negotiated, _) = sim.fsm.established().unwrap();
+    assert!(negotiated.context.enhanced_refresh);
+    let mut receive = |family, subtype| {
+        let refresh = RouteRefresh { family, subtype };
+        sim.receive(id, Message::RouteRefresh(refresh))
+    };
+    assert!(matches!(receive(Family::EVPN, 0)[..], [Action::Refresh]));
+    assert!(matches!(
+        receive(Family::EVPN, 1)[..],
+        [Action::RefreshBegin]
+    ));
+    assert!(matches!(receive(Family::EVPN, 2)[..], [Action::RefreshEnd]));
+    assert!(receive(Family::EVPN, 3).is_empty());
+    assert!(receive(Family::IPV4_UNICAST, 1).is_empty());
+}
+
+/// BGP-019: RFC 9687 §4. The peer is alive and takes nothing.
+#[test]
+fn send_hold_timer() {
+    for (configured, hold_time, expected) in [
+        (None, 90, Some(480)),
+        (None, 300, Some(600)),
+        (Some(100), 90, Some(100)),
+        (Some(0), 90, None),
+        (None, 0, None),
+    ] {
+        let settings = Settings {
+            send_hold_time: configured.map(seconds),
+            hold_time: seconds(300),
+            ..settings()
+        };
+        let (mut sim, id) = Sim::established(
+            settings,
+            Open {
+                hold_time,
+                ..open()
+            },
+        );
+        let mut ended = None;
+        for _ in 0..70 {
+            sim.receive(id, Message::Keepalive);
+            let down = |(at, action): (Duration, Action)| match action {
+                Action::Down(cause, _) => Some((at, cause)),
+                _ => None,
+            };
+            ended = ended.or(sim.run(seconds(10)).into_iter().find_map(down));
+        }
+        let cause = Cause::Sent(Notification::SEND_HOLD_TIMER_EXPIRED);
+        assert_eq!(ended, expected.map(|time| (seconds(time), cause)));
+    }
+}
+
+/// BGP-019, the other way round: a slow peer is not a dead one.
+#[test]
+fn a_peer_that_takes_little_stays() {
+    let (mut sim, id) = Sim::established(settings(), open());
+    for _ in 0..100 {
+        sim.receive(id, Message::Keepalive);
+        sim.run(seconds(60));
+        sim.handle(Event::Taken(id));
+        assert_eq!(sim.fsm.state(), State::Established);
+    }
+}
+
+/// BGP-022: a peer that sent too many routes stays out for a minute, with graceful restart as well,
+/// and its routes go (RFC 8538 §3.1).
+#[test]
+fn too_many_routes() {
+    let restarts = GracefulRestart {
+        notification: true,
+        restart_time: 120,
+        families: vec![(Family::EVPN, true)],
+        ..GracefulRestart::default()
+    };
+    let data = [0, 25, 70, 0, 0, 0, 10];
+    for (peer, expected) in [
+        (open(), Notification::with_data(6, 1, &data)),
+        (
+            offering(Capability::GracefulRestart(restarts)),
+            Notification::with_data(6, 9, &[&[6, 1], &data[..]].concat()),
+        ),
+    ] {
+        let (mut sim, _) = Sim::established(settings(), peer);
+        let actions = sim.handle(Event::Reset(Cease::MaxPrefixes(10)));
+        let down = actions.iter().find_map(|action| match action {
+            Action::Down(cause, retention) => Some((cause, retention)),
+            _ => None,
+        });
+        assert_eq!(down, Some((&Cause::Sent(expected), &None)));
+        assert_eq!(sim.fsm.state(), State::Idle);
+        let (id, actions) = sim.connect(Direction::Incoming);
+        assert!(closes(&actions, id));
+        assert!(
+            !sim.run(seconds(59))
+                .iter()
+                .any(|(_, action)| matches!(action, Action::Connect))
+        );
+        let log = sim.run(seconds(2));
+        assert!(
+            log.iter()
+                .any(|(_, action)| matches!(action, Action::Connect))
+        );
+    }
+}
+
+/// RFC 9003: administratively down is down.
+#[test]
+fn shut_down() {
+    let mut sim = Sim::new(Settings {
+        shutdown: true,
+        ..settings()
+    });
+    assert_eq!(sim.fsm.state(), State::Idle);
+    let (id, actions) = sim.connect(Direction::Incoming);
+    assert!(closes(&actions, id));
+    assert!(sim.run(seconds(600)).is_empty());
+}
+
+/// The name is shown as far as it is one.
+#[test]
+fn hostname() {
+    for (host, domain, expected) in [
+        ("rr1", "example.net", Some("rr1.example.net".to_owned())),
+        ("rr1", "", Some("rr1".to_owned())),
+        ("\u{1b}[31mrr1\n", "", Some("31mrr1".to_owned())),
+        ("", "", None),
+        (&"x".repeat(200), "", Some("x".repeat(64))),
+    ] {
+        let (host, domain) = (host.to_owned().into(), domain.to_owned().into());
+        let (sim, _) = Sim::established(settings(), offering(Capability::Fqdn { host, domain }));
+        let (negotiated, _) = sim.fsm.established().unwrap();
+        assert_eq!(negotiated.hostname, expected);
+    }
+}

@@ -1,0 +1,218 @@
+//! Our role as a route reflector (RFC 4456): best paths of some peers, told to others.
+//!
+//! A path goes from clients to everybody and from everybody to clients, never back to where it came
+//! from. Reflection between internal peers leaves all attributes but two as they are (§8, §10); an
+//! external peer gets our AS in front. The next hop stays the VTEP's in all cases, since tunnels end
+//! there and not here.
+
+use std::{collections::HashMap, net::Ipv4Addr, sync::Arc};
+
+use super::{Advertisement, Best};
+use crate::{
+    bgp::{
+        peer::Session,
+        wire::{AsPath, AsSegment, Attributes, Route, RouteKey},
+    },
+    types::{Asn, PeerId},
+};
+
+/// RFC 1997.
+const NO_EXPORT: u32 = 0xffff_ff01;
+const NO_ADVERTISE: u32 = 0xffff_ff02;
+
+/// Who we are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reflector {
+    pub(super) asn: Asn,
+    /// Our BGP identifier, which is our cluster id too.
+    pub(super) cluster_id: Ipv4Addr,
+}
+
+/// Paths to reflect, and what peers were told of those that changed since the last flush.
+#[derive(Debug, Default)]
+pub(super) struct Reflected {
+    routes: HashMap<RouteKey, Reflection>,
+    touched: HashMap<RouteKey, Option<Reflection>>,
+}
+
+/// A best path.
+#[derive(Clone, Debug)]
+pub(super) struct Reflection {
+    peer: PeerId,
+    session: Arc<Session>,
+    route: Route,
+    attributes: Arc<Attributes>,
+}
+
+/// A difference: what was, and what is.
+type Difference = (RouteKey, Option<Reflection>, Option<Reflection>);
+
+/// A peer that paths are told to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Receiver {
+    pub(super) peer: PeerId,
+    pub(super) internal: bool,
+    pub(super) client: bool,
+}
+
+impl Reflected {
+    /// The best path became another one.
+    pub(super) fn set(&mut self, key: RouteKey, best: Option<Best>) {
+        let before = match best {
+            Some(best) => self.routes.insert(key.clone(), Reflection::new(best)),
+            None => self.routes.remove(&key),
+        };
+        self.touched.entry(key).or_insert(before);
+    }
+
+    /// Nothing is reflected any more.
+    pub(super) fn clear(&mut self) {
+        for (key, before) in self.routes.drain() {
+            self.touched.entry(key).or_insert(Some(before));
+        }
+    }
+
+    /// What changed since the last call.
+    pub(super) fn take_differences(&mut self) -> Vec<Difference> {
+        let mut differences: Vec<_> = self
+            .touched
+            .drain()
+            .map(|(key, before)| {
+                let now = self.routes.get(&key).cloned();
+                (key, before, now)
+            })
+            .collect();
+        // A fixed order makes a run repeatable.
+        differences.sort_unstable_by(|(a, ..), (b, ..)| a.cmp(b));
+        differences
+    }
+
+    /// Number of paths that a peer is told.
+    pub(super) fn count(&self, receiver: Receiver) -> usize {
+        let told = |reflection: &&Reflection| reflection.is_for(receiver);
+        self.routes.values().filter(told).count()
+    }
+
+    /// Adds everything that a peer is told.
+    pub(super) fn dump(
+        &self,
+        receiver: Receiver,
+        reflector: Reflector,
+        advertisement: &mut Advertisement,
+    ) {
+        let mut told: Vec<_> = self
+            .routes
+            .iter()
+            .filter(|(_, reflection)| reflection.is_for(receiver))
+            .collect();
+        told.sort_unstable_by_key(|(key, _)| *key);
+        let told = told.into_iter().map(|(_, reflection)| reflection);
+        announce(told, receiver, reflector, advertisement);
+    }
+}
+
+/// Adds the part of `differences` that concerns a peer; with `all` unset only what is withdrawn.
+pub(super) fn update(
+    differences: &[Difference],
+    receiver: Receiver,
+    reflector: Reflector,
+    all: bool,
+    advertisement: &mut Advertisement,
+) {
+    let told = |side: &Option<Reflection>| {
+        side.as_ref()
+            .is_some_and(|reflection| reflection.is_for(receiver))
+    };
+    let gone = differences
+        .iter()
+        .filter(|(_, before, now)| told(before) && !told(now));
+    advertisement
+        .withdraw
+        .extend(gone.map(|(key, ..)| key.clone()));
+    if all {
+        let now = differences
+            .iter()
+            .filter_map(|(.., now)| now.as_ref())
+            .filter(|reflection| reflection.is_for(receiver));
+        announce(now, receiver, reflector, advertisement);
+    }
+}
+
+/// Groups paths by attributes: those of one UPDATE share theirs.
+fn announce<'a>(
+    reflections: impl Iterator<Item = &'a Reflection>,
+    receiver: Receiver,
+    reflector: Reflector,
+    advertisement: &mut Advertisement,
+) {
+    let first = advertisement.announce.len();
+    let mut groups = HashMap::new();
+    for reflection in reflections {
+        let key = (Arc::as_ptr(&reflection.attributes), reflection.peer);
+        let index = *groups.entry(key).or_insert_with(|| {
+            let attributes = reflection.towards(receiver, reflector);
+            advertisement
+                .announce
+                .push((Arc::new(attributes), Vec::new()));
+            advertisement.announce.len() - 1
+        });
+        debug_assert!(index >= first);
+        if let Some((_, routes)) = advertisement.announce.get_mut(index) {
+            routes.push(reflection.route.clone());
+        }
+    }
+}
+
+impl Reflection {
+    fn new(best: Best) -> Self {
+        Self {
+            peer: best.peer,
+            session: best.session,
+            route: best.route,
+            attributes: best.attributes,
+        }
+    }
+
+    fn is_for(&self, receiver: Receiver) -> bool {
+        let communities = &self.attributes.communities;
+        self.peer != receiver.peer
+            && (self.session.route_reflector_client || receiver.client)
+            && !communities.contains(&NO_ADVERTISE)
+            && (receiver.internal || !communities.contains(&NO_EXPORT))
+    }
+
+    fn towards(&self, receiver: Receiver, reflector: Reflector) -> Attributes {
+        let attributes = Attributes::clone(&self.attributes);
+        match (receiver.internal, self.session.internal) {
+            (true, true) => {
+                let mut cluster_list = attributes.cluster_list;
+                cluster_list.insert(0, reflector.cluster_id);
+                Attributes {
+                    originator_id: attributes.originator_id.or(Some(self.session.router_id)),
+                    cluster_list,
+                    ..attributes
+                }
+            }
+            (true, false) => attributes,
+            // RFC 4271 §5.1.2 b, §5.1.4, §5.1.5; RFC 4456 §8: both attributes are non-transitive.
+            (false, _) => Attributes {
+                as_path: prepended(attributes.as_path, reflector.asn),
+                med: None,
+                local_pref: None,
+                originator_id: None,
+                cluster_list: Vec::new(),
+                ..attributes
+            },
+        }
+    }
+}
+
+/// RFC 4271 §5.1.2 b 1: a sequence that is full gets another one in front.
+fn prepended(path: AsPath, asn: Asn) -> AsPath {
+    let AsPath(mut segments) = path;
+    match segments.first_mut() {
+        Some(AsSegment::Sequence(asns)) if asns.len() < 255 => asns.insert(0, asn),
+        _ => segments.insert(0, AsSegment::Sequence(vec![asn])),
+    }
+    AsPath(segments)
+}
