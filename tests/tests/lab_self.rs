@@ -263,3 +263,20 @@ fn a_missing_program_is_named() -> Result<()> {
     ensure!(message.contains("cargo xtask setup"), "{message}");
     Ok(())
 }
+
+/// The demo removes what it made, also when all went well.
+#[test]
+fn the_demo_leaves_nothing() -> Result<()> {
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_vtep-demo"))
+        .stdout(std::process::Stdio::null())
+        .spawn()?;
+    let prefix = format!("vtl{}.", demo.id());
+    let status = demo.wait()?;
+    ensure!(status.success(), "{status}");
+    for entry in std::fs::read_dir("/run/netns")? {
+        let name = entry?.file_name();
+        let name = name.to_string_lossy();
+        ensure!(!name.starts_with(&prefix), "{name} is still there");
+    }
+    Ok(())
+}

@@ -60,6 +60,9 @@ fn run() -> Result<()> {
     if shown.is_err() {
         interrupt::give_way();
         print_logs(&lab);
+    }
+    // Dropping the lab would not do: whoever waits for an interrupt holds it too.
+    if shown.is_err() || !options.keep {
         lab.remove();
     }
     shown
