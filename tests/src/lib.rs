@@ -64,7 +64,7 @@ pub use linux_bridge::LinuxBd;
 pub use metrics::Metrics;
 pub use namespace::Namespace;
 pub use packet_socket::PacketSocket;
-pub use pair::{Pair, count, test_frame, wait_flood};
+pub use pair::{Pair, count, pings, test_frame, wait_flood};
 pub use ping::{Ping, Pings};
 pub use scripted_peer::{BgpMessage, ScriptedPeer};
 pub use vxlan::{VXLAN_PORT, Vxlan};

@@ -120,28 +120,7 @@ impl Pair {
     ///
     /// When something gets lost.
     pub fn pings(&self) -> Result<()> {
-        let (vm1, vm2) = (self.vm1.ns(), self.vm2.ns());
-        for (from, targets) in [
-            (vm1, ["10.0.0.2", "fd00::2"]),
-            (vm2, ["10.0.0.1", "fd00::1"]),
-        ] {
-            for target in targets {
-                Ping::to(target).until_answered(from)?;
-                Ping::to(target).count(40).all_answered(from)?;
-            }
-        }
-        for (from, target) in [(vm1, "10.0.0.2"), (vm2, "10.0.0.1")] {
-            Ping::to(target)
-                .size(1472)
-                .dont_fragment()
-                .all_answered(from)?;
-        }
-        // 1500 bytes with IPv6 and ICMPv6 headers.
-        Ping::to("fd00::2")
-            .size(1452)
-            .dont_fragment()
-            .all_answered(vm1)?;
-        Ok(())
+        pings(&self.vm1, &self.vm2)
     }
 
     fn streams(&self) -> Result<()> {
@@ -189,4 +168,33 @@ pub fn test_frame(destination: [u8; 6], source: [u8; 6]) -> Vec<u8> {
 /// How many of the frames are exactly this one.
 pub fn count(frames: &[Frame], frame: &[u8]) -> usize {
     frames.iter().filter(|seen| seen.bytes == frame).count()
+}
+
+/// Pings between VM 1 and VM 2, both ways, IPv4 and IPv6, up to the VMs' MTU.
+///
+/// # Errors
+///
+/// When something gets lost.
+pub fn pings(vm1: &Vm, vm2: &Vm) -> Result<()> {
+    let (vm1, vm2) = (vm1.ns(), vm2.ns());
+    for (from, targets) in [
+        (vm1, ["10.0.0.2", "fd00::2"]),
+        (vm2, ["10.0.0.1", "fd00::1"]),
+    ] {
+        for target in targets {
+            Ping::to(target).until_answered(from)?;
+            Ping::to(target).count(40).all_answered(from)?;
+        }
+    }
+    for (from, target) in [(vm1, "10.0.0.2"), (vm2, "10.0.0.1")] {
+        Ping::to(target)
+            .size(1472)
+            .dont_fragment()
+            .all_answered(from)?;
+    }
+    // 1500 bytes with IPv6 and ICMPv6 headers.
+    Ping::to("fd00::2")
+        .size(1452)
+        .dont_fragment()
+        .all_answered(vm1)
 }

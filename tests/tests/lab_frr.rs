@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use serde_json::json;
 use vtep_tests::{
     Agent, AgentConfig, Capture, Frr, Host, Iperf, Lab, LinuxBd, PacketSocket, Pair, Ping,
-    RouteReflector, Vm, VmSpec, count, eventually, test_frame, wait_flood,
+    RouteReflector, Vm, VmSpec, count, eventually, pings, test_frame, wait_flood,
 };
 
 const ASN: u32 = Pair::ASN;
@@ -56,21 +56,7 @@ impl Mixed {
     /// Traffic both ways, and both sides' tables.
     fn check(&self) -> Result<()> {
         let (vm1, vm2) = (self.vm1.ns(), self.vm2.ns());
-        for (from, targets) in [
-            (vm1, ["10.0.0.2", "fd00::2"]),
-            (vm2, ["10.0.0.1", "fd00::1"]),
-        ] {
-            for target in targets {
-                Ping::to(target).until_answered(from)?;
-                Ping::to(target).count(40).all_answered(from)?;
-            }
-        }
-        for (from, target) in [(vm1, "10.0.0.2"), (vm2, "10.0.0.1")] {
-            Ping::to(target)
-                .size(1472)
-                .dont_fragment()
-                .all_answered(from)?;
-        }
+        pings(&self.vm1, &self.vm2)?;
         for iperf in [Iperf::tcp(1), Iperf::tcp(1).reverse()] {
             let tcp = iperf.run(&self.lab, vm1, vm2, "10.0.0.2")?;
             ensure!(tcp.bits_per_second > 1e7, "{iperf:?}: {tcp:?}");
