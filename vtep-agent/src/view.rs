@@ -14,15 +14,18 @@ pub struct Bgp {
     pub asn: u32,
     /// Our BGP identifier.
     pub router_id: Ipv4Addr,
-    /// Every peer, by address.
+    /// Every peer, by address, then by interface.
     pub peers: Vec<Peer>,
 }
 
 /// A peer in `show bgp`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Peer {
-    /// Its address.
-    pub address: IpAddr,
+    /// Its address; `null` for a peer behind an interface as long as it has not shown itself.
+    pub address: Option<IpAddr>,
+    /// The interface that it is known by, if it is not known by its address.
+    #[serde(default)]
+    pub interface: Option<String>,
     /// Its AS; `null` for an `external` peer that was never up.
     pub asn: Option<u32>,
     /// The name that it gave itself.

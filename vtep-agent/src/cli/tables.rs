@@ -36,6 +36,7 @@ fn read<T: DeserializeOwned>(data: Value) -> serde_json::Result<T> {
 fn bgp(bgp: &Bgp) -> String {
     let columns = [
         "PEER",
+        "NAME",
         ">AS",
         "STATE",
         ">UPTIME",
@@ -46,7 +47,11 @@ fn bgp(bgp: &Bgp) -> String {
     ];
     let rows = bgp.peers.iter().map(|peer| {
         [
-            peer.address.to_string(),
+            match &peer.interface {
+                Some(interface) => interface.clone(),
+                None => or_dash(peer.address),
+            },
+            or_dash(peer.hostname.as_deref()),
             or_dash(peer.asn),
             match peer.routes_stale {
                 0 => peer.state.clone(),

@@ -140,11 +140,11 @@ fn examples() -> [(Table, Value); 10] {
         (
             Table::Bgp,
             json!({"asn": 65000, "router_id": "198.18.0.1", "peers": [
-            {"address": "198.18.0.100", "asn": 65000, "state": "established", "uptime_s": 12,
+            {"address": "198.18.0.100", "interface": null, "asn": 65000, "state": "established", "uptime_s": 12,
              "hostname": "rr1",
              "routes_received": 9, "routes_accepted": 9, "routes_sent": 3, "last_error": null,
              "routes_stale": 0, "capabilities": ["route_refresh"], "restart_time_s": null},
-            {"address": "198.18.0.101", "asn": null, "state": "active", "uptime_s": null,
+            {"address": null, "interface": "eth1", "asn": null, "state": "active", "uptime_s": null,
              "hostname": null,
              "routes_received": 0, "routes_accepted": 0, "routes_sent": 0,
              "last_error": "connection\nrefused",
@@ -244,9 +244,9 @@ fn tables_for_people() {
     $ vtep-agent show bgp
     AS 65000, router id 198.18.0.1
 
-    PEER             AS  STATE        UPTIME  RECEIVED  ACCEPTED  SENT  LAST ERROR
-    198.18.0.100  65000  established     12s         9         9     3  -
-    198.18.0.101      -  active            -         0         0     0  connection refused
+    PEER          NAME     AS  STATE        UPTIME  RECEIVED  ACCEPTED  SENT  LAST ERROR
+    198.18.0.100  rr1   65000  established     12s         9         9     3  -
+    eth1          -         -  active            -         0         0     0  connection refused
 
     $ vtep-agent show routes
     * best, > in use, S stale

@@ -50,7 +50,9 @@ struct Bgp {
 
 #[derive(Debug, Serialize)]
 struct Peer {
-    address: IpAddr,
+    /// `null` for a peer known by its interface.
+    address: Option<IpAddr>,
+    interface: Option<String>,
     port: u16,
     /// `null`: any but ours.
     asn: Option<u32>,
@@ -158,9 +160,11 @@ impl Peer {
             PeerAsn::External => None,
         };
         let internal = asn == Some(bgp.asn.0);
-        let from_vtep = peer.address.is_ipv4() && (internal || peer.multihop.is_some());
+        let from_vtep = peer.name.address().is_some_and(|address| address.is_ipv4())
+            && (internal || peer.multihop.is_some());
         Self {
-            address: peer.address,
+            address: peer.name.address(),
+            interface: peer.name.interface().map(ToString::to_string),
             port: peer.port,
             asn,
             internal,
@@ -297,7 +301,11 @@ impl fmt::Display for Bgp {
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "  peer {}", self.address)?;
+        match (&self.address, &self.interface) {
+            (Some(address), _) => write!(f, "  peer {address}")?,
+            (None, Some(interface)) => write!(f, "  peer behind {interface}")?,
+            (None, None) => f.write_str("  peer")?,
+        }
         if self.port != 179 {
             write!(f, " port {}", self.port)?;
         }

@@ -22,7 +22,9 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::{Asn, BdName, IfName, ImportTarget, RouteDistinguisher, RouteTarget, Vni};
+use crate::types::{
+    Asn, BdName, IfName, ImportTarget, PeerName, RouteDistinguisher, RouteTarget, Vni,
+};
 
 /// Where the control socket is unless the file or `--socket` says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/vtep/agent.sock";
@@ -134,7 +136,7 @@ pub struct BgpConfig {
     pub auto_rt: AutoRt,
     /// Announce the ARP/ND flags of every binding (RFC 9047), not only those of routers.
     pub arp_nd_flags: bool,
-    /// `[[bgp.peer]]`, groups resolved, addresses distinct.
+    /// `[[bgp.peer]]`, groups resolved, names distinct.
     pub peers: Vec<PeerConfig>,
 }
 
@@ -151,8 +153,8 @@ pub enum AutoRt {
 /// `[[bgp.peer]]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerConfig {
-    /// The peer's address.
-    pub address: IpAddr,
+    /// Who it is.
+    pub name: PeerName,
     /// Its AS.
     pub asn: PeerAsn,
     /// Local address of the session; `None`: the VTEP address for iBGP and multihop, otherwise the
@@ -280,9 +282,9 @@ impl BdConfig {
 
 impl PeerConfig {
     /// A peer with the defaults of the configuration file.
-    pub fn new(address: IpAddr, asn: PeerAsn) -> Self {
+    pub fn new(name: PeerName, asn: PeerAsn) -> Self {
         Self {
-            address,
+            name,
             asn,
             local_address: None,
             // RFC 4271 §10.

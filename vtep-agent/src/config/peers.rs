@@ -88,7 +88,7 @@ pub(super) fn peers(
                 "route_reflector_client is for internal peers",
             ));
         }
-        addresses.insert(peer.address, address.span(), "another peer")?;
+        addresses.insert(peer.name.clone(), address.span(), "another peer")?;
         peers.push(peer);
     }
     Ok(peers)
@@ -127,7 +127,7 @@ fn peer(
             format!("peer {address} has no asn, expected a number, \"internal\" or \"external\""),
         )
     })?;
-    let default = PeerConfig::new(address, asn);
+    let default = PeerConfig::new(address.into(), asn);
     let hold_time = options.hold_time.unwrap_or(default.hold_time);
     if let Some(send) = options.send_hold_time.filter(|send| !send.is_zero())
         && send <= hold_time

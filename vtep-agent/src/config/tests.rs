@@ -82,7 +82,10 @@ fn documented_example() {
             arp_nd_flags: true,
             peers: vec![PeerConfig {
                 local_address: Some("198.18.0.1".parse().unwrap()),
-                ..PeerConfig::new("198.18.0.100".parse().unwrap(), PeerAsn::Is(Asn(65000)))
+                ..PeerConfig::new(
+                    Ipv4Addr::new(198, 18, 0, 100).into(),
+                    PeerAsn::Is(Asn(65000)),
+                )
             }],
         },
         bds: vec![blue],
@@ -433,7 +436,7 @@ fn options_of_peers() {
         allowas_in: 3,
         route_reflector_client: true,
         graceful_restart: false,
-        ..PeerConfig::new(peer.address, peer.asn)
+        ..PeerConfig::new(peer.name.clone(), peer.asn)
     };
     assert_eq!(peer, expected);
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr},
+    net::Ipv4Addr,
     time::Instant,
 };
 
@@ -17,13 +17,13 @@ use crate::{
     },
     config::PeerConfig,
     evpn::{Imported, TargetIndex, import},
-    types::{ImportTarget, PeerId},
+    types::{ImportTarget, PeerId, PeerName},
 };
 
-/// Configured peers and their ids, which stay with the address.
+/// Configured peers and their ids, which stay with the name.
 #[derive(Debug, Default)]
 pub(super) struct PeerIds {
-    ids: BTreeMap<IpAddr, PeerId>,
+    ids: BTreeMap<PeerName, PeerId>,
     /// `None` until they are announced for the first time.
     configured: Option<Vec<(PeerId, PeerConfig)>>,
     next: u32,
@@ -62,7 +62,7 @@ impl Core {
     pub(super) fn sync_peers(&mut self, now: Instant) {
         let mut configured = Vec::new();
         for peer in &self.config.bgp.peers {
-            let id = *self.peers.ids.entry(peer.address).or_insert_with(|| {
+            let id = *self.peers.ids.entry(peer.name.clone()).or_insert_with(|| {
                 let id = PeerId(self.peers.next);
                 self.peers.next += 1;
                 id
@@ -124,9 +124,9 @@ impl Core {
         let mut configured = self.peers.configured().iter();
         let limit = |(id, config): &(PeerId, PeerConfig)| {
             let max = config.max_prefixes.filter(|_| *id == peer)?;
-            Some((config.address, max))
+            Some((config.name.clone(), max))
         };
-        let Some((address, max)) = configured.find_map(limit) else {
+        let Some((name, max)) = configured.find_map(limit) else {
             return;
         };
         let over = usize::try_from(max.limit).is_ok_and(|limit| routes > limit);
@@ -134,11 +134,11 @@ impl Core {
             (false, _) => drop(self.peers.warned.remove(&peer)),
             (true, true) => {
                 if self.peers.warned.insert(peer) {
-                    tracing::warn!(peer = %address, routes, limit = max.limit, "too many routes");
+                    tracing::warn!(peer = %name, routes, limit = max.limit, "too many routes");
                 }
             }
             (true, false) => {
-                tracing::error!(peer = %address, routes, limit = max.limit, "too many routes");
+                tracing::error!(peer = %name, routes, limit = max.limit, "too many routes");
                 self.peers.over_limit.insert(peer);
                 self.outputs.push(Output::TooManyRoutes(peer, max.limit));
             }

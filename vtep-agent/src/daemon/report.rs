@@ -96,13 +96,15 @@ impl Daemon {
 
     fn bgp(&self) -> view::Bgp {
         let now = Instant::now();
-        let status = self.sessions.status();
-        let mut peers: Vec<view::Peer> = status
+        let mut status = self.sessions.status();
+        status.sort_by(|a, b| a.name.cmp(&b.name));
+        let peers = status
             .iter()
             .map(|peer| {
                 let counts = self.core.peer_routes(peer.peer);
                 view::Peer {
                     address: peer.address,
+                    interface: peer.name.interface().map(ToString::to_string),
                     asn: peer.asn.map(|asn| asn.0),
                     hostname: peer.hostname.clone(),
                     state: peer.state.to_string(),
@@ -117,7 +119,6 @@ impl Daemon {
                 }
             })
             .collect();
-        peers.sort_by_key(|peer| peer.address);
         view::Bgp {
             asn: self.core.config().bgp.asn.0,
             router_id: self.config.router_id,
@@ -147,7 +148,7 @@ impl Daemon {
             .iter()
             .filter(|peer| !is_established(peer))
         {
-            reasons.push(format!("BGP peer {} is {}", peer.address, peer.state));
+            reasons.push(format!("BGP peer {} is {}", peer.name, peer.state));
         }
         reasons
     }
@@ -199,7 +200,7 @@ impl Daemon {
 
     fn peer_metrics(&self, peer: &PeerStatus) -> PeerMetrics {
         PeerMetrics {
-            address: peer.address,
+            name: peer.name.to_string(),
             up: is_established(peer),
             messages: [("received", &peer.received), ("sent", &peer.sent)]
                 .into_iter()

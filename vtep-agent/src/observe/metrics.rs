@@ -91,8 +91,7 @@ impl Page {
             ["peer", "outcome"],
         )?;
         for peer in &snapshot.peers {
-            let address = peer.address.to_string();
-            let name = address.as_str();
+            let name = peer.name.as_str();
             up.set([name], peer.up.into());
             for (&(direction, kind), &count) in &peer.messages {
                 messages.add([name, direction, kind], count);

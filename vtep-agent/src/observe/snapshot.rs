@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, net::IpAddr};
+use std::collections::BTreeMap;
 
 use vtep_common::{
     DropReason,
@@ -31,8 +31,8 @@ pub struct Snapshot {
 /// A BGP peer.
 #[derive(Clone, Debug)]
 pub struct PeerMetrics {
-    /// Its address.
-    pub address: IpAddr,
+    /// Its address or interface.
+    pub name: String,
     /// The session is established.
     pub up: bool,
     /// Messages since the start, by direction (`sent`, `received`) and type (`open`, `update`,

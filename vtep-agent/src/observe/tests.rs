@@ -32,7 +32,7 @@ fn snapshot() -> Snapshot {
     };
     Snapshot {
         peers: vec![PeerMetrics {
-            address: "198.18.0.100".parse().unwrap(),
+            name: "198.18.0.100".to_owned(),
             up: true,
             messages: [(("sent", "update"), 3), (("received", "keepalive"), 4)].into(),
             routes: [(2, 7), (3, 1)].into(),

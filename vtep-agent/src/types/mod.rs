@@ -3,12 +3,14 @@
 mod asn;
 mod esi;
 mod name;
+mod peer_name;
 mod rd;
 mod rt;
 
 pub use asn::Asn;
 pub use esi::Esi;
 pub use name::{BdName, IfName, InvalidName};
+pub use peer_name::PeerName;
 pub use rd::RouteDistinguisher;
 pub use rt::{ImportTarget, RouteTarget};
 pub use vtep_common::{Mac, Vni};

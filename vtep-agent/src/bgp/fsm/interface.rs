@@ -23,7 +23,7 @@ pub struct Settings {
     pub local_asn: Asn,
     /// Our BGP identifier, not 0.
     pub router_id: Ipv4Addr,
-    /// The peer's address.
+    /// The peer's address: of the session, where the peer is known by an interface.
     pub peer_address: IpAddr,
     /// The AS that the peer must have.
     pub peer_asn: PeerAsn,

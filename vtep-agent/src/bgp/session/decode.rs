@@ -40,21 +40,21 @@ impl Peer {
         frame: &wire::Frame,
         decoded: &Result<wire::Decoded, wire::Notification>,
     ) {
-        let address = self.status.address;
+        let peer = &self.status.name;
         match decoded {
             Ok(decoded) => {
                 for fault in &decoded.faults {
                     *self.status.update_errors.entry(fault.outcome).or_default() += 1;
-                    tracing::warn!(peer = %address, %fault, "malformed UPDATE");
+                    tracing::warn!(%peer, %fault, "malformed UPDATE");
                     let summary = format!("malformed UPDATE: {}, {}", fault.cause, fault.outcome);
                     self.last_fault = Some(summary);
                 }
                 if !decoded.faults.is_empty() {
-                    tracing::warn!(peer = %address, message = %hex(frame.bytes()), "malformed UPDATE");
+                    tracing::warn!(%peer, message = %hex(frame.bytes()), "malformed UPDATE");
                 }
             }
             Err(notification) => tracing::warn!(
-                peer = %address,
+                %peer,
                 error = %notification,
                 message = %hex(frame.bytes()),
                 "malformed message"

@@ -101,7 +101,7 @@ impl Peer {
         let (inputs, mut input) = mpsc::channel(INPUTS);
         let mut peer = Self {
             id,
-            status: PeerStatus::new(id, &settings),
+            status: PeerStatus::new(id, endpoint.peer.clone(), &settings),
             endpoint,
             fsm: Fsm::new(settings, shared.seed()),
             shared,
@@ -192,7 +192,7 @@ impl Peer {
     fn accepted(&mut self, stream: TcpStream) {
         match socket::accepted(&stream, &self.endpoint) {
             Ok(()) => self.connected(stream, Direction::Incoming),
-            Err(error) => tracing::warn!(peer = %self.status.address, %error, "connection lost"),
+            Err(error) => tracing::warn!(peer = %self.status.name, %error, "connection lost"),
         }
     }
 
@@ -207,7 +207,7 @@ impl Peer {
             Err(error) if direction == Direction::Outgoing => {
                 self.handle(Event::ConnectFailed(error.to_string()));
             }
-            Err(error) => tracing::warn!(peer = %self.status.address, %error, "connection lost"),
+            Err(error) => tracing::warn!(peer = %self.status.name, %error, "connection lost"),
         }
     }
 
@@ -263,7 +263,7 @@ impl Peer {
                 &mut messages,
             );
             for route in too_large {
-                let peer = self.status.address;
+                let peer = &self.status.name;
                 tracing::error!(%peer, %route, "withdrawn: its attributes exceed a BGP message");
             }
             self.encoded.extend(messages);
@@ -310,13 +310,12 @@ impl Peer {
         if cause != self.logged.as_ref() {
             self.logged = cause.cloned();
             if let Some(cause) = &self.logged {
-                tracing::warn!(peer = %self.status.address, %cause, "BGP session is not up");
+                tracing::warn!(peer = %self.status.name, %cause, "BGP session is not up");
             }
         }
     }
 
     fn act(&mut self, action: Action) {
-        let address = self.status.address;
         match action {
             Action::Connect => {
                 self.attempt = Some(Box::pin(socket::connect(self.endpoint.clone())));
@@ -328,7 +327,7 @@ impl Peer {
                 self.status.negotiated(&negotiated);
                 let session = negotiated.session;
                 tracing::info!(
-                    peer = %address, asn = %session.asn, router_id = %session.router_id,
+                    peer = %self.status.name, asn = %session.asn, router_id = %session.router_id,
                     hold_time = negotiated.hold_time.as_secs(), "BGP session established"
                 );
                 self.last_fault = None;
@@ -340,7 +339,7 @@ impl Peer {
                 self.report(id, PeerEvent::Up(session));
             }
             Action::Down(cause, retention) => {
-                tracing::warn!(peer = %address, %cause, "BGP session down");
+                tracing::warn!(peer = %self.status.name, %cause, "BGP session down");
                 self.logged = Some(cause);
                 if let Some(session) = self.session.take() {
                     let event = retention.map_or(PeerEvent::Down, PeerEvent::Restarting);

@@ -10,7 +10,10 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::{SessionOptions, gtsm, md5, option};
-use crate::config::{PeerAsn, PeerConfig, Secret};
+use crate::{
+    config::{PeerAsn, PeerConfig, Secret},
+    types::PeerName,
+};
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 128;
@@ -18,8 +21,10 @@ const BACKLOG: i32 = 128;
 /// How to reach a peer.
 #[derive(Clone, Debug)]
 pub(super) struct Endpoint {
-    /// The peer.
-    pub(super) remote: SocketAddr,
+    /// The peer,
+    pub(super) peer: PeerName,
+    /// and where it is; `None` while that is not known.
+    pub(super) remote: Option<SocketAddr>,
     /// Our address; `None` for the kernel's choice.
     pub(super) local: Option<IpAddr>,
     /// TTL of what we send; `None` for the system's default.
@@ -38,9 +43,14 @@ impl Endpoint {
             PeerAsn::Internal => true,
             PeerAsn::External => false,
         };
-        let from_vtep = peer.address.is_ipv4() && (internal || peer.multihop.is_some());
+        let from_vtep = peer.name.address().is_some_and(|address| address.is_ipv4())
+            && (internal || peer.multihop.is_some());
         Self {
-            remote: SocketAddr::new(peer.address, peer.port),
+            peer: peer.name.clone(),
+            remote: peer
+                .name
+                .address()
+                .map(|address| SocketAddr::new(address, peer.port)),
             local: peer
                 .local_address
                 .or_else(|| from_vtep.then_some(options.vtep_address.into())),
@@ -58,38 +68,35 @@ impl Endpoint {
 
 /// Opens a connection.
 pub(super) async fn connect(endpoint: Endpoint) -> io::Result<TcpStream> {
-    let socket = match endpoint.remote {
+    let remote = endpoint.remote.ok_or(io::ErrorKind::AddrNotAvailable)?;
+    let socket = match remote {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
     if let Some(key) = &endpoint.password {
-        set_key(
-            &socket,
-            socket.local_addr()?,
-            endpoint.remote.ip(),
-            key.expose(),
-        )?;
+        set_key(&socket, socket.local_addr()?, remote.ip(), key.expose())?;
     }
     if let Some(local) = endpoint.local {
         socket
             .bind(SocketAddr::new(local, 0))
             .map_err(|error| context(&format!("local address {local}"), error))?;
     }
-    set_ttl(&socket, endpoint.remote.ip(), endpoint.ttl)?;
+    set_ttl(&socket, remote.ip(), endpoint.ttl)?;
     if let Some(min_ttl) = endpoint.min_ttl {
-        gtsm::require(&socket, endpoint.remote.ip(), min_ttl)?;
+        gtsm::require(&socket, remote.ip(), min_ttl)?;
     }
-    let stream = socket.connect(endpoint.remote).await?;
+    let stream = socket.connect(remote).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
 
 /// Sets the options of a connection that the peer opened.
 pub(super) fn accepted(stream: &TcpStream, endpoint: &Endpoint) -> io::Result<()> {
+    let remote = stream.peer_addr()?.ip().to_canonical();
     stream.set_nodelay(true)?;
-    set_ttl(stream, endpoint.remote.ip(), endpoint.ttl)?;
+    set_ttl(stream, remote, endpoint.ttl)?;
     if let Some(min_ttl) = endpoint.min_ttl {
-        gtsm::require(stream, endpoint.remote.ip(), min_ttl)?;
+        gtsm::require(stream, remote, min_ttl)?;
         gtsm::check_syn(stream, min_ttl)?;
     }
     Ok(())

@@ -12,7 +12,7 @@ use crate::{
         wire::{MessageType, Outcome},
     },
     config::PeerAsn,
-    types::{Asn, PeerId},
+    types::{Asn, PeerId, PeerName},
 };
 
 /// A snapshot of a session. Counters run from the peer's configuration on, over all its
@@ -21,8 +21,10 @@ use crate::{
 pub struct PeerStatus {
     /// Which peer.
     pub peer: PeerId,
-    /// Its address.
-    pub address: IpAddr,
+    /// What it is known by.
+    pub name: PeerName,
+    /// Its address; of a peer behind an interface the link-local one, once it is known.
+    pub address: Option<IpAddr>,
     /// State of its session.
     pub state: State,
     /// Since when it is Established.
@@ -54,10 +56,11 @@ pub struct PeerStatus {
 }
 
 impl PeerStatus {
-    pub(super) fn new(peer: PeerId, settings: &Settings) -> Self {
+    pub(super) fn new(peer: PeerId, name: PeerName, settings: &Settings) -> Self {
         Self {
             peer,
-            address: settings.peer_address,
+            address: name.address(),
+            name,
             state: State::Idle,
             established_since: None,
             asn: match settings.peer_asn {

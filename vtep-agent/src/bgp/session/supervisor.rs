@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     io,
-    net::SocketAddr,
+    net::{Ipv6Addr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -160,7 +160,10 @@ impl Supervisor {
         let settings = Settings {
             local_asn: self.options.local_asn,
             router_id: self.options.router_id,
-            peer_address: config.address,
+            peer_address: config
+                .name
+                .address()
+                .unwrap_or(Ipv6Addr::UNSPECIFIED.into()),
             peer_asn: config.asn,
             hold_time: config.hold_time,
             send_hold_time: config.send_hold_time,
@@ -171,7 +174,8 @@ impl Supervisor {
             route_reflector_client: config.route_reflector_client,
             shutdown: config.shutdown.is_some(),
         };
-        self.shared.insert(PeerStatus::new(id, &settings));
+        self.shared
+            .insert(PeerStatus::new(id, config.name.clone(), &settings));
         let (orders, received) = mpsc::unbounded_channel();
         let shared = Arc::clone(&self.shared);
         let reports = self.reports.clone();
@@ -207,9 +211,10 @@ impl Supervisor {
 
     fn set_key(&self, peer: &PeerConfig, key: &str) {
         if let Some(listener) = &self.listener
-            && let Err(error) = socket::set_listener_key(listener, peer.address, key)
+            && let Some(address) = peer.name.address()
+            && let Err(error) = socket::set_listener_key(listener, address, key)
         {
-            tracing::error!(peer = %peer.address, %error, "the peer cannot connect to us");
+            tracing::error!(peer = %peer.name, %error, "the peer cannot connect to us");
         }
     }
 
@@ -218,7 +223,7 @@ impl Supervisor {
         match self
             .peers
             .values()
-            .find(|member| member.config.address == address)
+            .find(|member| member.config.name.address() == Some(address))
         {
             Some(member) => {
                 let _ = member.orders.send(Order::Accepted(stream));
@@ -234,7 +239,7 @@ impl Supervisor {
             timeout(Duration::ZERO, accept(self.listener.as_ref())).await
         {
             let address = from.ip().to_canonical();
-            let of_peer = |member: &&Member| member.config.address == address;
+            let of_peer = |member: &&Member| member.config.name.address() == Some(address);
             let member = self.peers.values().find(of_peer);
             if member.is_none_or(|member| member.config.password.is_none()) {
                 self.accepted(stream, from);

@@ -160,7 +160,7 @@ async fn ipv6_external() {
     .unwrap();
     (b.sessions, b.events) = (sessions, events);
     let loopback = |agent: &Agent, asn| PeerConfig {
-        address: std::net::Ipv6Addr::LOCALHOST.into(),
+        name: std::net::Ipv6Addr::LOCALHOST.into(),
         asn,
         ..agent.as_peer()
     };
@@ -310,7 +310,7 @@ fn endpoints() {
     let v6 = std::net::Ipv6Addr::LOCALHOST.into();
     assert_eq!(
         of(PeerConfig {
-            address: v6,
+            name: v6,
             multihop: Some(2),
             ..external
         }),
