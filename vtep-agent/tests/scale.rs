@@ -21,7 +21,7 @@ use vtep_agent::{
         AutoRt, BdConfig, BgpConfig, Config, OnStop, PeerAsn, PeerConfig, SourceCheck, UnknownVni,
         VtepConfig, XdpMode,
     },
-    core::{Command, Core, Input, Output, State},
+    core::{Command, Core, Input, Output, Start, State},
     evpn::Originator,
     reconcile::{Entry, Key, Map, Reconciler, TableError, Tables},
     types::{Asn, Mac, PeerId, RouteDistinguisher, RouteTarget, Vni},
@@ -77,7 +77,7 @@ struct Agent {
 impl Agent {
     fn new() -> Self {
         let now = Instant::now();
-        let (core, _) = Core::new(config(), State::default(), now);
+        let (core, _) = Core::new(config(), State::default(), Start::default(), now);
         Self {
             core,
             reconciler: Reconciler::new(),
@@ -175,6 +175,7 @@ fn config() -> Config {
             listen: true,
             auto_rt: AutoRt::As,
             arp_nd_flags: false,
+            selection_deferral: Duration::from_secs(120),
             peers: vec![PeerConfig::new(
                 Ipv4Addr::new(198, 18, 0, 100).into(),
                 PeerAsn::Internal,

@@ -45,6 +45,8 @@ pub struct Session {
     /// The peer's forwarding survived (the F bit of the EVPN family): what it announced in the
     /// session before counts until its End-of-RIB.
     pub forwarding_preserved: bool,
+    /// The peer restarted as well and waits for nobody's End-of-RIB (its R bit, RFC 4724 §3).
+    pub restarting: bool,
     /// How often our AS may be in its AS_PATHs.
     pub allowas_in: u8,
     /// We reflect its routes to others, and theirs to it (RFC 4456).
@@ -72,6 +74,7 @@ impl Session {
             evpn: true,
             graceful_restart: false,
             forwarding_preserved: false,
+            restarting: false,
             allowas_in: 0,
             route_reflector_client: false,
         }

@@ -136,6 +136,8 @@ pub struct BgpConfig {
     pub auto_rt: AutoRt,
     /// Announce the ARP/ND flags of every binding (RFC 9047), not only those of routers.
     pub arp_nd_flags: bool,
+    /// How long the End-of-RIB of peers is waited for after a restart (RFC 4724 §4.1).
+    pub selection_deferral: Duration,
     /// `[[bgp.peer]]`, groups resolved, names distinct.
     pub peers: Vec<PeerConfig>,
 }

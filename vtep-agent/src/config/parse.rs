@@ -1,6 +1,6 @@
 //! From the shape of the file to its meaning.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use super::{
     AutoRt, BgpConfig, Config, ConfigError, Diagnostic, bds, diagnostic::Fault, field, peers, raw,
@@ -51,6 +51,12 @@ fn resolve(raw: &raw::File, file: &Path, warnings: &mut Vec<Fault>) -> Result<Co
         listen: raw.bgp.listen.unwrap_or(true),
         auto_rt: raw.bgp.auto_rt.unwrap_or(AutoRt::As),
         arp_nd_flags: raw.bgp.arp_nd_flags.unwrap_or(true),
+        selection_deferral: Duration::from_secs(field::number_or(
+            &raw.bgp.selection_deferral,
+            "selection_deferral",
+            1..=3600,
+            120,
+        )?),
         peers: peers::peers(&raw.bgp, &vtep.addresses, directory)?,
     };
     let bds = bds::bds(&raw.bd, &vtep.uplinks, warnings)?;

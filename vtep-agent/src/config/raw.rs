@@ -48,6 +48,7 @@ pub(super) struct Bgp {
     pub(super) listen: Option<bool>,
     pub(super) auto_rt: Option<AutoRt>,
     pub(super) arp_nd_flags: Option<bool>,
+    pub(super) selection_deferral: Option<Number>,
     #[serde(default)]
     pub(super) peer: Vec<Spanned<Peer>>,
     #[serde(default)]

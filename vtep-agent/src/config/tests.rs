@@ -80,6 +80,7 @@ fn documented_example() {
             listen: true,
             auto_rt: AutoRt::As,
             arp_nd_flags: true,
+            selection_deferral: Duration::from_secs(120),
             peers: vec![PeerConfig {
                 local_address: Some("198.18.0.1".parse().unwrap()),
                 ..PeerConfig::new(

@@ -26,6 +26,9 @@ pub enum Input {
     Event(Event),
     /// How long ago local MACs were last seen, from a scan of the `fdb` map.
     Idle(Vec<(FdbKey, Duration)>),
+    /// What an earlier run knew of local endpoints has all been handed in; of no meaning unless
+    /// [`Start::forwarding_preserved`](super::Start::forwarding_preserved).
+    Recovered,
     /// Time passed; see [`Core::deadline`](super::Core::deadline).
     Tick,
 }
@@ -95,6 +98,8 @@ pub enum Output {
     DetachUplink(u32, IfName),
     /// Write this to the state directory.
     Persist(Box<super::State>),
+    /// [`Core::settled`](super::Core::settled) became true.
+    Settled,
     /// The configured peers are now these (ids stay with addresses).
     Peers(Vec<(PeerId, crate::config::PeerConfig)>),
 }

@@ -7,6 +7,7 @@
 mod bds;
 mod command;
 mod command_error;
+mod deferral;
 mod expiry;
 mod flood;
 mod index;
@@ -25,6 +26,7 @@ mod vm_ports;
 mod tests;
 
 pub use command_error::{CommandError, PortName, XdpModeName};
+pub use deferral::Start;
 pub use io::{Command, DeclaredEndpoint, Input, Link, Output};
 pub use peers::PeerRoutes;
 pub use state::{SavedBd, SavedEndpoint, SavedPort, State};
@@ -39,8 +41,8 @@ use std::{
 use vtep_common::abi::{BdId, Event, EventKind, MAX_BDS};
 
 use self::{
-    expiry::Expiries, flood::FloodLists, index::Indexes, nexthops::Nexthops, peers::PeerIds,
-    ports::Ports, uplinks::Uplinks,
+    deferral::Deferral, expiry::Expiries, flood::FloodLists, index::Indexes, nexthops::Nexthops,
+    peers::PeerIds, ports::Ports, uplinks::Uplinks,
 };
 use crate::{
     bgp::{
@@ -59,6 +61,8 @@ pub struct Core {
     config: Config,
     state: State,
     state_dirty: bool,
+    /// Present while what an earlier run installed is preserved.
+    deferral: Option<Deferral>,
     peers: PeerIds,
     adj_in: AdjRibIn,
     adj_out: AdjRibOut,
@@ -86,7 +90,8 @@ pub struct Core {
 
 impl Core {
     /// Starts with a configuration and what was saved by the last run.
-    pub fn new(config: Config, state: State, now: Instant) -> (Self, Vec<Output>) {
+    pub fn new(config: Config, state: State, start: Start, now: Instant) -> (Self, Vec<Output>) {
+        let deferral = Deferral::new(start, config.bgp.selection_deferral, now);
         let speaker = Speaker {
             asn: config.bgp.asn,
             router_id: config.vtep.router_id,
@@ -100,10 +105,11 @@ impl Core {
         };
         let mut core = Self {
             adj_in: AdjRibIn::new(speaker),
-            adj_out: AdjRibOut::new(config.bgp.asn, config.vtep.router_id),
+            adj_out: AdjRibOut::new(config.bgp.asn, config.vtep.router_id, deferral.is_some()),
             config,
             state,
             state_dirty: false,
+            deferral,
             peers: PeerIds::default(),
             targets: TargetIndex::default(),
             bds: BTreeMap::new(),
@@ -153,6 +159,11 @@ impl Core {
                     }
                 }
             }
+            Input::Recovered => {
+                if let Some(deferral) = &mut self.deferral {
+                    deferral.recovered();
+                }
+            }
             Input::Tick => self.expire_routes(now),
         }
         self.finish(now)
@@ -189,6 +200,7 @@ impl Core {
             .into_iter()
             .chain(self.flood.next_expiry())
             .chain(self.adj_in.deadline())
+            .chain(self.deferral.as_ref().and_then(Deferral::deadline))
             .min()
     }
 
@@ -261,6 +273,7 @@ impl Core {
             }
         }
         self.publish(now);
+        self.settle(now);
         for (peer, advertisement) in self.adj_out.flush() {
             self.outputs.push(Output::Send(peer, advertisement));
         }

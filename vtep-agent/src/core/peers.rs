@@ -71,9 +71,22 @@ impl Core {
         }
         if self.peers.configured.as_ref() != Some(&configured) {
             let old = self.peers.configured.replace(configured.clone());
+            if let Some(deferral) = &mut self.deferral {
+                for (id, peer) in &configured {
+                    match peer.shutdown {
+                        Some(_) => deferral.complete(*id),
+                        // Later ones are waited for when they come.
+                        None if old.is_none() => deferral.expect(*id),
+                        None => {}
+                    }
+                }
+            }
             for (id, _) in old.unwrap_or_default() {
                 if !configured.iter().any(|(other, _)| *other == id) {
                     self.peer_event(id, PeerEvent::Down, now);
+                    if let Some(deferral) = &mut self.deferral {
+                        deferral.complete(id);
+                    }
                 }
             }
             let reflecting = |(_, peer): &(_, PeerConfig)| peer.route_reflector_client;
@@ -86,6 +99,9 @@ impl Core {
         let changes = match event {
             PeerEvent::Up(session) => {
                 self.peers.over_limit.remove(&peer);
+                if let Some(deferral) = &mut self.deferral {
+                    deferral.up(peer, &session);
+                }
                 self.adj_out.up(peer, &session);
                 self.adj_in.up(peer, session, now)
             }
@@ -99,6 +115,11 @@ impl Core {
             }
             PeerEvent::Update(_) if self.peers.over_limit.contains(&peer) => Vec::new(),
             PeerEvent::Update(update) => {
+                if update.end_of_rib
+                    && let Some(deferral) = &mut self.deferral
+                {
+                    deferral.complete(peer);
+                }
                 let targets = &self.targets;
                 let imported = |attributes: &Attributes| targets.has_match(attributes);
                 let changes = self.adj_in.update(peer, *update, imported, now);

@@ -30,7 +30,7 @@ use crate::{
     },
     config::{Config, OnStop, VtepConfig},
     control::{self, Call, Request},
-    core::{Command, Core, Input, Output, State},
+    core::{Command, Core, Input, Output, Start, State},
     dataplane::{self, Dataplane, Events, LoadOptions},
     kernel::{self, Monitor},
     observe::{self, Metrics, Query},
@@ -149,9 +149,13 @@ impl Daemon {
         if let Some(http) = http {
             tokio::spawn(http.run(metrics.clone(), query_sender));
         }
+        // Maps are still filled from scratch.
+        let start = Start {
+            forwarding_preserved: false,
+        };
         let vtep = config.vtep.clone();
         let tunnel = Tunnel::new(&vtep);
-        let (core, outputs) = Core::new(config, state, Instant::now());
+        let (core, outputs) = Core::new(config, state, start, Instant::now());
         let daemon = Self {
             config: vtep,
             file,
@@ -325,6 +329,7 @@ impl Daemon {
                     .detach_uplink(&mut self.dataplane, ifindex, &name);
             }
             Output::Persist(state) => self.save(state),
+            Output::Settled => tracing::info!("routes of before the restart are replaced"),
             Output::Peers(peers) => self.sessions.configure(peers),
         }
     }

@@ -18,6 +18,8 @@ pub struct Graceful {
     pub notification: bool,
     /// The peer lists the EVPN family: it restarts gracefully itself and doesn't only help others.
     pub evpn: bool,
+    /// R bit: the peer restarted and waits for nobody's End-of-RIB.
+    pub restarting: bool,
     /// F bit of the EVPN family.
     pub forwarding_preserved: bool,
 }
@@ -47,6 +49,7 @@ pub(super) fn negotiate(settings: &Settings, open: &Open) -> Option<Graceful> {
     Some(Graceful {
         restart_time: Duration::from_secs(peer.restart_time.into()),
         notification: peer.notification,
+        restarting: peer.restarting,
         evpn: evpn.is_some(),
         forwarding_preserved: evpn.is_some_and(|(_, preserved)| *preserved),
     })

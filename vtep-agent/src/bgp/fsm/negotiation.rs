@@ -101,6 +101,7 @@ pub(super) fn negotiate(settings: &Settings, open: &Open) -> Result<Negotiated, 
         session: Session {
             graceful_restart: graceful.is_some(),
             forwarding_preserved: graceful.is_some_and(|peer| peer.forwarding_preserved),
+            restarting: graceful.is_some_and(|peer| peer.restarting),
             allowas_in: settings.allowas_in,
             route_reflector_client: settings.route_reflector_client && internal,
             ..Session::new(settings.peer_address, asn, open.router_id, internal)

@@ -33,6 +33,9 @@ pub struct AdjRibOut {
     /// What peers were told of the routes that were touched since the last flush.
     touched: HashMap<RouteKey, Option<Own>>,
     peers: BTreeMap<PeerId, Peer>,
+    /// Routes of an earlier run may still be to come, and peers must not take what they get for all
+    /// of ours.
+    incomplete: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +50,8 @@ struct Peer {
     client: bool,
     /// The whole table is to be sent.
     dump: Option<Dump>,
+    /// It has not got our End-of-RIB yet.
+    owed_end_of_rib: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -56,8 +61,9 @@ enum Dump {
 }
 
 impl AdjRibOut {
-    /// No peers, no routes.
-    pub fn new(asn: Asn, router_id: Ipv4Addr) -> Self {
+    /// No peers, no routes. With `incomplete`, peers get no End-of-RIB before
+    /// [`AdjRibOut::release_end_of_rib`].
+    pub fn new(asn: Asn, router_id: Ipv4Addr, incomplete: bool) -> Self {
         Self {
             asn,
             reflector: Reflector {
@@ -68,7 +74,13 @@ impl AdjRibOut {
             routes: HashMap::new(),
             touched: HashMap::new(),
             peers: BTreeMap::new(),
+            incomplete,
         }
+    }
+
+    /// What is known is all that there is: with the next flush peers get their End-of-RIB.
+    pub fn release_end_of_rib(&mut self) {
+        self.incomplete = false;
     }
 
     /// A session is established: it gets everything, and End-of-RIB.
@@ -78,6 +90,7 @@ impl AdjRibOut {
                 internal: session.internal,
                 client: session.route_reflector_client,
                 dump: Some(Dump::Initial),
+                owed_end_of_rib: true,
             };
             self.peers.insert(peer, state);
         } else {
@@ -154,11 +167,14 @@ impl AdjRibOut {
                     Announcements::new(self.asn, self.routes.values().cloned().collect())
                 })
             });
+            let owed = peer.owed_end_of_rib;
+            peer.owed_end_of_rib &= self.incomplete;
             let mut advertisement = Advertisement {
                 withdraw,
                 announce: announcements.towards(peer.internal).to_vec(),
-                end_of_rib: dump == Some(Dump::Initial),
-                refresh: dump == Some(Dump::Refresh),
+                end_of_rib: owed && !self.incomplete,
+                // RFC 7313 §4: no BoRR before our End-of-RIB.
+                refresh: dump == Some(Dump::Refresh) && !owed,
             };
             let receiver = peer.receiver(*id);
             if dump != Some(Dump::Initial) {
@@ -176,6 +192,7 @@ impl AdjRibOut {
                     .dump(receiver, self.reflector, &mut advertisement);
             }
             if dump.is_some()
+                || advertisement.end_of_rib
                 || !advertisement.withdraw.is_empty()
                 || !advertisement.announce.is_empty()
             {

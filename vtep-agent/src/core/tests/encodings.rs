@@ -106,7 +106,12 @@ fn enc_002_004_mac_and_mac_ip() {
 fn enc_006_rds_are_distinct_and_stay() {
     let mut config = config();
     config.bds.push(BdConfig::new(name("red"), vni(200)));
-    let (first, outputs) = Core::new(config.clone(), State::default(), Instant::now());
+    let (first, outputs) = Core::new(
+        config.clone(),
+        State::default(),
+        Start::default(),
+        Instant::now(),
+    );
     let Some(Output::Persist(state)) = outputs
         .into_iter()
         .find(|output| matches!(output, Output::Persist(_)))
@@ -125,7 +130,7 @@ fn enc_006_rds_are_distinct_and_stay() {
     assert_eq!(rds(&first), [blue, red.clone()]);
     // `blue` is gone at the next start.
     config.bds.remove(0);
-    let (second, _) = Core::new(config, *state, Instant::now());
+    let (second, _) = Core::new(config, *state, Start::default(), Instant::now());
     assert_eq!(rds(&second), [red]);
 }
 

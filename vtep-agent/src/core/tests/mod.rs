@@ -10,6 +10,7 @@ mod mobility;
 mod neighbors;
 mod ports;
 mod reflection;
+mod restart;
 mod sessions;
 mod simulation;
 
@@ -24,7 +25,7 @@ use vtep_common::abi::{
     Adjacency, BdId, Event, EventKind, FdbFlags, FdbKey, FdbWord, FloodSpan, VtepEntry,
 };
 
-use super::{Command, CommandError, Core, Input, Link, Output, State};
+use super::{Command, CommandError, Core, Input, Link, Output, Start, State};
 use crate::{
     bgp::{
         peer::{PeerEvent, Session},
@@ -68,8 +69,12 @@ impl Fixture {
     }
 
     fn start(config: Config, state: State) -> Self {
+        Self::start_with(config, state, Start::default())
+    }
+
+    fn start_with(config: Config, state: State, start: Start) -> Self {
         let now = Instant::now();
-        let (core, outputs) = Core::new(config, state, now);
+        let (core, outputs) = Core::new(config, state, start, now);
         Self { core, now, outputs }
     }
 
@@ -271,6 +276,7 @@ fn config() -> Config {
             listen: true,
             auto_rt: AutoRt::As,
             arp_nd_flags: true,
+            selection_deferral: Duration::from_secs(120),
             peers: vec![peer(100)],
         },
         bds: vec![blue()],
