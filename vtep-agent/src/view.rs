@@ -150,6 +150,12 @@ pub struct MacEntry {
     pub sticky: bool,
     /// Found on too many places in too short a time.
     pub duplicate: bool,
+    /// What is done with a duplicate: `warn`, `freeze` or `drop`.
+    #[serde(default)]
+    pub duplicate_action: Option<String>,
+    /// Moves that made it one.
+    #[serde(default)]
+    pub moves: Option<u32>,
     /// Since it was last seen (learned), declared, or received.
     pub age_s: u64,
 }

@@ -18,8 +18,8 @@ use vtep_agent::{
         wire::{self, Advertisement, Context, MAX_LEN, Message, Route},
     },
     config::{
-        AutoRt, BdConfig, BgpConfig, Config, OnStop, PeerAsn, PeerConfig, SourceCheck, UnknownVni,
-        VtepConfig, XdpMode,
+        AutoRt, BdConfig, BgpConfig, Config, DuplicatePolicy, OnStop, PeerAsn, PeerConfig,
+        SourceCheck, UnknownVni, VtepConfig, XdpMode,
     },
     core::{Command, Core, Input, Output, Start, State},
     evpn::Originator,
@@ -169,6 +169,7 @@ fn config() -> Config {
             unknown_vni: UnknownVni::Drop,
             source_check: SourceCheck::Strict,
             max_macs: 1 << 20,
+            duplicate: DuplicatePolicy::default(),
         },
         bgp: BgpConfig {
             asn: ASN,

@@ -55,6 +55,11 @@ impl Mac {
         !self.is_group() && !self.is_zero()
     }
 
+    /// A virtual router's (RFC 9568 §7.3): `00-00-5E-00-01-XX`, for IPv6 `00-00-5E-00-02-XX`.
+    pub const fn is_vrrp(self) -> bool {
+        matches!(self.0, [0x00, 0x00, 0x5e, 0x00, 0x01 | 0x02, _])
+    }
+
     /// `01-80-C2-00-00-00` to `-0F`: link-local control, never bridged nor tunnelled (802.1Q §8.6.3).
     pub const fn is_link_local_control(self) -> bool {
         let [a, b, c, d, e, f] = self.0;

@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     config::XdpMode,
-    control::Table,
+    control::{Clearable, Table},
     observe::LogFormat,
     types::{BdName, IfName, Mac, Vni},
 };
@@ -76,6 +76,15 @@ pub(super) enum Command {
         /// Print JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Clear what the agent has noted
+    Clear {
+        /// What
+        #[arg(value_name = "WHAT")]
+        what: Clearable,
+        /// Only of this bridge domain
+        #[arg(long, value_name = "NAME")]
+        bd: Option<BdName>,
     },
     /// Read the configuration file again and apply the difference
     Reload,

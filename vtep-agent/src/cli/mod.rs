@@ -93,6 +93,10 @@ fn run(Args { command, socket }: Args) -> Outcome {
             vlan,
             mac: mac.map(|mac| mac.to_string()),
         },
+        Command::Clear { what, bd } => Message::Clear {
+            what,
+            bd: bd.map(String::from),
+        },
         Command::Reload => Message::Reload {},
     };
     call(&socket_path(socket), &message).map(drop)

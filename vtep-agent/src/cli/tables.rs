@@ -156,12 +156,16 @@ fn ports(ports: Vec<Port>) -> String {
 fn macs(macs: Vec<MacEntry>) -> String {
     let columns = ["BD", ">VNI", "MAC", "ORIGIN", "AT", ">SEQ", ">AGE", "FLAGS"];
     let rows = macs.into_iter().map(|entry| {
-        let flags = [(entry.sticky, "sticky"), (entry.duplicate, "duplicate")];
-        let flags: Vec<_> = flags
-            .into_iter()
-            .filter(|(set, _)| *set)
-            .map(|(_, name)| name.to_owned())
-            .collect();
+        let mut flags = Vec::new();
+        if entry.sticky {
+            flags.push("sticky".to_owned());
+        }
+        if entry.duplicate {
+            flags.push(match entry.duplicate_action {
+                Some(action) => format!("duplicate ({action})"),
+                None => "duplicate".to_owned(),
+            });
+        }
         [
             entry.bd,
             entry.vni.to_string(),

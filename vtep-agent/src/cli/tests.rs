@@ -54,7 +54,7 @@ fn usage_errors_are_one_line() {
         (
             "",
             "'vtep-agent' requires a subcommand but one was not provided \
-              [subcommands: run, check, attach, detach, bd, port, show, reload]; \
+              [subcommands: run, check, attach, detach, bd, port, show, clear, reload]; \
               usage: vtep-agent [OPTIONS] <COMMAND>",
         ),
         (
@@ -175,10 +175,11 @@ fn examples() -> [(Table, Value); 10] {
             Table::Macs,
             json!([{"bd": "blue", "vni": 100, "mac": "02:00:00:00:00:02",
             "origin": "remote", "port": null, "vtep": "198.18.0.2", "esi": null, "seq": 0,
-            "sticky": false, "duplicate": false, "age_s": 3},
+            "sticky": false, "duplicate": false, "duplicate_action": null, "moves": null,
+            "age_s": 3},
             {"bd": "blue", "vni": 100, "mac": "02:00:00:00:00:01", "origin": "declared",
             "port": "tap-vm1", "vtep": null, "esi": null, "seq": 12, "sticky": true,
-            "duplicate": true, "age_s": 7400}]),
+            "duplicate": true, "duplicate_action": "freeze", "moves": 5, "age_s": 7400}]),
         ),
         (
             Table::Neighbors,
@@ -265,7 +266,7 @@ fn tables_for_people() {
     $ vtep-agent show macs
     BD    VNI  MAC                ORIGIN    AT          SEQ    AGE  FLAGS
     blue  100  02:00:00:00:00:02  remote    198.18.0.2    0     3s  -
-    blue  100  02:00:00:00:00:01  declared  tap-vm1      12  2h03m  sticky duplicate
+    blue  100  02:00:00:00:00:01  declared  tap-vm1      12  2h03m  sticky duplicate (freeze)
 
     $ vtep-agent show neighbors
     BD    IP        MAC                ORIGIN  ROUTER

@@ -9,7 +9,7 @@ use toml::Spanned;
 use vtep_common::abi::MAX_BDS;
 
 use super::{
-    BdConfig, PortPattern,
+    BdConfig, DuplicatePolicy, PortPattern,
     diagnostic::Fault,
     field::{Distinct, Result, each, name, number, number_or, parse},
     glob,
@@ -78,6 +78,11 @@ fn bd(raw: &raw::Bd) -> Result<BdConfig> {
             1..=u32::MAX,
             default.max_macs_per_port,
         )?,
+        duplicate: raw
+            .duplicate
+            .as_ref()
+            .map(DuplicatePolicy::new)
+            .transpose()?,
         ..default
     })
 }

@@ -9,8 +9,8 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    AutoRt, BdConfig, BgpConfig, Config, Diagnostic, FloodPolicy, OnStop, PeerAsn, PeerConfig,
-    SourceCheck, UnknownVni, VtepConfig, XdpMode,
+    AutoRt, BdConfig, BgpConfig, Config, Diagnostic, DuplicateAction, DuplicatePolicy, FloodPolicy,
+    OnStop, PeerAsn, PeerConfig, SourceCheck, UnknownVni, VtepConfig, XdpMode,
 };
 use crate::types::{Asn, ImportTarget, RouteTarget};
 
@@ -39,6 +39,18 @@ struct Vtep {
     state_dir: PathBuf,
     socket: PathBuf,
     metrics: Option<SocketAddr>,
+    duplicate: Duplicate,
+}
+
+#[derive(Debug, Serialize)]
+struct Duplicate {
+    moves: u32,
+    window: u64,
+    action: DuplicateAction,
+    /// 0: by command only.
+    recovery: u64,
+    #[serde(skip)]
+    text: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -85,6 +97,8 @@ struct Bd {
     learning: bool,
     ageing: u64,
     max_macs_per_port: u32,
+    /// `null`: as for all.
+    duplicate: Option<Duplicate>,
 }
 
 #[derive(Debug, Serialize)]
@@ -148,6 +162,19 @@ impl Vtep {
             state_dir: vtep.state_dir.clone(),
             socket: vtep.socket.clone(),
             metrics: vtep.metrics,
+            duplicate: Duplicate::new(&vtep.duplicate),
+        }
+    }
+}
+
+impl Duplicate {
+    fn new(policy: &DuplicatePolicy) -> Self {
+        Self {
+            moves: policy.moves,
+            window: policy.window.as_secs(),
+            action: policy.action,
+            recovery: policy.recovery.map_or(0, |time| time.as_secs()),
+            text: policy.to_string(),
         }
     }
 }
@@ -221,6 +248,7 @@ impl Bd {
             learning: bd.learning,
             ageing: bd.ageing.map_or(0, |ageing| ageing.as_secs()),
             max_macs_per_port: bd.max_macs_per_port,
+            duplicate: bd.duplicate.as_ref().map(Duplicate::new),
         }
     }
 }
@@ -268,7 +296,7 @@ impl fmt::Display for Vtep {
             _ => "are dropped",
         };
         writeln!(f, "  accepts frames from {sources}; unknown VNIs {unknown}")?;
-        writeln!(f, "  up to {} MACs", self.max_macs)?;
+        writeln!(f, "  up to {} MACs; {}", self.max_macs, self.duplicate.text)?;
         let stop = match self.on_stop {
             "keep" => "forwarding goes on when the agent stops",
             _ => "withdraws, detaches and unpins when it stops",
@@ -390,12 +418,16 @@ impl fmt::Display for WithRouterId<'_> {
             seconds => format!("aged after {seconds} s"),
         };
         match bd.learning {
-            true => writeln!(
+            true => write!(
                 f,
                 "  learns up to {} MACs per port, {ageing}",
                 bd.max_macs_per_port
-            ),
-            false => writeln!(f, "  does not learn"),
+            )?,
+            false => f.write_str("  does not learn")?,
+        }
+        match &bd.duplicate {
+            Some(duplicate) => writeln!(f, "; {}", duplicate.text),
+            None => writeln!(f),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod bds;
 mod diagnostic;
+mod duplicate;
 mod explain;
 mod field;
 mod glob;
@@ -11,6 +12,7 @@ mod raw;
 mod vtep;
 
 pub use diagnostic::{ConfigError, Diagnostic};
+pub use duplicate::{DuplicateAction, DuplicatePolicy};
 pub use explain::Explanation;
 
 use std::{
@@ -70,6 +72,8 @@ pub struct VtepConfig {
     pub source_check: SourceCheck,
     /// Size of the FDB and of each neighbour table.
     pub max_macs: u32,
+    /// Duplicate MACs, where a bridge domain does not say otherwise.
+    pub duplicate: DuplicatePolicy,
 }
 
 impl VtepConfig {
@@ -240,6 +244,8 @@ pub struct BdConfig {
     pub ageing: Option<Duration>,
     /// Most MACs of one port.
     pub max_macs_per_port: u32,
+    /// Duplicate MACs; `None` as `[vtep]` has it.
+    pub duplicate: Option<DuplicatePolicy>,
 }
 
 /// Flooding policy of a bridge domain.
@@ -278,6 +284,7 @@ impl BdConfig {
             learning: true,
             ageing: Some(Duration::from_secs(300)),
             max_macs_per_port: 1024,
+            duplicate: None,
         }
     }
 }

@@ -9,7 +9,7 @@ use serde::{
 };
 use toml::Spanned;
 
-use super::{AutoRt, FloodPolicy, OnStop, SourceCheck, UnknownVni, XdpMode};
+use super::{AutoRt, DuplicateAction, FloodPolicy, OnStop, SourceCheck, UnknownVni, XdpMode};
 
 type Text = Spanned<String>;
 type Number = Spanned<Integer>;
@@ -39,6 +39,17 @@ pub(super) struct Vtep {
     pub(super) unknown_vni: Option<UnknownVni>,
     pub(super) source_check: Option<SourceCheck>,
     pub(super) max_macs: Option<Number>,
+    pub(super) duplicate: Option<Duplicate>,
+}
+
+/// `duplicate = { … }`
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Duplicate {
+    pub(super) moves: Option<Number>,
+    pub(super) window: Option<Number>,
+    pub(super) action: Option<DuplicateAction>,
+    pub(super) recovery: Option<Number>,
 }
 
 #[derive(Deserialize)]
@@ -96,6 +107,7 @@ pub(super) struct Bd {
     pub(super) learning: Option<bool>,
     pub(super) ageing: Option<Number>,
     pub(super) max_macs_per_port: Option<Number>,
+    pub(super) duplicate: Option<Duplicate>,
 }
 
 /// `"name"` or `{ name = "name", vlan = 10 }`.

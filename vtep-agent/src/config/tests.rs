@@ -74,6 +74,7 @@ fn documented_example() {
             unknown_vni: UnknownVni::Drop,
             source_check: SourceCheck::Loose,
             max_macs: 262_144,
+            duplicate: DuplicatePolicy::default(),
         },
         bgp: BgpConfig {
             asn: Asn(65000),
@@ -101,6 +102,33 @@ fn defaults() {
     example.bgp.peers[0].local_address = None;
     example.bds[0].ports.clear();
     assert_eq!(config(MINIMAL), example);
+}
+
+/// DUP-001's N and M, what is done, and for how long; a bridge domain may have its own.
+#[test]
+fn duplicates() {
+    let text = |vtep: &str, bd: &str| {
+        format!(
+            "[vtep]\naddress = \"198.18.0.1\"\n{vtep}\n[bgp]\nasn = 65000\n\
+             [[bd]]\nname = \"blue\"\nvni = 100\n{bd}\n"
+        )
+    };
+    let config = config(&text(
+        "duplicate = { action = \"freeze\" }",
+        "duplicate = { moves = 3, window = 60, action = \"drop\", recovery = 0 }",
+    ));
+    let freeze = DuplicatePolicy {
+        action: DuplicateAction::Freeze,
+        ..DuplicatePolicy::default()
+    };
+    assert_eq!(config.vtep.duplicate, freeze);
+    let drop = DuplicatePolicy {
+        moves: 3,
+        window: Duration::from_secs(60),
+        action: DuplicateAction::Drop,
+        recovery: None,
+    };
+    assert_eq!(config.bds[0].duplicate, Some(drop));
 }
 
 #[test]
@@ -365,7 +393,7 @@ fn explanation() {
     VTEP 198.18.0.1, router id 198.18.0.1, UDP port 4789
       uplinks: eth0 (native XDP where the driver has it, else TC)
       accepts frames from next hops of any imported route; unknown VNIs are dropped
-      up to 262144 MACs
+      up to 262144 MACs; duplicate MACs (5 moves in 180 s): warn, for 600 s
       withdraws, detaches and unpins when it stops
       pins in /sys/fs/bpf/vtep, state in /var/lib/vtep, control socket /run/vtep/agent.sock
       metrics at http://127.0.0.1:9473/metrics

@@ -9,7 +9,7 @@ use toml::Spanned;
 use vtep_common::abi::{DEFAULT_MAX_MACS, MAX_LOCAL_VTEPS, MAX_UPLINKS};
 
 use super::{
-    DEFAULT_SOCKET, OnStop, SourceCheck, UnknownVni, VtepConfig, XdpMode,
+    DEFAULT_SOCKET, DuplicatePolicy, OnStop, SourceCheck, UnknownVni, VtepConfig, XdpMode,
     diagnostic::Fault,
     field::{Result, each, is_unicast, name, number_or, parse_with, path_or},
     raw::{self, OneOrMany},
@@ -57,6 +57,10 @@ pub(super) fn vtep(raw: &raw::Vtep, warnings: &mut Vec<Fault>) -> Result<VtepCon
         unknown_vni: raw.unknown_vni.unwrap_or(UnknownVni::Drop),
         source_check: raw.source_check.unwrap_or(SourceCheck::Loose),
         max_macs: number_or(&raw.max_macs, "max_macs", 1..=MAX_MACS, DEFAULT_MAX_MACS)?,
+        duplicate: match &raw.duplicate {
+            Some(raw) => DuplicatePolicy::new(raw)?,
+            None => DuplicatePolicy::default(),
+        },
     })
 }
 

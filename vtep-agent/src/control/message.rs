@@ -71,8 +71,24 @@ pub enum Message {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         mac: Option<String>,
     },
+    /// Clears what has been noted.
+    Clear {
+        /// What.
+        what: Clearable,
+        /// Only of this bridge domain.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bd: Option<String>,
+    },
     /// Reads the configuration file again.
     Reload {},
+}
+
+/// What `clear` can clear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Clearable {
+    /// Duplicate MACs: they are as all others again.
+    Duplicates,
 }
 
 /// What `show` can print.

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{
     VERSION,
-    message::{Message, Table},
+    message::{Clearable, Message, Table},
 };
 use crate::{
     config::{BdConfig, PortPattern},
@@ -74,6 +74,11 @@ impl TryFrom<Message> for Request {
                 let bd = bd.as_deref().map(value).transpose()?;
                 return Ok(Self::Show(what, bd));
             }
+            Message::Clear { what, bd } => match what {
+                Clearable::Duplicates => {
+                    Command::ClearDuplicates(bd.as_deref().map(value).transpose()?)
+                }
+            },
             Message::Attach { nic, xdp } => Command::Attach(value(&nic)?, xdp),
             Message::Detach { nic } => Command::Detach(value(&nic)?),
             Message::BdAdd { name, vni } => {

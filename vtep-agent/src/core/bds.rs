@@ -129,7 +129,9 @@ impl Core {
         let originator = self.originator(&config, &export, reserved);
         let name = config.name.clone();
         tracing::info!(bd = %name, vni = %config.vni, rd = %originator.rd(), "bridge domain made");
-        let domain = BridgeDomain::new(id, config, self.vtep(), originator, import, export);
+        let duplicates = config.duplicate.unwrap_or(self.config.vtep.duplicate);
+        let mut domain = BridgeDomain::new(id, config, self.vtep(), originator, import, export);
+        domain.set_duplicate_policy(duplicates);
         self.names.insert(name, bd);
         self.bds.insert(bd, domain);
         self.publish_bd_entry(bd);
@@ -140,9 +142,11 @@ impl Core {
     fn update_bd(&mut self, id: BdId, config: BdConfig, reserved: &BTreeSet<u16>) -> bool {
         let (import, export) = (self.rt_import(&config), self.rt_export(&config));
         let originator = self.originator(&config, &export, reserved);
+        let duplicates = config.duplicate.unwrap_or(self.config.vtep.duplicate);
         let Some(bd) = self.bds.get_mut(&id) else {
             return false;
         };
+        bd.set_duplicate_policy(duplicates);
         bd.rt_import = import;
         bd.config = config;
         let differs = !originator.announces_as(bd.originator());

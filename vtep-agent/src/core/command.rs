@@ -39,6 +39,7 @@ impl Core {
                     None => self.remove_port_command(&port, now)?,
                 }
             }
+            Command::ClearDuplicates(bd) => self.clear_duplicates(bd.as_ref(), now)?,
         }
         Ok(self.finish(now))
     }
@@ -281,6 +282,18 @@ impl Core {
             });
         }
         Ok(Some(want))
+    }
+
+    fn clear_duplicates(&mut self, bd: Option<&BdName>, now: Instant) -> Result<(), CommandError> {
+        let filter = self.filter(bd)?;
+        let ids = self.names.values().copied();
+        let ids: Vec<_> = ids.filter(|id| filter.is_none_or(|f| f == *id)).collect();
+        for id in ids {
+            if let Some(bd) = self.bd_mut(id) {
+                bd.clear_duplicates(now);
+            }
+        }
+        Ok(())
     }
 
     fn remove_endpoint(&mut self, port: &PortName, mac: Mac, now: Instant) {

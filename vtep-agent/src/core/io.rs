@@ -64,6 +64,8 @@ pub enum Command {
         /// Only this endpoint.
         mac: Option<Mac>,
     },
+    /// `clear duplicates`: lets the duplicate MACs of this bridge domain, or of all, go.
+    ClearDuplicates(Option<BdName>),
 }
 
 /// An endpoint that an orchestrator declares: never aged.

@@ -15,7 +15,7 @@ use super::{Core, nexthops::GroupKey, ports::Port};
 use crate::{
     bgp::wire::ArpNd,
     config::{FloodPolicy, SourceCheck, UnknownVni},
-    evpn::{BridgeDomain, Origin, Slot, Winner},
+    evpn::{BridgeDomain, Duplicate, Origin, Slot, Winner},
     types::Mac,
 };
 
@@ -117,10 +117,16 @@ impl Core {
 
     fn publish_mac(&mut self, bd: &mut BridgeDomain, mac: Mac) {
         let key = FdbKey::new(bd.id.bd, mac);
+        let duplicate = bd.macs().duplicate(mac);
+        // What stays where it is has no business elsewhere.
+        let held = duplicate.is_some_and(Duplicate::is_held);
         let word = match bd.macs().winner(mac) {
+            _ if duplicate.is_some_and(Duplicate::is_black_hole) => {
+                Some(FdbWord::new(bd.id, 0, FdbFlags::BLACK_HOLE))
+            }
             Some(Winner::Local(local)) => {
-                let flags =
-                    FdbFlags::LOCAL.with_if(FdbFlags::PINNED, local.origin == Origin::Declared);
+                let pinned = held || local.origin == Origin::Declared;
+                let flags = FdbFlags::LOCAL.with_if(FdbFlags::PINNED, pinned);
                 Some(FdbWord::new(bd.id, local.slot.0, flags))
             }
             Some(Winner::Remote(_, remote)) => {
@@ -129,7 +135,7 @@ impl Core {
                     vtep: remote.next_hop,
                     vni: remote.vni,
                 };
-                let flags = FdbFlags::default().with_if(FdbFlags::PINNED, remote.sticky);
+                let flags = FdbFlags::default().with_if(FdbFlags::PINNED, held || remote.sticky);
                 self.nexthops
                     .group(&group)
                     .map(|index| FdbWord::new(bd.id, index, flags))

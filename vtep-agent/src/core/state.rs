@@ -127,6 +127,7 @@ impl SavedBd {
             learning: self.learning,
             ageing: self.ageing_s.map(Duration::from_secs),
             max_macs_per_port: self.max_macs_per_port,
+            duplicate: None,
         })
     }
 }

@@ -31,6 +31,8 @@ pub struct BdStats {
     pub vteps: u64,
     /// MACs that changed place since the start.
     pub mac_moves: u64,
+    /// MACs that move too often.
+    pub duplicate_macs: u64,
 }
 
 /// A number by origin.
@@ -75,11 +77,20 @@ impl Core {
     ) -> Result<Vec<view::MacEntry>, CommandError> {
         let mut entries = Vec::new();
         for bd in self.selected(bd)? {
-            let mut macs: Vec<_> = bd.macs().iter().collect();
+            let owned = bd.macs().iter().map(|(mac, winner)| (mac, Some(winner)));
+            // A black-holed one may have no owner left.
+            let cut_off = bd.macs().duplicates().map(|(mac, _)| (mac, None));
+            let cut_off = cut_off.filter(|(mac, _)| bd.macs().winner(*mac).is_none());
+            let mut macs: Vec<_> = owned.chain(cut_off).collect();
             macs.sort_unstable_by_key(|(mac, _)| *mac);
             for (mac, winner) in macs {
+                let duplicate = bd.macs().duplicate(mac);
                 let (origin, port, vtep, mobility, since) = match winner {
-                    Winner::Local(local) => (
+                    None => {
+                        let since = duplicate.map_or(now, |duplicate| duplicate.since);
+                        ("learned", None, None, (0, false), since)
+                    }
+                    Some(Winner::Local(local)) => (
                         origin_name(local),
                         self.ports
                             .get(local.slot)
@@ -88,7 +99,7 @@ impl Core {
                         (local.mobility.sequence, local.mobility.sticky),
                         local.since,
                     ),
-                    Winner::Remote(_, remote) => (
+                    Some(Winner::Remote(_, remote)) => (
                         "remote",
                         None,
                         Some(IpAddr::V4(remote.next_hop)),
@@ -106,7 +117,9 @@ impl Core {
                     esi: None,
                     seq: mobility.0,
                     sticky: mobility.1,
-                    duplicate: false,
+                    duplicate: duplicate.is_some(),
+                    duplicate_action: duplicate.map(|found| found.action.name().to_owned()),
+                    moves: duplicate.map(|found| found.moves),
                     age_s: now.saturating_duration_since(since).as_secs(),
                 });
             }
@@ -346,6 +359,7 @@ fn stats_of(bd: &BridgeDomain, vteps: &HashMap<BdId, u64>) -> BdStats {
         neighbors,
         vteps: vteps.get(&bd.id.bd).copied().unwrap_or(0),
         mac_moves: bd.macs().moves(),
+        duplicate_macs: bd.macs().duplicates().count() as u64,
     }
 }
 

@@ -239,7 +239,7 @@ impl Daemon {
                 },
                 remote_vteps: bd.vteps,
                 mac_moves: bd.mac_moves,
-                duplicate_macs: 0,
+                duplicate_macs: bd.duplicate_macs,
                 counters: of_bd(counters, bd.id),
             })
             .collect()

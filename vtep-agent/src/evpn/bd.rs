@@ -10,12 +10,12 @@ use std::{
 use vtep_common::abi::BdRef;
 
 use super::{
-    Binding, BindingOrigin, Learned, MacTable, NeighborTable, Origin, Originator, Receiver,
-    ReceiverTable, Refused, Remote, RemoteId, Slot,
+    Binding, BindingOrigin, Duplicate, Learned, MacTable, NeighborTable, Origin, Originator,
+    Receiver, ReceiverTable, Refused, Remote, RemoteId, Slot,
 };
 use crate::{
     bgp::wire::{ArpNd, Attributes, Route, RouteKey},
-    config::BdConfig,
+    config::{BdConfig, DuplicatePolicy},
     types::{ImportTarget, Mac, RouteTarget},
 };
 
@@ -196,11 +196,24 @@ impl BridgeDomain {
         self.macs.touch_vtep(vtep);
     }
 
+    /// What makes a MAC a duplicate, and what is done with it.
+    pub fn set_duplicate_policy(&mut self, policy: DuplicatePolicy) {
+        self.macs.set_policy(policy);
+    }
+
+    /// Duplicate MACs are as all others again.
+    pub fn clear_duplicates(&mut self, now: Instant) {
+        for mac in self.macs.clear_duplicates(now) {
+            self.settle(mac, now);
+        }
+    }
+
     /// The routes that announce a MAC and its addresses, and the keys of those that are to go.
     pub fn routes(&mut self, mac: Mac) -> (Vec<(Route, Arc<Attributes>)>, Vec<RouteKey>) {
         let mut announce = Vec::new();
         let mut ips = BTreeSet::new();
-        if let Some(local) = self.macs.local(mac) {
+        let quiet = self.macs.duplicate(mac).is_some_and(Duplicate::is_quiet);
+        if let Some(local) = self.macs.local(mac).filter(|_| !quiet) {
             announce.push(self.originator.mac_ip(mac, local.mobility, None));
             ips.insert(None);
             for (ip, binding) in self.neighbors.of_local(mac) {
@@ -249,6 +262,7 @@ impl BridgeDomain {
 
     /// What changed since the last call.
     pub fn take_dirty(&mut self) -> Dirty {
+        self.report_duplicates();
         let (macs, ports) = self.macs.take_dirty();
         Dirty {
             macs,
@@ -260,7 +274,10 @@ impl BridgeDomain {
 
     /// Forgets what is over.
     pub fn expire(&mut self, now: Instant) {
-        self.macs.expire(now);
+        let over = self.macs.expire(now);
+        for mac in over {
+            self.settle(mac, now);
+        }
     }
 
     /// When [`BridgeDomain::expire`] has something to do.
@@ -310,6 +327,18 @@ impl BridgeDomain {
             };
             if let Some(Some(previous)) = self.neighbors.bind(*ip, binding) {
                 self.macs.touch(previous);
+            }
+        }
+    }
+
+    /// RFC 7432 §15.1: the operator is alerted.
+    fn report_duplicates(&mut self) {
+        for mac in self.macs.take_found() {
+            if let Some(duplicate) = self.macs.duplicate(mac) {
+                tracing::warn!(
+                    bd = %self.config.name, %mac, moves = duplicate.moves,
+                    action = duplicate.action.name(), "duplicate MAC: it moves to and fro"
+                );
             }
         }
     }

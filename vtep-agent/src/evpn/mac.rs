@@ -1,9 +1,13 @@
 //! Where each MAC of a bridge domain is: every place that claims it, and which claim wins
 //! (RFC 7432 §15).
 
+mod duplicate;
+
+pub use duplicate::Duplicate;
+
 use std::{
     cmp::{Ordering, Reverse},
-    collections::{HashMap, HashSet, hash_map::Entry},
+    collections::{BTreeMap, HashMap, HashSet, hash_map::Entry},
     net::{IpAddr, Ipv4Addr},
     time::Instant,
 };
@@ -11,6 +15,7 @@ use std::{
 use super::{memory::Memory, mobility};
 use crate::{
     bgp::wire::{ArpNd, MacMobility},
+    config::DuplicatePolicy,
     types::{Mac, RouteDistinguisher},
 };
 
@@ -31,6 +36,11 @@ pub struct MacTable {
     dirty: HashSet<Mac>,
     dirty_ports: HashSet<Slot>,
     moves: u64,
+    policy: DuplicatePolicy,
+    /// Moves of the last while in which we took part.
+    recent: duplicate::Moves,
+    duplicates: BTreeMap<Mac, Duplicate>,
+    found: Vec<Mac>,
 }
 
 /// All claims to one MAC.
@@ -44,6 +54,11 @@ pub struct MacEntry {
     floor: u32,
     /// Set while nobody claims it: until when the floor is remembered.
     vacant_until: Option<Instant>,
+    /// Our claim rests on something that was seen here, not on a declaration that won again because
+    /// another route went.
+    evidence: bool,
+    /// The VTEP with which it stays while it is held as a duplicate.
+    held_by: Option<Ipv4Addr>,
 }
 
 /// How we know a local MAC.
@@ -128,6 +143,9 @@ pub enum Refused {
     /// `max_macs_per_port`
     #[error("the port has its full number of MACs")]
     Limit,
+    /// RFC 7432 §15.1.
+    #[error("it is a duplicate and stays where it is")]
+    Duplicate,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -150,6 +168,10 @@ impl MacTable {
             dirty: HashSet::new(),
             dirty_ports: HashSet::new(),
             moves: 0,
+            policy: DuplicatePolicy::default(),
+            recent: duplicate::Moves::default(),
+            duplicates: BTreeMap::new(),
+            found: Vec::new(),
         }
     }
 
@@ -163,6 +185,7 @@ impl MacTable {
                     return Learned::Refused(Refused::Declared);
                 }
                 (Some(local), _) if local.slot == slot => return Learned::Unchanged,
+                _ if self.is_held(mac) => return Learned::Refused(Refused::Duplicate),
                 (None, Some((_, remote))) if remote.sticky && !sticky => {
                     return Learned::Refused(Refused::Sticky(remote.next_hop));
                 }
@@ -188,6 +211,9 @@ impl MacTable {
             since: now,
         });
         let elsewhere = entry.best_remote().map(|(_, remote)| *remote);
+        if entry.local.is_none_or(|local| local.slot != slot) && self.is_held(mac) {
+            return Learned::Refused(Refused::Duplicate);
+        }
         match elsewhere {
             Some(remote) if remote.sticky && (!sticky || remote.next_hop < self.vtep) => {
                 self.release(mac, now);
@@ -234,7 +260,11 @@ impl MacTable {
             Entry::Vacant(entry) => entry.insert(MacEntry::default()),
         };
         let was_remote = entry.local.is_none() && !entry.remote.is_empty();
-        let from = entry.best_remote().map(|(_, remote)| remote.next_hop);
+        let claimed = |entry: &MacEntry| {
+            let best = entry.best_remote();
+            best.map(|(_, remote)| (remote.next_hop, remote.sequence))
+        };
+        let from = claimed(entry);
         if let Some(index) = entry.remote.iter().position(|(other, _)| *other == id) {
             let (_, old) = entry.remote.swap_remove(index);
             entry.floor = mobility::later(entry.floor, old.sequence.wrapping_add(1));
@@ -247,19 +277,32 @@ impl MacTable {
             entry.remote.push((id, remote));
             self.remembered.recall(mac, &mut entry.vacant_until);
         }
-        let to = entry.best_remote().map(|(_, remote)| remote.next_hop);
-        if was_remote && from != to && from.is_some() && to.is_some() {
-            self.moves += 1;
+        let to = claimed(entry);
+        if let (true, Some((from, _)), Some((to, _))) = (was_remote, from, to) {
+            self.moves += u64::from(from != to);
         }
         self.dirty.insert(mac);
-        self.contest(mac, now)
+        // Another VTEP has the MAC as well, as often as we do: with its next frame it takes it.
+        let tied = to != from
+            && entry.evidence
+            && entry.local.is_some_and(|local| {
+                let ours = local.mobility;
+                !ours.sticky && to.is_some_and(|(_, sequence)| sequence == ours.sequence)
+            });
+        let conflict = self.contest(mac, now);
+        if tied && self.local(mac).is_some() {
+            self.note_move(mac, now);
+        }
+        conflict
     }
 
-    /// Forgets sequence numbers whose time is over.
-    pub fn expire(&mut self, now: Instant) {
+    /// Forgets sequence numbers whose time is over, and lets go what was held long enough.
+    /// The answer is the latter, whose owner may be another one now.
+    pub fn expire(&mut self, now: Instant) -> Vec<Mac> {
         while let Some(mac) = self.remembered.take_due(now) {
             self.entries.remove(&mac);
         }
+        self.expire_duplicates(now)
     }
 
     /// What is announced with the MAC changed.
@@ -286,7 +329,8 @@ impl MacTable {
 
     /// When [`MacTable::expire`] has something to do.
     pub fn next_expiry(&self) -> Option<Instant> {
-        self.remembered.next_due()
+        let held = self.next_duplicate();
+        self.remembered.next_due().into_iter().chain(held).min()
     }
 
     /// Who has the MAC.
@@ -361,9 +405,13 @@ impl MacTable {
         if let Some(declared) = &mut entry.declared {
             declared.sequence = sequence;
         }
+        entry.evidence = true;
         let moved = matches!(outcome, Learned::Moved(_))
             || outcome == Learned::New && !entry.remote.is_empty();
         self.moves += u64::from(moved);
+        if moved && !sticky {
+            self.note_move(mac, now);
+        }
         if let Learned::Moved(from) = outcome {
             self.unlist(mac, from);
         }
@@ -374,6 +422,10 @@ impl MacTable {
     /// Weighs our claim, or a declaration that lost before, against the others.
     fn contest(&mut self, mac: Mac, now: Instant) -> bool {
         let vtep = self.vtep;
+        if self.is_held(mac) {
+            self.tidy(mac, now);
+            return false;
+        }
         let Some(entry) = self.entries.get_mut(&mac) else {
             return false;
         };
@@ -385,7 +437,11 @@ impl MacTable {
                     && (remote.sticky || mobility::compare(remote.sequence, 0).is_gt());
                 if loses(local.mobility, vtep, &remote) {
                     self.moves += 1;
+                    let counts = entry.evidence && !remote.sticky;
                     self.release(mac, now);
+                    if counts {
+                        self.note_move(mac, now);
+                    }
                 }
             }
             (None, Some(declared), best) => {
@@ -401,6 +457,7 @@ impl MacTable {
                         mobility,
                         since: declared.since,
                     });
+                    entry.evidence = false;
                     self.list(mac, declared.slot);
                 }
             }
@@ -441,11 +498,12 @@ impl MacTable {
     /// Starts the memory of an entry that nobody claims any more, or drops it if there is nothing to
     /// remember.
     fn tidy(&mut self, mac: Mac, now: Instant) {
+        let held = self.is_held(mac);
         let Entry::Occupied(mut occupied) = self.entries.entry(mac) else {
             return;
         };
         let entry = occupied.get_mut();
-        if entry.declared.is_some() || entry.local.is_some() || !entry.remote.is_empty() {
+        if entry.declared.is_some() || entry.local.is_some() || !entry.remote.is_empty() || held {
             return;
         }
         if entry.floor == 0 {
@@ -470,16 +528,20 @@ impl MacEntry {
         }
     }
 
-    /// Sticky first, then the highest sequence number, then the lowest VTEP (RFC 7432 §15). The
-    /// route's own name only makes the choice repeatable.
+    /// Where it is held as a duplicate; then sticky first, then the highest sequence number, then the
+    /// lowest VTEP (RFC 7432 §15). The route's own name only makes the choice repeatable.
     fn best_remote(&self) -> Option<&(RemoteId, Remote)> {
-        self.remote.iter().max_by(|(a_id, a), (b_id, b)| {
-            a.sticky
-                .cmp(&b.sticky)
+        let preference = |a: &&(RemoteId, Remote), b: &&(RemoteId, Remote)| {
+            let ((a_id, a), (b_id, b)) = (a, b);
+            let is_held = |remote: &Remote| self.held_by == Some(remote.next_hop);
+            is_held(a)
+                .cmp(&is_held(b))
+                .then_with(|| a.sticky.cmp(&b.sticky))
                 .then_with(|| mobility::compare(a.sequence, b.sequence))
                 .then_with(|| Reverse(a.next_hop).cmp(&Reverse(b.next_hop)))
                 .then_with(|| Reverse(a_id).cmp(&Reverse(b_id)))
-        })
+        };
+        self.remote.iter().max_by(preference)
     }
 
     /// RFC 7432 §15: one more than the highest that was received, none for a MAC that is new.

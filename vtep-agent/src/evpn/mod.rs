@@ -13,7 +13,7 @@ mod receiver;
 pub use bd::{BridgeDomain, Dirty, is_host_address};
 pub use import::{Imported, TargetIndex, Unused, encapsulation_name, import};
 pub use mac::{
-    Learned, Local, MacEntry, MacTable, Origin, Refused, Remote, RemoteId, Slot, Winner,
+    Duplicate, Learned, Local, MacEntry, MacTable, Origin, Refused, Remote, RemoteId, Slot, Winner,
 };
 pub use neighbor::{Binding, BindingOrigin, NeighborTable};
 pub use originate::Originator;

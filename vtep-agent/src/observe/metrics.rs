@@ -121,7 +121,11 @@ impl Page {
             ["bd"],
         )?;
         let moves = self.counter("vtep_mac_moves_total", "MACs that changed place.", ["bd"])?;
-        let duplicates = self.gauge("vtep_duplicate_macs", "MACs held as duplicates.", ["bd"])?;
+        let duplicates = self.gauge(
+            "vtep_duplicate_macs",
+            "MACs that are duplicates now.",
+            ["bd"],
+        )?;
         for bd in &snapshot.bds {
             let name = bd.name.as_str();
             for (origin, count) in bd.macs.by_name() {

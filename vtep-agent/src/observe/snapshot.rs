@@ -58,7 +58,7 @@ pub struct BdMetrics {
     pub remote_vteps: u64,
     /// MACs that changed place since the start.
     pub mac_moves: u64,
-    /// MACs held as duplicates now.
+    /// MACs that are duplicates now.
     pub duplicate_macs: u64,
     /// What the datapath counts.
     pub counters: BdCounters,

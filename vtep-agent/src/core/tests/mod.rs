@@ -2,6 +2,7 @@
 
 mod churn;
 mod commands;
+mod duplicates;
 mod encodings;
 mod flooding;
 mod graceful;
@@ -33,8 +34,8 @@ use crate::{
         wire::{Attributes, Route, Update},
     },
     config::{
-        AutoRt, BdConfig, BgpConfig, Config, OnStop, PeerAsn, PeerConfig, PortPattern, SourceCheck,
-        UnknownVni, VtepConfig, XdpMode,
+        AutoRt, BdConfig, BgpConfig, Config, DuplicatePolicy, OnStop, PeerAsn, PeerConfig,
+        PortPattern, SourceCheck, UnknownVni, VtepConfig, XdpMode,
     },
     evpn::Originator,
     types::{Asn, BdName, IfName, Mac, PeerId, RouteDistinguisher, RouteTarget, Vni},
@@ -270,6 +271,7 @@ fn config() -> Config {
             unknown_vni: UnknownVni::Drop,
             source_check: SourceCheck::Loose,
             max_macs: 1000,
+            duplicate: DuplicatePolicy::default(),
         },
         bgp: BgpConfig {
             asn: Asn(65000),

@@ -1,0 +1,94 @@
+//! `duplicate = { … }` of `[vtep]` and `[[bd]]`.
+
+use std::{fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    field::{Result, number_or},
+    raw,
+};
+
+/// N of RFC 7432 §15.1.
+const MOVES: u32 = 5;
+/// M of RFC 7432 §15.1, seconds.
+const WINDOW: u32 = 180;
+/// Seconds.
+const RECOVERY: u32 = 600;
+
+/// What makes a MAC a duplicate (RFC 7432 §15.1), and what is done with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DuplicatePolicy {
+    /// So many moves, at least 2,
+    pub moves: u32,
+    /// within this time.
+    pub window: Duration,
+    /// What is done.
+    pub action: DuplicateAction,
+    /// When it is undone; `None`: by `vtep-agent clear duplicates` only.
+    pub recovery: Option<Duration>,
+}
+
+/// What is done with a duplicate MAC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DuplicateAction {
+    /// It is logged, shown and counted.
+    #[default]
+    Warn,
+    /// It stays where it is, whatever frames and routes say.
+    Freeze,
+    /// Frames from and to it are dropped, and it is not announced.
+    Drop,
+}
+
+impl DuplicatePolicy {
+    pub(super) fn new(raw: &raw::Duplicate) -> Result<Self> {
+        let default = Self::default();
+        let recovery = number_or(&raw.recovery, "recovery", 0..=86_400, RECOVERY)?;
+        let window = number_or(&raw.window, "window", 1..=3600, WINDOW)?;
+        Ok(Self {
+            moves: number_or(&raw.moves, "moves", 2..=1000, default.moves)?,
+            window: Duration::from_secs(window.into()),
+            action: raw.action.unwrap_or(default.action),
+            recovery: (recovery != 0).then(|| Duration::from_secs(recovery.into())),
+        })
+    }
+}
+
+impl Default for DuplicatePolicy {
+    fn default() -> Self {
+        Self {
+            moves: MOVES,
+            window: Duration::from_secs(WINDOW.into()),
+            action: DuplicateAction::Warn,
+            recovery: Some(Duration::from_secs(RECOVERY.into())),
+        }
+    }
+}
+
+impl DuplicateAction {
+    /// Its name in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Warn => "warn",
+            Self::Freeze => "freeze",
+            Self::Drop => "drop",
+        }
+    }
+}
+
+impl fmt::Display for DuplicatePolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (moves, window) = (self.moves, self.window.as_secs());
+        write!(
+            f,
+            "duplicate MACs ({moves} moves in {window} s): {}",
+            self.action.name()
+        )?;
+        match self.recovery {
+            Some(recovery) => write!(f, ", for {} s", recovery.as_secs()),
+            None => f.write_str(", until cleared"),
+        }
+    }
+}
