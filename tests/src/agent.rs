@@ -111,6 +111,21 @@ impl AgentConfig {
         self
     }
 
+    /// Adds a peer that is known by an interface, with more lines in its table.
+    #[must_use]
+    pub fn unnumbered(self, interface: &str, lines: &str) -> Self {
+        self.tables(&format!(
+            "[[bgp.peer]]\ninterface = \"{interface}\"\nasn = \"external\"\n{lines}"
+        ))
+    }
+
+    /// Adds whole tables below `[bgp]`.
+    #[must_use]
+    pub fn tables(mut self, text: &str) -> Self {
+        let _ = writeln!(self.peers, "{text}");
+        self
+    }
+
     /// Adds a bridge domain with untagged ports.
     #[must_use]
     pub fn bd(self, name: &str, vni: u32, ports: &[&str]) -> Self {

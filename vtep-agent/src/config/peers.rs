@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
+    ops::Range,
     path::Path,
     time::Duration,
 };
@@ -12,10 +13,10 @@ use toml::Spanned;
 use super::{
     MaxPrefixes, PeerAsn, PeerConfig, Secret,
     diagnostic::Fault,
-    field::{Distinct, Result, asn, is_unicast, number, parse_with},
+    field::{self, Distinct, Result, asn, is_unicast, number, parse_with},
     raw::{self, Integer, Scalar},
 };
-use crate::types::Asn;
+use crate::types::{Asn, PeerName};
 
 /// Largest key of TCP MD5 signatures in Linux (`TCP_MD5SIG_MAXKEYLEN`).
 const MAX_PASSWORD: usize = 80;
@@ -51,7 +52,11 @@ pub(super) fn peers(
 ) -> Result<Vec<PeerConfig>> {
     let mut groups = BTreeMap::new();
     for (name, raw) in &raw.group {
-        for (key, text) in [("address", &raw.address), ("group", &raw.group)] {
+        for (key, text) in [
+            ("address", &raw.address),
+            ("interface", &raw.interface),
+            ("group", &raw.group),
+        ] {
             if let Some(text) = text {
                 return Err(Fault::new(
                     text.span(),
@@ -63,6 +68,7 @@ pub(super) fn peers(
     }
     let local_asn = asn(&raw.asn)?;
     let mut addresses = Distinct::new("address");
+    let mut interfaces = Distinct::new("interface");
     let mut peers = Vec::with_capacity(raw.peer.len());
     for peer_table in &raw.peer {
         let raw = peer_table.get_ref();
@@ -74,21 +80,36 @@ pub(super) fn peers(
                 .cloned()
                 .ok_or_else(|| unknown_group(name, &groups))?,
         };
-        let address = raw.address.as_ref().ok_or_else(|| {
-            Fault::new(
-                peer_table.span(),
-                "peer without address, expected address = \"…\"",
-            )
-        })?;
-        let peer = peer(peer_table, address, own.or(group), vteps)?;
+        let key = match (&raw.address, &raw.interface) {
+            (Some(key), None) | (None, Some(key)) => key,
+            (Some(_), Some(interface)) => {
+                return Err(Fault::new(
+                    interface.span(),
+                    "address and interface exclude each other",
+                ));
+            }
+            (None, None) => {
+                return Err(Fault::new(
+                    peer_table.span(),
+                    "peer without address, expected address = \"…\" or interface = \"…\"",
+                ));
+            }
+        };
+        let name = name(raw, key, vteps)?;
+        let peer = peer(peer_table, name, key, own.or(group))?;
         if peer.route_reflector_client && !is_internal(peer.asn, local_asn) {
-            let key = raw.route_reflector_client.as_ref();
+            let reflector = raw.route_reflector_client.as_ref();
             return Err(Fault::new(
-                key.map_or_else(|| address.span(), Spanned::span),
+                reflector.map_or_else(|| key.span(), Spanned::span),
                 "route_reflector_client is for internal peers",
             ));
         }
-        addresses.insert(peer.name.clone(), address.span(), "another peer")?;
+        match &peer.name {
+            PeerName::Address(address) => addresses.insert(*address, key.span(), "another peer")?,
+            PeerName::Interface(device) => {
+                interfaces.insert(device.clone(), key.span(), "another peer")?;
+            }
+        }
         peers.push(peer);
     }
     Ok(peers)
@@ -96,26 +117,31 @@ pub(super) fn peers(
 
 fn peer(
     table: &Spanned<raw::Peer>,
-    address_text: &Spanned<String>,
+    name: PeerName,
+    key: &Spanned<String>,
     options: Options,
-    vteps: &[Ipv4Addr],
 ) -> Result<PeerConfig> {
-    let address = ip(address_text, "address")?;
-    if vteps.iter().any(|&vtep| IpAddr::from(vtep) == address) {
-        return Err(Fault::new(
-            address_text.span(),
-            format!("address {address} is our own VTEP address, expected the peer's"),
-        ));
+    let raw = table.get_ref();
+    if let PeerName::Interface(_) = &name {
+        let local = options.local_address.is_some();
+        let multihop = options.multihop.flatten().is_some();
+        for (option, given, span) in [
+            ("local_address", local, span_of(&raw.local_address)),
+            ("multihop", multihop, span_of(&raw.multihop)),
+        ] {
+            if given {
+                return Err(Fault::new(
+                    span.unwrap_or(key.span()),
+                    format!("{option} is not for a peer that is known by its interface"),
+                ));
+            }
+        }
     }
     if let Some(local) = options.local_address
+        && let Some(address) = name.address()
         && local.is_ipv4() != address.is_ipv4()
     {
-        let span = table
-            .get_ref()
-            .local_address
-            .as_ref()
-            .unwrap_or(address_text)
-            .span();
+        let span = span_of(&raw.local_address).unwrap_or(key.span());
         return Err(Fault::new(
             span,
             format!("local_address {local} and address {address} are of different families"),
@@ -123,18 +149,17 @@ fn peer(
     }
     let asn = options.asn.ok_or_else(|| {
         Fault::new(
-            address_text.span(),
-            format!("peer {address} has no asn, expected a number, \"internal\" or \"external\""),
+            key.span(),
+            format!("peer {name} has no asn, expected a number, \"internal\" or \"external\""),
         )
     })?;
-    let default = PeerConfig::new(address.into(), asn);
+    let default = PeerConfig::new(name, asn);
     let hold_time = options.hold_time.unwrap_or(default.hold_time);
     if let Some(send) = options.send_hold_time.filter(|send| !send.is_zero())
         && send <= hold_time
     {
-        let raw = table.get_ref().send_hold_time.as_ref();
         return Err(Fault::new(
-            raw.map_or_else(|| address_text.span(), Spanned::span),
+            span_of(&raw.send_hold_time).unwrap_or(key.span()),
             format!(
                 "send_hold_time {} is not longer than hold_time {}",
                 send.as_secs(),
@@ -143,9 +168,8 @@ fn peer(
         ));
     }
     if options.ttl_security.is_some() && options.multihop.flatten().is_some() {
-        let raw = table.get_ref().ttl_security.as_ref();
         return Err(Fault::new(
-            raw.map_or_else(|| address_text.span(), Spanned::span),
+            span_of(&raw.ttl_security).unwrap_or(key.span()),
             "ttl_security and multihop exclude each other: ttl_security says how many hops",
         ));
     }
@@ -173,14 +197,11 @@ fn peer(
 }
 
 fn options(raw: &raw::Peer, directory: &Path) -> Result<Options> {
-    let not_built = [("interface", &raw.interface), ("bfd", &raw.bfd)];
-    for (key, value) in not_built {
-        if let Some(value) = value {
-            return Err(Fault::new(
-                value.span(),
-                format!("{key} is not supported yet, remove the key"),
-            ));
-        }
+    if let Some(bfd) = &raw.bfd {
+        return Err(Fault::new(
+            bfd.span(),
+            "bfd is not supported yet, remove the key",
+        ));
     }
     Ok(Options {
         asn: raw.asn.as_ref().map(peer_asn).transpose()?,
@@ -222,6 +243,31 @@ fn options(raw: &raw::Peer, directory: &Path) -> Result<Options> {
         passive: raw.passive,
         multihop: raw.multihop.as_ref().map(multihop).transpose()?,
     })
+}
+
+/// What the peer is known by; `key` is the one of the two that is there.
+fn name(raw: &raw::Peer, key: &Spanned<String>, vteps: &[Ipv4Addr]) -> Result<PeerName> {
+    if raw.interface.is_some() {
+        return field::name(key).map(PeerName::Interface);
+    }
+    let address = ip(key, "address")?;
+    if vteps.iter().any(|&vtep| IpAddr::from(vtep) == address) {
+        return Err(Fault::new(
+            key.span(),
+            format!("address {address} is our own VTEP address, expected the peer's"),
+        ));
+    }
+    if matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local()) {
+        return Err(Fault::new(
+            key.span(),
+            format!("address {address} is link-local, expected interface = \"…\" instead"),
+        ));
+    }
+    Ok(address.into())
+}
+
+fn span_of<T>(key: &Option<Spanned<T>>) -> Option<Range<usize>> {
+    key.as_ref().map(Spanned::span)
 }
 
 fn is_internal(peer: PeerAsn, local: Asn) -> bool {

@@ -71,6 +71,7 @@ pub(super) struct Bgp {
 #[serde(deny_unknown_fields)]
 pub(super) struct Peer {
     pub(super) address: Option<Text>,
+    pub(super) interface: Option<Text>,
     pub(super) group: Option<Text>,
     pub(super) asn: Option<Spanned<Scalar>>,
     pub(super) local_address: Option<Text>,
@@ -88,7 +89,6 @@ pub(super) struct Peer {
     pub(super) graceful_restart: Option<bool>,
     pub(super) passive: Option<bool>,
     pub(super) multihop: Option<Spanned<Scalar>>,
-    pub(super) interface: Option<Spanned<IgnoredAny>>,
     pub(super) bfd: Option<Spanned<IgnoredAny>>,
 }
 

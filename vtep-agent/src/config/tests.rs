@@ -444,6 +444,19 @@ proptest! {
 }
 
 #[test]
+fn a_peer_may_be_known_by_its_interface() {
+    let text = MINIMAL.replacen("address = \"198.18.0.100\"", "interface = \"eth1\"", 1);
+    let peer = config(&text).bgp.peers.remove(0);
+    let name = PeerName::Interface("eth1".parse().unwrap());
+    assert_eq!(peer, PeerConfig::new(name, peer.asn));
+    let explained = Explanation::new(&config(&text), &[]).to_string();
+    assert!(
+        explained.contains("  peer behind eth1, AS 65000"),
+        "{explained}"
+    );
+}
+
+#[test]
 fn options_of_peers() {
     let text = MINIMAL.replacen(
         "[[bd]]",

@@ -45,6 +45,7 @@ pub use negotiation::Negotiated;
 
 use std::{
     borrow::Borrow,
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
@@ -102,6 +103,11 @@ impl Fsm {
             down: None,
             failure: None,
         }
+    }
+
+    /// The peer, which is stopped, is somewhere else now.
+    pub fn set_peer_address(&mut self, address: IpAddr) {
+        self.settings.peer_address = address;
     }
 
     /// Takes an event; gives what to do about it. Events of connections that the machine closed or

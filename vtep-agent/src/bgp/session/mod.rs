@@ -13,6 +13,7 @@
 mod connection;
 mod decode;
 mod gtsm;
+mod locate;
 mod md5;
 mod option;
 mod peer;
@@ -22,6 +23,7 @@ mod status;
 mod supervisor;
 #[cfg(test)]
 mod tests;
+mod unnumbered;
 
 pub use status::{MessageCounts, PeerStatus};
 
@@ -29,7 +31,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     hash::{BuildHasher, RandomState},
     io,
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -255,6 +257,13 @@ enum Control {
     Advertise(PeerId, ConnectionId, Advertisement),
     Reset(PeerId, ConnectionId, Cease),
     Shutdown(String),
+}
+
+/// From a peer's task to the supervisor.
+#[derive(Debug)]
+enum Notice {
+    /// A peer that is known by a device has this address there now.
+    Located(PeerId, Option<IpAddr>),
 }
 
 /// From the thread to [`Events`].

@@ -11,11 +11,12 @@ use tokio::{
 };
 
 use super::{
-    Report, Shared,
+    Notice, Report, Shared,
     connection::{CHUNK, Connection, Input},
     decode::BATCH,
     socket::{self, Endpoint},
     status::PeerStatus,
+    unnumbered::{Lookout, Sighting},
 };
 use crate::{
     bgp::{
@@ -62,8 +63,11 @@ type Attempt = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 
 /// The task of a peer.
 pub(super) struct Peer {
-    id: PeerId,
-    endpoint: Endpoint,
+    pub(super) id: PeerId,
+    pub(super) endpoint: Endpoint,
+    /// Finds a peer that is known by a device.
+    pub(super) lookout: Option<Lookout>,
+    pub(super) notices: mpsc::UnboundedSender<Notice>,
     shared: Arc<Shared>,
     pub(super) fsm: Fsm,
     attempt: Option<Attempt>,
@@ -84,6 +88,8 @@ pub(super) struct Peer {
     pub(super) status: PeerStatus,
     /// A malformed UPDATE since the session came up.
     pub(super) last_fault: Option<String>,
+    /// Why there is nobody to connect to.
+    pub(super) obstacle: Option<String>,
     /// The last failure that was logged: one that repeats is logged once.
     logged: Option<Cause>,
 }
@@ -97,12 +103,16 @@ impl Peer {
         shared: Arc<Shared>,
         mut orders: mpsc::UnboundedReceiver<Order>,
         reports: mpsc::Sender<Report>,
+        notices: mpsc::UnboundedSender<Notice>,
     ) {
         let (inputs, mut input) = mpsc::channel(INPUTS);
+        let shutdown = settings.shutdown;
         let mut peer = Self {
             id,
             status: PeerStatus::new(id, endpoint.peer.clone(), &settings),
             endpoint,
+            lookout: None,
+            notices,
             fsm: Fsm::new(settings, shared.seed()),
             shared,
             attempt: None,
@@ -116,9 +126,10 @@ impl Peer {
             waiting_routes: 0,
             encoded: VecDeque::new(),
             last_fault: None,
+            obstacle: None,
             logged: None,
         };
-        peer.handle(Event::Start);
+        peer.start(shutdown);
         loop {
             peer.publish();
             let deadline = peer.fsm.deadline();
@@ -149,6 +160,7 @@ impl Peer {
                         Err(error) => peer.handle(Event::ConnectFailed(error.to_string())),
                     }
                 }
+                sighting = sighting(&mut peer.lookout) => peer.sighted(sighting),
                 permit = reports.reserve(), if !peer.events.is_empty() => {
                     match permit {
                         Ok(permit) => peer.deliver(permit, &reports),
@@ -190,6 +202,10 @@ impl Peer {
     }
 
     fn accepted(&mut self, stream: TcpStream) {
+        if !self.owns(&stream) {
+            tracing::warn!(peer = %self.status.name, "connection of another neighbour rejected");
+            return;
+        }
         match socket::accepted(&stream, &self.endpoint) {
             Ok(()) => self.connected(stream, Direction::Incoming),
             Err(error) => tracing::warn!(peer = %self.status.name, %error, "connection lost"),
@@ -400,7 +416,8 @@ impl Peer {
         self.status.established_since = established.map(|(_, since)| since);
         self.status.hold_time = established.map(|(negotiated, _)| negotiated.hold_time);
         let cause = || self.fsm.last_error().map(ToString::to_string);
-        if let Some(error) = self.last_fault.clone().or_else(cause) {
+        let obstacle = self.obstacle.clone().or_else(|| self.last_fault.clone());
+        if let Some(error) = obstacle.or_else(cause) {
             self.status.last_error = Some(error);
         } else if established.is_some() {
             self.status.last_error = None;
@@ -412,6 +429,13 @@ impl Peer {
 async fn attempt(attempt: &mut Option<Attempt>) -> io::Result<TcpStream> {
     match attempt {
         Some(attempt) => attempt.await,
+        None => pending().await,
+    }
+}
+
+async fn sighting(lookout: &mut Option<Lookout>) -> Sighting {
+    match lookout {
+        Some(lookout) => lookout.next().await,
         None => pending().await,
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct Endpoint {
     pub(super) peer: PeerName,
     /// and where it is; `None` while that is not known.
     pub(super) remote: Option<SocketAddr>,
+    /// Its port.
+    pub(super) port: u16,
     /// Our address; `None` for the kernel's choice.
     pub(super) local: Option<IpAddr>,
     /// TTL of what we send; `None` for the system's default.
@@ -51,6 +53,7 @@ impl Endpoint {
                 .name
                 .address()
                 .map(|address| SocketAddr::new(address, peer.port)),
+            port: peer.port,
             local: peer
                 .local_address
                 .or_else(|| from_vtep.then_some(options.vtep_address.into())),

@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     io,
-    net::{Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,10 +17,11 @@ use tokio::{
 };
 
 use super::{
-    Control, Report, SessionOptions, Shared,
+    Control, Notice, Report, SessionOptions, Shared,
     peer::{Order, Peer},
     socket::{self, Endpoint},
     status::PeerStatus,
+    unnumbered,
 };
 use crate::{
     bgp::{
@@ -28,7 +29,7 @@ use crate::{
         wire::{Context, Message, Notification},
     },
     config::PeerConfig,
-    types::PeerId,
+    types::{PeerId, PeerName},
 };
 
 /// How long a shutdown may wait for peers to take their NOTIFICATION.
@@ -46,7 +47,13 @@ pub(super) struct Supervisor {
     listener: Option<TcpListener>,
     shared: Arc<Shared>,
     reports: mpsc::Sender<Report>,
+    /// From peers; the sender is theirs.
+    notices: (
+        mpsc::UnboundedSender<Notice>,
+        mpsc::UnboundedReceiver<Notice>,
+    ),
     peers: HashMap<PeerId, Member>,
+    names: HashMap<PeerName, PeerId>,
     /// The peers are known. Until then connections wait in the socket's queue: a peer that we
     /// reject may not try again for minutes.
     configured: bool,
@@ -57,6 +64,8 @@ pub(super) struct Supervisor {
 
 struct Member {
     config: PeerConfig,
+    /// The address for which the listening socket has its key.
+    keyed: Option<IpAddr>,
     orders: mpsc::UnboundedSender<Order>,
     task: JoinHandle<()>,
 }
@@ -73,7 +82,9 @@ impl Supervisor {
             listener,
             shared,
             reports,
+            notices: mpsc::unbounded_channel(),
             peers: HashMap::new(),
+            names: HashMap::new(),
             configured: false,
             leaving: HashMap::new(),
             stranger_logged: None,
@@ -104,6 +115,7 @@ impl Supervisor {
                     Some(Control::Shutdown(communication)) => break communication,
                     None => break String::new(),
                 },
+                Some(notice) = self.notices.1.recv() => self.notice(notice),
                 accepted = accept(self.listener.as_ref()), if self.configured => match accepted {
                     Ok((stream, from)) => self.accepted(stream, from),
                     Err(error) => {
@@ -153,9 +165,6 @@ impl Supervisor {
     }
 
     fn add(&mut self, id: PeerId, config: PeerConfig) {
-        if let Some(key) = &config.password {
-            self.set_key(&config, key.expose());
-        }
         let endpoint = Endpoint::new(&self.options, &config);
         let settings = Settings {
             local_asn: self.options.local_asn,
@@ -179,29 +188,31 @@ impl Supervisor {
         let (orders, received) = mpsc::unbounded_channel();
         let shared = Arc::clone(&self.shared);
         let reports = self.reports.clone();
+        let notices = self.notices.0.clone();
         // The core hears the end of the old session before the beginning of the new one.
         let predecessor = self.leaving.remove(&id);
         let task = tokio::spawn(async move {
             if let Some(predecessor) = predecessor {
                 let _ = predecessor.await;
             }
-            Peer::run(id, settings, endpoint, shared, received, reports).await;
+            Peer::run(id, settings, endpoint, shared, received, reports, notices).await;
         });
-        self.peers.insert(
-            id,
-            Member {
-                config,
-                orders,
-                task,
-            },
-        );
+        let address = config.name.address();
+        self.names.insert(config.name.clone(), id);
+        let mut member = Member {
+            config,
+            keyed: None,
+            orders,
+            task,
+        };
+        self.set_key(&mut member, address);
+        self.peers.insert(id, member);
     }
 
     fn remove(&mut self, id: PeerId, cease: Cease) {
-        if let Some(member) = self.peers.remove(&id) {
-            if member.config.password.is_some() {
-                self.set_key(&member.config, "");
-            }
+        if let Some(mut member) = self.peers.remove(&id) {
+            self.set_key(&mut member, None);
+            self.names.remove(&member.config.name);
             let _ = member.orders.send(Order::Stop(cease));
             self.shared.remove(id);
             self.leaving.retain(|_, task| !task.is_finished());
@@ -209,22 +220,48 @@ impl Supervisor {
         }
     }
 
-    fn set_key(&self, peer: &PeerConfig, key: &str) {
-        if let Some(listener) = &self.listener
-            && let Some(address) = peer.name.address()
-            && let Err(error) = socket::set_listener_key(listener, address, key)
-        {
-            tracing::error!(peer = %peer.name, %error, "the peer cannot connect to us");
+    /// Sets a peer's key on the listening socket, for where it is now, and removes that for where
+    /// it was.
+    fn set_key(&self, member: &mut Member, address: Option<IpAddr>) {
+        let (Some(listener), Some(key)) = (&self.listener, &member.config.password) else {
+            return;
+        };
+        let was = std::mem::replace(&mut member.keyed, address);
+        for (address, key) in [(was, ""), (address, key.expose())] {
+            if let Some(address) = address
+                && let Err(error) = socket::set_listener_key(listener, address, key)
+            {
+                let peer = &member.config.name;
+                tracing::error!(%peer, %error, "the peer cannot connect to us");
+            }
         }
     }
 
+    fn notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Located(id, address) => {
+                if let Some(mut member) = self.peers.remove(&id) {
+                    self.set_key(&mut member, address);
+                    self.peers.insert(id, member);
+                }
+            }
+        }
+    }
+
+    /// The peer that has this address, or is behind the device that the address belongs to.
+    fn member(&self, from: SocketAddr) -> Option<&Member> {
+        let device = match &from {
+            SocketAddr::V6(from) => unnumbered::device_of(from),
+            SocketAddr::V4(_) => None,
+        };
+        let id = device
+            .and_then(|device| self.names.get(&device.into()))
+            .or_else(|| self.names.get(&from.ip().to_canonical().into()))?;
+        self.peers.get(id)
+    }
+
     fn accepted(&mut self, stream: TcpStream, from: SocketAddr) {
-        let address = from.ip().to_canonical();
-        match self
-            .peers
-            .values()
-            .find(|member| member.config.name.address() == Some(address))
-        {
+        match self.member(from) {
             Some(member) => {
                 let _ = member.orders.send(Order::Accepted(stream));
             }
@@ -238,9 +275,7 @@ impl Supervisor {
         while let Ok(Ok((stream, from))) =
             timeout(Duration::ZERO, accept(self.listener.as_ref())).await
         {
-            let address = from.ip().to_canonical();
-            let of_peer = |member: &&Member| member.config.name.address() == Some(address);
-            let member = self.peers.values().find(of_peer);
+            let member = self.member(from);
             if member.is_none_or(|member| member.config.password.is_none()) {
                 self.accepted(stream, from);
             }

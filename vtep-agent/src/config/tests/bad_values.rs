@@ -145,12 +145,33 @@ fn bad_values() {
         (
             "address = \"198.18.0.100\"\n",
             "",
-            "6:1: peer without address, expected address = \"…\"",
+            "6:1: peer without address, expected address = \"…\" or interface = \"…\"",
         ),
         (
             "address = \"198.18.0.100\"\n",
-            "interface = \"eth0\"\n",
-            "7:13: interface is not supported yet, remove the key",
+            "interface = \"a/b\"\n",
+            "7:13: \"a/b\" is not a valid network device name: \
+          expected 1 to 15 bytes without '/', ':' or white space",
+        ),
+        (
+            "address = \"198.18.0.100\"\n",
+            "address = \"198.18.0.100\"\ninterface = \"eth0\"\n",
+            "8:13: address and interface exclude each other",
+        ),
+        (
+            "address = \"198.18.0.100\"\nasn = 65000",
+            "interface = \"eth0\"\nasn = 65000\nmultihop = 2",
+            "9:12: multihop is not for a peer that is known by its interface",
+        ),
+        (
+            "address = \"198.18.0.100\"\nasn = 65000",
+            "interface = \"eth0\"\nasn = 65000\nlocal_address = \"fd00::1\"",
+            "9:17: local_address is not for a peer that is known by its interface",
+        ),
+        (
+            "\"198.18.0.100\"",
+            "\"fe80::1\"",
+            "7:11: address fe80::1 is link-local, expected interface = \"…\" instead",
         ),
         (
             "\"198.18.0.100\"\nasn = 65000",
