@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::{Daemon, Host, Metrics, eventually};
+use crate::{Daemon, Host, Memory, Metrics, eventually};
 
 /// The agent to test: `$VTEP_AGENT`, or `vtep-agent` beside the test's own executable.
 ///
@@ -364,6 +364,15 @@ impl Agent {
     /// Its process.
     pub fn daemon(&mut self) -> &mut Daemon {
         &mut self.daemon
+    }
+
+    /// Memory of its process.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended.
+    pub fn memory(&self) -> Result<Memory> {
+        self.daemon.memory()
     }
 
     /// Its control socket.

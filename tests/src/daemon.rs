@@ -180,6 +180,34 @@ impl Daemon {
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
+
+    /// Memory that the process has now, and had at most.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended.
+    pub fn memory(&self) -> Result<Memory> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))
+            .with_context(|| format!("{} has ended", self.name))?;
+        let kib = |key: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(key));
+            let number = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+            number.with_context(|| format!("{} has no {key} any more", self.name))
+        };
+        Ok(Memory {
+            resident: kib("VmRSS:")? * 1024,
+            peak: kib("VmHWM:")? * 1024,
+        })
+    }
+}
+
+/// Resident memory of a process, bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Memory {
+    /// Now (`VmRSS`).
+    pub resident: u64,
+    /// The most so far (`VmHWM`).
+    pub peak: u64,
 }
 
 impl Drop for Daemon {

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use crate::{Daemon, Host, eventually, programs};
+use crate::{Daemon, Host, Memory, eventually, programs};
 
 /// zebra and bgpd on a host.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub struct Frr {
     directory: PathBuf,
     // Dropped in this order: bgpd talks to zebra.
     bgpd: Daemon,
-    _zebra: Daemon,
+    zebra: Daemon,
 }
 
 impl Frr {
@@ -62,7 +62,7 @@ impl Frr {
             host: host.clone(),
             directory,
             bgpd,
-            _zebra: zebra,
+            zebra,
         };
         eventually(Duration::from_secs(10), || frr.vtysh("show bgp summary"))
             .with_context(|| format!("bgpd did not start: {}", frr.bgpd.log()))?;
@@ -150,6 +150,19 @@ impl Frr {
     /// The bgpd process, to stop or kill it.
     pub fn bgpd(&mut self) -> &mut Daemon {
         &mut self.bgpd
+    }
+
+    /// Memory of both daemons.
+    ///
+    /// # Errors
+    ///
+    /// When one has ended.
+    pub fn memory(&self) -> Result<Memory> {
+        let (bgpd, zebra) = (self.bgpd.memory()?, self.zebra.memory()?);
+        Ok(Memory {
+            resident: bgpd.resident + zebra.resident,
+            peak: bgpd.peak + zebra.peak,
+        })
     }
 
     /// The host it runs on.

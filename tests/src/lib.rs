@@ -34,6 +34,7 @@ mod agent;
 mod cable;
 mod capture;
 mod daemon;
+mod fabric;
 mod frr;
 mod gobgp;
 mod host;
@@ -54,7 +55,8 @@ mod wait;
 
 pub use agent::{Agent, AgentConfig, CliOutput, agent_binary};
 pub use capture::{Capture, Frame};
-pub use daemon::Daemon;
+pub use daemon::{Daemon, Memory};
+pub use fabric::Fabric;
 pub use frr::Frr;
 pub use gobgp::RouteReflector;
 pub use host::{Host, Underlay, UnderlayOptions, Vm, VmSpec};

@@ -3,6 +3,7 @@
 //! Started by `cargo xtask bench`, which builds it and the agent for release first. What is measured
 //! and how is in docs/benchmarks.md.
 
+mod control;
 mod device;
 mod load;
 mod report;
@@ -23,6 +24,9 @@ use crate::{
 struct Options {
     effort: Effort,
     rows: Vec<Row>,
+    /// Row 6.
+    control: bool,
+    quick: bool,
     json: Option<PathBuf>,
 }
 
@@ -40,6 +44,8 @@ fn options() -> Result<Options> {
     let mut options = Options {
         effort: Effort::FULL,
         rows: Vec::new(),
+        control: false,
+        quick: false,
         json: None,
     };
     let mut arguments = env::args().skip(1);
@@ -50,18 +56,23 @@ fn options() -> Result<Options> {
                 .with_context(|| format!("{argument} needs a value"))
         };
         match &*argument {
-            "--quick" => options.effort = Effort::QUICK,
+            "--quick" => (options.effort, options.quick) = (Effort::QUICK, true),
             "--json" => options.json = Some(value()?.into()),
             "--row" => {
                 let number: usize = value()?.parse().context("--row wants a number")?;
+                if number == control::ROW {
+                    options.control = true;
+                    continue;
+                }
                 let row = Row::ALL.into_iter().find(|row| row.number() == number);
                 options.rows.push(row.context("there is no such row")?);
             }
             other => bail!("unknown argument {other}; known are --quick, --json and --row"),
         }
     }
-    if options.rows.is_empty() {
+    if options.rows.is_empty() && !options.control {
         options.rows = Row::ALL.to_vec();
+        options.control = true;
     }
     Ok(options)
 }
@@ -94,9 +105,15 @@ fn run(options: &Options) -> Result<()> {
             }
         }
     }
-    report.print();
+    if !options.rows.is_empty() {
+        report.print();
+    }
+    let control = options
+        .control
+        .then(|| control::run(options.quick))
+        .transpose()?;
     match &options.json {
-        Some(file) => report.write(file),
+        Some(file) => report.write(file, control),
         None => Ok(()),
     }
 }

@@ -92,12 +92,13 @@ impl Report {
         );
     }
 
-    /// Writes everything, every sample included, and where it was measured.
-    pub(crate) fn write(&self, file: &Path) -> Result<()> {
+    /// Writes everything, every sample included, and where it was measured; `control` is row 6.
+    pub(crate) fn write(&self, file: &Path, control: Option<serde_json::Value>) -> Result<()> {
         let report = json!({
             "kernel": fs::read_to_string("/proc/sys/kernel/osrelease")?.trim_end(),
             "processors": thread::available_parallelism()?.get(),
             "lines": self.lines.iter().map(Line::json).collect::<Vec<_>>(),
+            "control": control,
         });
         let text = serde_json::to_string_pretty(&report)?;
         fs::write(file, text + "\n").with_context(|| format!("cannot write {}", file.display()))
@@ -152,7 +153,7 @@ fn cell(samples: &[f64]) -> String {
 }
 
 /// By linear interpolation between the samples around it.
-fn quantile(samples: &[f64], share: f64) -> Option<f64> {
+pub(crate) fn quantile(samples: &[f64], share: f64) -> Option<f64> {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
     let place = share * sorted.len().checked_sub(1)? as f64;

@@ -1,0 +1,143 @@
+//! What a route reflector says of a large fabric, in bytes made here: no code shared with the agent.
+
+use std::net::Ipv4Addr;
+
+use crate::BgpMessage;
+
+/// AS of the fabric; all is iBGP.
+const ASN: u16 = 65000;
+
+/// VTEPs that all have MACs in the same bridge domains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fabric {
+    /// VTEPs.
+    pub vteps: u16,
+    /// Bridge domains.
+    pub bds: u16,
+    /// MACs, with one IPv4 address each, of every VTEP in every bridge domain.
+    pub macs: u16,
+}
+
+impl Fabric {
+    /// AS number of the fabric.
+    pub const ASN: u32 = ASN as u32;
+    /// Prefix of the VTEP addresses.
+    pub const PREFIX: &'static str = "198.19.0.0/16";
+
+    /// MACs in all, each a type 2 route.
+    pub fn routes(&self) -> usize {
+        usize::from(self.vteps) * usize::from(self.bds) * usize::from(self.macs)
+    }
+
+    /// VNIs of the bridge domains.
+    pub fn vnis(&self) -> impl Iterator<Item = u32> + use<> {
+        (1..=self.bds).map(vni)
+    }
+
+    /// The UPDATEs that announce everything: for each VTEP and bridge domain one with the IMET route
+    /// (RFC 7432 §7.3) and one with the MACs (§7.2); then End-of-RIB (RFC 4724 §2).
+    pub fn announcements(&self) -> Vec<u8> {
+        let mut stream = Vec::new();
+        self.each(|vtep, bd| {
+            let tunnel = [&[0, 6][..], &label(bd), &vtep.octets()].concat();
+            let pmsi = attribute(0xc0, 22, &tunnel);
+            stream.extend(update(
+                &[reach(vtep, &imet(vtep, bd)), common(bd), pmsi].concat(),
+            ));
+            let macs = self.mac_routes(vtep, bd);
+            stream.extend(update(&[reach(vtep, &macs), common(bd)].concat()));
+        });
+        stream.extend(update(&unreach(&[])));
+        stream
+    }
+
+    /// The UPDATEs that withdraw the MACs.
+    pub fn withdrawals(&self) -> Vec<u8> {
+        let mut stream = Vec::new();
+        self.each(|vtep, bd| stream.extend(update(&unreach(&self.mac_routes(vtep, bd)))));
+        stream
+    }
+
+    fn each(&self, mut of: impl FnMut(Ipv4Addr, u16)) {
+        for number in 1..=self.vteps {
+            let [high, low] = number.to_be_bytes();
+            for bd in 1..=self.bds {
+                of(Ipv4Addr::new(198, 19, high, low), bd);
+            }
+        }
+    }
+
+    fn mac_routes(&self, vtep: Ipv4Addr, bd: u16) -> Vec<u8> {
+        let [_, _, high, low] = vtep.octets();
+        let mut nlri = Vec::new();
+        for n in 1..=self.macs {
+            let [n_high, n_low] = n.to_be_bytes();
+            nlri.extend([2, 37]);
+            nlri.extend(rd(vtep, bd));
+            // No Ethernet segment, no tag.
+            nlri.extend([0; 10 + 4]);
+            nlri.extend([48, 0x02, high, low, bd as u8, n_high, n_low]);
+            nlri.extend([32, 10, low, n_high, n_low]);
+            nlri.extend(label(bd));
+        }
+        nlri
+    }
+}
+
+fn vni(bd: u16) -> u32 {
+    10_000 + u32::from(bd)
+}
+
+/// A VNI in a label field (RFC 8365 §5.1.3).
+fn label(bd: u16) -> [u8; 3] {
+    let [_, label @ ..] = vni(bd).to_be_bytes();
+    label
+}
+
+/// Type 1: `VTEP:BD`.
+fn rd(vtep: Ipv4Addr, bd: u16) -> Vec<u8> {
+    [&[0, 1][..], &vtep.octets(), &bd.to_be_bytes()].concat()
+}
+
+fn imet(vtep: Ipv4Addr, bd: u16) -> Vec<u8> {
+    [&[3, 17][..], &rd(vtep, bd), &[0; 4], &[32], &vtep.octets()].concat()
+}
+
+/// ORIGIN, an empty AS_PATH, LOCAL_PREF; the target `AS:VNI` and VXLAN encapsulation.
+fn common(bd: u16) -> Vec<u8> {
+    let [asn, vni] = [u32::from(ASN), vni(bd)].map(u32::to_be_bytes);
+    let target = [&[0x00, 0x02][..], asn.get(2..).unwrap_or_default(), &vni].concat();
+    let vxlan = [0x03, 0x0c, 0, 0, 0, 0, 0, 8];
+    [
+        attribute(0x40, 1, &[0]),
+        attribute(0x40, 2, &[]),
+        attribute(0x40, 5, &[0, 0, 0, 100]),
+        attribute(0xc0, 16, &[&target[..], &vxlan].concat()),
+    ]
+    .concat()
+}
+
+/// MP_REACH_NLRI of L2VPN EVPN (RFC 4760 §3).
+fn reach(next_hop: Ipv4Addr, nlri: &[u8]) -> Vec<u8> {
+    let head = [&[0, 25, 70, 4][..], &next_hop.octets(), &[0]].concat();
+    attribute(0x80, 14, &[&head, nlri].concat())
+}
+
+/// MP_UNREACH_NLRI (RFC 4760 §4).
+fn unreach(nlri: &[u8]) -> Vec<u8> {
+    attribute(0x80, 15, &[&[0, 25, 70][..], nlri].concat())
+}
+
+/// A path attribute with a length of two octets.
+fn attribute(flags: u8, code: u8, value: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(value.len()).unwrap_or(u16::MAX).to_be_bytes();
+    [&[flags | 0x10, code], &length[..], value].concat()
+}
+
+fn update(attributes: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(attributes.len())
+        .unwrap_or(u16::MAX)
+        .to_be_bytes();
+    let body = [&[0, 0], &length[..], attributes].concat();
+    BgpMessage::new(BgpMessage::UPDATE, &body).bytes()
+}
