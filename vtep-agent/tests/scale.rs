@@ -19,7 +19,7 @@ use vtep_agent::{
     },
     config::{
         AutoRt, BdConfig, BgpConfig, Config, DuplicatePolicy, OnStop, PeerAsn, PeerConfig,
-        SourceCheck, UnknownVni, VtepConfig, XdpMode,
+        SourceCheck, UnderlayConfig, UnknownVni, VtepConfig, XdpMode,
     },
     core::{Command, Core, Input, Output, Start, State},
     evpn::Originator,
@@ -182,6 +182,7 @@ fn config() -> Config {
                 PeerAsn::Internal,
             )],
         },
+        underlay: UnderlayConfig::new(&[US]),
         bds: (1..=BDS)
             .map(|n| BdConfig::new(format!("bd{n}").parse().unwrap(), vni(n)))
             .collect(),

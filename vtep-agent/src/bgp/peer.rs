@@ -5,8 +5,8 @@ use std::{
     time::Duration,
 };
 
-use super::wire::Update;
-use crate::types::Asn;
+use super::wire::{Family, Update};
+use crate::types::{Asn, Families};
 
 /// Something that a session did.
 #[derive(Clone, Debug)]
@@ -19,12 +19,12 @@ pub enum PeerEvent {
     Restarting(Retention),
     /// An UPDATE arrived.
     Update(Box<Update>),
-    /// The peer asks for everything again (RFC 2918), EVPN family.
-    Refresh,
-    /// The peer begins to send everything again (BoRR, RFC 7313 §4).
-    RefreshBegin,
+    /// The peer asks for everything of a family of the session again (RFC 2918).
+    Refresh(Family),
+    /// The peer begins to send everything of a family again (BoRR, RFC 7313 §4).
+    RefreshBegin(Family),
     /// It has sent everything (EoRR): what was not in it is gone.
-    RefreshEnd,
+    RefreshEnd(Family),
 }
 
 /// What was agreed when the session came up, and how the peer is configured.
@@ -38,8 +38,12 @@ pub struct Session {
     pub router_id: Ipv4Addr,
     /// Same AS as ours.
     pub internal: bool,
-    /// The EVPN family (AFI 25, SAFI 70) was negotiated.
-    pub evpn: bool,
+    /// Families that were negotiated.
+    pub families: Families,
+    /// Both sides know IPv4 routes with an IPv6 next hop (RFC 8950).
+    pub extended_next_hop: bool,
+    /// Our end of the connection; `None` where there is no connection, as in simulations.
+    pub local: Option<LocalEnd>,
     /// Both sides sent the graceful restart capability: the peer ends its routes with End-of-RIB.
     pub graceful_restart: bool,
     /// The peer's forwarding survived (the F bit of the EVPN family): what it announced in the
@@ -51,6 +55,15 @@ pub struct Session {
     pub allowas_in: u8,
     /// We reflect its routes to others, and theirs to it (RFC 4456).
     pub route_reflector_client: bool,
+}
+
+/// Our end of a session's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalEnd {
+    /// The address: next hop of routes that lead to this host.
+    pub address: IpAddr,
+    /// The interface, when the address is link-local and means something only there.
+    pub interface: Option<u32>,
 }
 
 /// How to keep the routes of a peer whose session is gone (RFC 4724 §4.2, RFC 8538 §4).
@@ -71,7 +84,9 @@ impl Session {
             asn,
             router_id,
             internal,
-            evpn: true,
+            families: Families::EVPN,
+            extended_next_hop: false,
+            local: None,
             graceful_restart: false,
             forwarding_preserved: false,
             restarting: false,

@@ -110,7 +110,7 @@ struct Port {
 impl Explanation {
     /// Explains `config`; `warnings` are those of [`Config::load`].
     pub fn new(config: &Config, warnings: &[Diagnostic]) -> Self {
-        let Config { vtep, bgp, bds } = config;
+        let Config { vtep, bgp, bds, .. } = config;
         let mut warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
         if vtep.uplinks.is_empty() {
             warnings.push("no uplinks: nothing is received until `vtep-agent attach NIC`".into());

@@ -9,11 +9,13 @@ mod glob;
 mod parse;
 mod peers;
 mod raw;
+mod underlay;
 mod vtep;
 
 pub use diagnostic::{ConfigError, Diagnostic};
 pub use duplicate::{DuplicateAction, DuplicatePolicy};
 pub use explain::Explanation;
+pub use underlay::{PrefixRule, UnderlayConfig};
 
 use std::{
     fmt,
@@ -25,7 +27,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::types::{
-    Asn, BdName, IfName, ImportTarget, PeerName, RouteDistinguisher, RouteTarget, Vni,
+    Asn, BdName, Families, IfName, ImportTarget, PeerName, RouteDistinguisher, RouteTarget, Vni,
 };
 
 /// Where the control socket is unless the file or `--socket` says otherwise.
@@ -38,6 +40,8 @@ pub struct Config {
     pub vtep: VtepConfig,
     /// `[bgp]`
     pub bgp: BgpConfig,
+    /// `[underlay]`
+    pub underlay: UnderlayConfig,
     /// `[[bd]]`, names, VNIs and ports distinct.
     pub bds: Vec<BdConfig>,
 }
@@ -163,6 +167,8 @@ pub struct PeerConfig {
     pub name: PeerName,
     /// Its AS.
     pub asn: PeerAsn,
+    /// Families of the session.
+    pub families: Families,
     /// Local address of the session; `None`: the VTEP address for iBGP and multihop, otherwise the
     /// kernel's choice.
     pub local_address: Option<IpAddr>,
@@ -295,6 +301,7 @@ impl PeerConfig {
         Self {
             name,
             asn,
+            families: Families::EVPN,
             local_address: None,
             // RFC 4271 §10.
             hold_time: Duration::from_secs(90),

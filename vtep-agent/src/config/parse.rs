@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use super::{
     AutoRt, BgpConfig, Config, ConfigError, Diagnostic, bds, diagnostic::Fault, field, peers, raw,
-    vtep,
+    underlay, vtep,
 };
 
 impl Config {
@@ -59,6 +59,15 @@ fn resolve(raw: &raw::File, file: &Path, warnings: &mut Vec<Fault>) -> Result<Co
         )?),
         peers: peers::peers(&raw.bgp, &vtep.addresses, directory)?,
     };
+    let underlay = underlay::underlay(raw.underlay.as_ref(), &vtep.addresses)?;
+    if let Some(table) = &raw.underlay
+        && !bgp.peers.iter().any(|peer| peer.families.unicast())
+    {
+        warnings.push(Fault::new(
+            table.span(),
+            "[underlay] does nothing: no peer has families = [\"ipv4\"] or [\"ipv6\"]",
+        ));
+    }
     let bds = bds::bds(&raw.bd, &vtep.uplinks, warnings)?;
     if u16::try_from(asn.0).is_err() && bds.iter().any(|bd| bd.rt_export.is_none()) {
         warnings.push(Fault::new(
@@ -70,5 +79,10 @@ fn resolve(raw: &raw::File, file: &Path, warnings: &mut Vec<Fault>) -> Result<Co
             ),
         ));
     }
-    Ok(Config { vtep, bgp, bds })
+    Ok(Config {
+        vtep,
+        bgp,
+        underlay,
+        bds,
+    })
 }

@@ -16,7 +16,7 @@ use super::{
     field::{self, Distinct, Result, asn, is_unicast, number, parse_with},
     raw::{self, Integer, Scalar},
 };
-use crate::types::{Asn, PeerName};
+use crate::types::{Asn, Families, PeerName};
 
 /// Largest key of TCP MD5 signatures in Linux (`TCP_MD5SIG_MAXKEYLEN`).
 const MAX_PASSWORD: usize = 80;
@@ -28,6 +28,7 @@ const MAX_COMMUNICATION: usize = 128;
 #[derive(Clone, Default)]
 struct Options {
     asn: Option<PeerAsn>,
+    families: Option<Families>,
     local_address: Option<IpAddr>,
     hold_time: Option<Duration>,
     port: Option<u16>,
@@ -174,6 +175,7 @@ fn peer(
         ));
     }
     Ok(PeerConfig {
+        families: options.families.unwrap_or(default.families),
         local_address: options.local_address,
         hold_time,
         send_hold_time: options.send_hold_time,
@@ -205,6 +207,7 @@ fn options(raw: &raw::Peer, directory: &Path) -> Result<Options> {
     }
     Ok(Options {
         asn: raw.asn.as_ref().map(peer_asn).transpose()?,
+        families: raw.families.as_ref().map(families).transpose()?,
         local_address: raw
             .local_address
             .as_ref()
@@ -293,6 +296,34 @@ fn peer_asn(raw: &Spanned<Scalar>) -> Result<PeerAsn> {
             raw.span(),
             format!("asn is {other}, expected a number, \"internal\" or \"external\""),
         )),
+    }
+}
+
+fn families(raw: &Spanned<Vec<Spanned<String>>>) -> Result<Families> {
+    let mut families = Families::NONE;
+    for name in raw.get_ref() {
+        let member = match name.get_ref().as_str() {
+            "evpn" => &mut families.evpn,
+            "ipv4" => &mut families.ipv4,
+            "ipv6" => &mut families.ipv6,
+            other => {
+                let message = format!("family {other:?}, expected \"evpn\", \"ipv4\" or \"ipv6\"");
+                return Err(Fault::new(name.span(), message));
+            }
+        };
+        if std::mem::replace(member, true) {
+            return Err(Fault::new(
+                name.span(),
+                format!("family {} is there twice", name.get_ref()),
+            ));
+        }
+    }
+    match families.is_empty() {
+        true => Err(Fault::new(
+            raw.span(),
+            "families is empty, expected \"evpn\", \"ipv4\" or \"ipv6\"",
+        )),
+        false => Ok(families),
     }
 }
 
@@ -407,6 +438,7 @@ impl Options {
     fn or(self, group: Self) -> Self {
         Self {
             asn: self.asn.or(group.asn),
+            families: self.families.or(group.families),
             local_address: self.local_address.or(group.local_address),
             hold_time: self.hold_time.or(group.hold_time),
             port: self.port.or(group.port),

@@ -19,6 +19,7 @@ type Number = Spanned<Integer>;
 pub(super) struct File {
     pub(super) vtep: Vtep,
     pub(super) bgp: Bgp,
+    pub(super) underlay: Option<Spanned<Underlay>>,
     #[serde(default)]
     pub(super) bd: Vec<Spanned<Bd>>,
 }
@@ -74,6 +75,7 @@ pub(super) struct Peer {
     pub(super) interface: Option<Text>,
     pub(super) group: Option<Text>,
     pub(super) asn: Option<Spanned<Scalar>>,
+    pub(super) families: Option<Spanned<Vec<Text>>>,
     pub(super) local_address: Option<Text>,
     pub(super) hold_time: Option<Number>,
     pub(super) port: Option<Number>,
@@ -90,6 +92,17 @@ pub(super) struct Peer {
     pub(super) passive: Option<bool>,
     pub(super) multihop: Option<Spanned<Scalar>>,
     pub(super) bfd: Option<Spanned<IgnoredAny>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Underlay {
+    pub(super) announce: Option<Vec<Text>>,
+    pub(super) import: Option<Spanned<Vec<Text>>>,
+    pub(super) ecmp: Option<Number>,
+    pub(super) multipath_relax: Option<bool>,
+    pub(super) table: Option<Number>,
+    pub(super) metric: Option<Number>,
 }
 
 #[derive(Deserialize)]

@@ -90,6 +90,7 @@ fn documented_example() {
                 )
             }],
         },
+        underlay: UnderlayConfig::new(&[Ipv4Addr::new(198, 18, 0, 1)]),
         bds: vec![blue],
     };
     assert_eq!(config, expected);

@@ -68,6 +68,7 @@ impl Core {
         self.config = config;
         self.detached.clear();
         self.sync_peers(now);
+        self.sync_underlay();
         self.sync_uplinks();
         self.sync_bds(now);
         Ok(())

@@ -51,10 +51,11 @@ impl Deferral {
         self.awaited.remove(&peer);
     }
 
-    /// Two speakers that both restart don't wait for each other, and without the capability there
-    /// is no telling when a peer has sent everything (RFC 4724 §4.1).
+    /// A peer without EVPN has nothing that goes into the maps. Two speakers that both restart don't
+    /// wait for each other, and without the capability there is no telling when a peer has sent
+    /// everything (RFC 4724 §4.1).
     pub(super) fn up(&mut self, peer: PeerId, session: &Session) {
-        if session.graceful_restart && !session.restarting {
+        if session.families.evpn && session.graceful_restart && !session.restarting {
             self.expect(peer);
         } else {
             self.complete(peer);

@@ -2,10 +2,11 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use ipnet::IpNet;
 use vtep_common::abi::{Adjacency, Event, FdbKey};
 
 use crate::{
-    bgp::{peer::PeerEvent, rib::Advertisement},
+    bgp::{peer::PeerEvent, rib::Advertisement, wire::Family},
     config::{BdConfig, Config, PortPattern, XdpMode},
     types::{BdName, IfName, Mac, PeerId},
 };
@@ -84,12 +85,16 @@ pub struct DeclaredEndpoint {
 pub enum Output {
     /// Announce and withdraw routes at a peer.
     Send(PeerId, Advertisement),
-    /// End the session of a peer that sent more routes than this limit of its.
-    TooManyRoutes(PeerId, u32),
+    /// End the session of a peer that sent more routes of a family than this limit of its.
+    TooManyRoutes(PeerId, Family, u32),
     /// Watch the underlay paths to this address and report them as [`Input::Paths`].
     Track(IpAddr),
     /// Stop watching.
     Untrack(IpAddr),
+    /// Keep this route to the prefix in the kernel's routing table, or none of ours.
+    HostRoute(IpNet, Option<HostRoute>),
+    /// What there is of host routes was said: others that an earlier run made are not needed.
+    HostRoutesComplete,
     /// Attach the access program to this device.
     AttachPort(u32, IfName),
     /// Detach it.
@@ -104,6 +109,28 @@ pub enum Output {
     Settled,
     /// The configured peers are now these (ids stay with addresses).
     Peers(Vec<(PeerId, crate::config::PeerConfig)>),
+}
+
+/// A route of the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostRoute {
+    /// Routing table.
+    pub table: u32,
+    /// Metric (priority); the lowest of several routes to a prefix is used.
+    pub metric: u32,
+    /// Source address of what the host itself sends that way; `None`: the kernel's choice.
+    pub source: Option<IpAddr>,
+    /// At least one; used together (ECMP).
+    pub next_hops: Vec<HostNextHop>,
+}
+
+/// A next hop, on a link of this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HostNextHop {
+    /// The router, perhaps of the other family (RFC 8950).
+    pub gateway: IpAddr,
+    /// Index of its interface; `None` where the address says it.
+    pub interface: Option<u32>,
 }
 
 /// A network device as the core sees it.

@@ -18,6 +18,7 @@ mod ports;
 mod publish;
 mod route_views;
 mod state;
+mod underlay;
 mod uplinks;
 mod views;
 mod vm_ports;
@@ -27,7 +28,7 @@ mod tests;
 
 pub use command_error::{CommandError, PortName, XdpModeName};
 pub use deferral::Start;
-pub use io::{Command, DeclaredEndpoint, Input, Link, Output};
+pub use io::{Command, DeclaredEndpoint, HostNextHop, HostRoute, Input, Link, Output};
 pub use peers::PeerRoutes;
 pub use state::{SavedBd, SavedEndpoint, SavedPort, State};
 pub use views::{BdStats, ByOrigin};
@@ -42,12 +43,12 @@ use vtep_common::abi::{BdId, Event, EventKind, MAX_BDS};
 
 use self::{
     deferral::Deferral, expiry::Expiries, flood::FloodLists, index::Indexes, nexthops::Nexthops,
-    peers::PeerIds, ports::Ports, uplinks::Uplinks,
+    peers::PeerIds, ports::Ports, underlay::Underlay, uplinks::Uplinks,
 };
 use crate::{
     bgp::{
-        rib::{AdjRibIn, AdjRibOut, Speaker},
-        wire::ArpNd,
+        rib::{AdjRibIn, AdjRibOut},
+        wire::{ArpNd, Family},
     },
     config::Config,
     evpn::{BridgeDomain, Slot, TargetIndex},
@@ -66,6 +67,7 @@ pub struct Core {
     peers: PeerIds,
     adj_in: AdjRibIn,
     adj_out: AdjRibOut,
+    underlay: Underlay,
     targets: TargetIndex,
     bds: BTreeMap<BdId, BridgeDomain>,
     names: BTreeMap<BdName, BdId>,
@@ -92,19 +94,9 @@ impl Core {
     /// Starts with a configuration and what was saved by the last run.
     pub fn new(config: Config, state: State, start: Start, now: Instant) -> (Self, Vec<Output>) {
         let deferral = Deferral::new(start, config.bgp.selection_deferral, now);
-        let speaker = Speaker {
-            asn: config.bgp.asn,
-            router_id: config.vtep.router_id,
-            addresses: config
-                .vtep
-                .addresses
-                .iter()
-                .copied()
-                .map(IpAddr::V4)
-                .collect(),
-        };
         let mut core = Self {
-            adj_in: AdjRibIn::new(speaker),
+            adj_in: AdjRibIn::new(Family::EVPN, underlay::speaker(&config)),
+            underlay: Underlay::new(&config),
             adj_out: AdjRibOut::new(config.bgp.asn, config.vtep.router_id, deferral.is_some()),
             config,
             state,
@@ -185,6 +177,7 @@ impl Core {
         for key in keys {
             self.adj_out.withdraw(&key);
         }
+        self.underlay.out.set([]);
         self.finish(now)
     }
 
@@ -201,6 +194,7 @@ impl Core {
             .chain(self.flood.next_expiry())
             .chain(self.adj_in.deadline())
             .chain(self.deferral.as_ref().and_then(Deferral::deadline))
+            .chain(self.underlay.ribs.values().filter_map(AdjRibIn::deadline))
             .min()
     }
 
@@ -274,7 +268,8 @@ impl Core {
         }
         self.publish(now);
         self.settle(now);
-        for (peer, advertisement) in self.adj_out.flush() {
+        let unicast = self.underlay.out.flush();
+        for (peer, advertisement) in self.adj_out.flush().into_iter().chain(unicast) {
             self.outputs.push(Output::Send(peer, advertisement));
         }
         if std::mem::take(&mut self.state_dirty) {

@@ -13,7 +13,7 @@ use crate::{
     bgp::{
         peer::PeerEvent,
         rib::{Best, Change},
-        wire::{Attributes, RouteKey},
+        wire::{Attributes, Family, RouteKey},
     },
     config::PeerConfig,
     evpn::{Imported, TargetIndex, import},
@@ -31,8 +31,8 @@ pub(super) struct PeerIds {
     reflecting: bool,
     /// Those whose session ends because of too many routes: more of them count for nothing.
     over_limit: BTreeSet<PeerId>,
-    /// Those about whose number of routes we complained.
-    warned: BTreeSet<PeerId>,
+    /// Those about whose number of routes of a family we complained.
+    warned: BTreeSet<(PeerId, Family)>,
 }
 
 /// How many routes a peer sent and was sent.
@@ -40,9 +40,11 @@ pub(super) struct PeerIds {
 pub struct PeerRoutes {
     /// Routes in its adj-rib-in,
     pub received: u64,
-    /// by route type.
+    /// by EVPN route type,
     pub received_by_type: BTreeMap<u8, u64>,
-    /// Those that some bridge domain imports.
+    /// and those of unicast families by name.
+    pub received_unicast: BTreeMap<&'static str, u64>,
+    /// Those that some bridge domain imports, or the underlay accepts.
     pub accepted: u64,
     /// Those that it has not sent again since it restarted.
     pub stale: u64,
@@ -75,6 +77,7 @@ impl Core {
                 for (id, peer) in &configured {
                     match peer.shutdown {
                         Some(_) => deferral.complete(*id),
+                        None if !peer.families.evpn => deferral.complete(*id),
                         // Later ones are waited for when they come.
                         None if old.is_none() => deferral.expect(*id),
                         None => {}
@@ -92,13 +95,17 @@ impl Core {
             let reflecting = |(_, peer): &(_, PeerConfig)| peer.route_reflector_client;
             self.set_reflecting(configured.iter().any(reflecting));
             self.outputs.push(Output::Peers(configured));
+            self.check_underlay_complete();
         }
     }
 
-    pub(super) fn peer_event(&mut self, peer: PeerId, event: PeerEvent, now: Instant) {
+    pub(super) fn peer_event(&mut self, peer: PeerId, mut event: PeerEvent, now: Instant) {
+        if let PeerEvent::Up(_) = event {
+            self.peers.over_limit.remove(&peer);
+        }
+        self.underlay_event(peer, &mut event, now);
         let changes = match event {
             PeerEvent::Up(session) => {
-                self.peers.over_limit.remove(&peer);
                 if let Some(deferral) = &mut self.deferral {
                     deferral.up(peer, &session);
                 }
@@ -113,9 +120,9 @@ impl Core {
                 self.adj_out.down(peer);
                 self.adj_in.restarting(peer, retention, now)
             }
-            PeerEvent::Update(_) if self.peers.over_limit.contains(&peer) => Vec::new(),
+            PeerEvent::Update(_) if self.is_over_limit(peer) => Vec::new(),
             PeerEvent::Update(update) => {
-                if update.end_of_rib
+                if update.end_of_rib == Some(Family::EVPN)
                     && let Some(deferral) = &mut self.deferral
                 {
                     deferral.complete(peer);
@@ -123,25 +130,32 @@ impl Core {
                 let targets = &self.targets;
                 let imported = |attributes: &Attributes| targets.has_match(attributes);
                 let changes = self.adj_in.update(peer, *update, imported, now);
-                self.check_limit(peer);
+                self.check_limit(peer, Family::EVPN, self.adj_in.count(peer));
                 changes
             }
-            PeerEvent::Refresh => {
+            PeerEvent::Refresh(Family::EVPN) => {
                 self.adj_out.refresh(peer);
                 Vec::new()
             }
-            PeerEvent::RefreshBegin => {
+            PeerEvent::RefreshBegin(Family::EVPN) => {
                 self.adj_in.refresh_begin(peer, now);
                 Vec::new()
             }
-            PeerEvent::RefreshEnd => self.adj_in.refresh_end(peer),
+            PeerEvent::RefreshEnd(Family::EVPN) => self.adj_in.refresh_end(peer),
+            PeerEvent::Refresh(_) | PeerEvent::RefreshBegin(_) | PeerEvent::RefreshEnd(_) => {
+                Vec::new()
+            }
         };
         self.changes(changes, now);
     }
 
-    /// Ends the session of a peer with too many routes, or warns (RFC 4486 §4).
-    fn check_limit(&mut self, peer: PeerId) {
-        let routes = self.adj_in.count(peer);
+    /// Its session is about to end because of too many routes.
+    pub(super) fn is_over_limit(&self, peer: PeerId) -> bool {
+        self.peers.over_limit.contains(&peer)
+    }
+
+    /// Ends the session of a peer with too many routes of a family, or warns (RFC 4486 §4).
+    pub(super) fn check_limit(&mut self, peer: PeerId, family: Family, routes: usize) {
         let mut configured = self.peers.configured().iter();
         let limit = |(id, config): &(PeerId, PeerConfig)| {
             let max = config.max_prefixes.filter(|_| *id == peer)?;
@@ -152,22 +166,24 @@ impl Core {
         };
         let over = usize::try_from(max.limit).is_ok_and(|limit| routes > limit);
         match (over, max.warn_only) {
-            (false, _) => drop(self.peers.warned.remove(&peer)),
+            (false, _) => drop(self.peers.warned.remove(&(peer, family))),
             (true, true) => {
-                if self.peers.warned.insert(peer) {
+                if self.peers.warned.insert((peer, family)) {
                     tracing::warn!(peer = %name, routes, limit = max.limit, "too many routes");
                 }
             }
             (true, false) => {
                 tracing::error!(peer = %name, routes, limit = max.limit, "too many routes");
                 self.peers.over_limit.insert(peer);
-                self.outputs.push(Output::TooManyRoutes(peer, max.limit));
+                self.outputs
+                    .push(Output::TooManyRoutes(peer, family, max.limit));
             }
         }
     }
 
     /// Drops stale routes whose time is over.
     pub(super) fn expire_routes(&mut self, now: Instant) {
+        self.expire_underlay(now);
         let changes = self.adj_in.expire(now);
         self.changes(changes, now);
     }
@@ -201,13 +217,16 @@ impl Core {
     /// Route counts of a peer.
     pub fn peer_routes(&self, peer: PeerId) -> PeerRoutes {
         let received = self.adj_in.received(peer);
-        PeerRoutes {
+        let mut routes = PeerRoutes {
             received: received.by_type.values().sum(),
             received_by_type: received.by_type,
             accepted: received.accepted,
             stale: received.stale,
             sent: self.adj_out.sent(peer) as u64,
-        }
+            received_unicast: BTreeMap::new(),
+        };
+        self.underlay.count(peer, &mut routes);
+        routes
     }
 
     /// Sets what bridge domains import (`None`: nothing any more) and applies the difference to all

@@ -308,8 +308,8 @@ impl Daemon {
     fn carry_out(&mut self, output: Output) {
         match output {
             Output::Send(peer, advertisement) => self.sessions.send(peer, advertisement),
-            Output::TooManyRoutes(peer, limit) => {
-                self.sessions.reset(peer, Cease::MaxPrefixes(limit));
+            Output::TooManyRoutes(peer, family, limit) => {
+                self.sessions.reset(peer, Cease::MaxPrefixes(family, limit));
             }
             Output::Track(vtep) => self.monitor.track(vtep),
             Output::Untrack(vtep) => self.monitor.untrack(vtep),
@@ -328,6 +328,7 @@ impl Daemon {
                 self.devices
                     .detach_uplink(&mut self.dataplane, ifindex, &name);
             }
+            Output::HostRoute(..) | Output::HostRoutesComplete => {}
             Output::Persist(state) => self.save(state),
             Output::Settled => tracing::info!("routes of before the restart are replaced"),
             Output::Peers(peers) => self.sessions.configure(peers),

@@ -2,6 +2,7 @@
 
 mod asn;
 mod esi;
+mod families;
 mod name;
 mod peer_name;
 mod rd;
@@ -9,6 +10,7 @@ mod rt;
 
 pub use asn::Asn;
 pub use esi::Esi;
+pub use families::Families;
 pub use name::{BdName, IfName, InvalidName};
 pub use peer_name::PeerName;
 pub use rd::RouteDistinguisher;

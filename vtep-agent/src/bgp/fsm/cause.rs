@@ -66,8 +66,8 @@ pub enum Cease {
     Deconfigured,
     /// The peer's configuration changed.
     ConfigChange,
-    /// The peer sent more EVPN routes than this (RFC 4486 §4).
-    MaxPrefixes(u32),
+    /// The peer sent more routes of a family than this (RFC 4486 §4).
+    MaxPrefixes(Family, u32),
     /// What the peer doesn't read would fill our memory.
     OutOfResources,
 }
@@ -75,7 +75,7 @@ pub enum Cease {
 impl Cease {
     /// Whether the peer should forget our routes too, whatever it promised (RFC 8538 §3.1).
     pub(super) fn is_hard(&self) -> bool {
-        matches!(self, Self::Deconfigured | Self::MaxPrefixes(_))
+        matches!(self, Self::Deconfigured | Self::MaxPrefixes(..))
     }
 
     /// The NOTIFICATION.
@@ -84,7 +84,7 @@ impl Cease {
             Self::Shutdown(text) => Notification::administrative_shutdown(text),
             Self::Deconfigured => Notification::PEER_DECONFIGURED,
             Self::ConfigChange => Notification::OTHER_CONFIGURATION_CHANGE,
-            Self::MaxPrefixes(limit) => Notification::max_prefixes(Family::EVPN, *limit),
+            Self::MaxPrefixes(family, limit) => Notification::max_prefixes(*family, *limit),
             Self::OutOfResources => Notification::new(6, 8),
         }
     }

@@ -10,10 +10,10 @@ use super::{Cause, Cease, ConnectionId, Direction, Negotiated};
 use crate::{
     bgp::{
         peer::Retention,
-        wire::{Message, Notification, Update},
+        wire::{Family, Message, Notification, Update},
     },
     config::PeerAsn,
-    types::Asn,
+    types::{Asn, Families},
 };
 
 /// What the machine has to know of both sides.
@@ -27,6 +27,8 @@ pub struct Settings {
     pub peer_address: IpAddr,
     /// The AS that the peer must have.
     pub peer_asn: PeerAsn,
+    /// Families that we offer.
+    pub families: Families,
     /// The hold time that we propose: zero or at least 3 s (RFC 4271 §4.2).
     pub hold_time: Duration,
     /// How long the peer may take nothing of what it is sent (RFC 9687); zero: for ever; `None`:
@@ -93,12 +95,12 @@ pub enum Action {
     Down(Cause, Option<Retention>),
     /// Routes of the peer.
     Update(Box<Update>),
-    /// The peer asks for all our EVPN routes (RFC 2918).
-    Refresh,
-    /// The peer begins to send all its EVPN routes again (RFC 7313 §4).
-    RefreshBegin,
+    /// The peer asks for all our routes of a family (RFC 2918).
+    Refresh(Family),
+    /// The peer begins to send all its routes of a family again (RFC 7313 §4).
+    RefreshBegin(Family),
     /// It has sent them all.
-    RefreshEnd,
+    RefreshEnd(Family),
 }
 
 /// A state of RFC 4271 §8.2.2. `Display` gives the name in lower case.

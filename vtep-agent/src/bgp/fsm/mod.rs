@@ -54,9 +54,8 @@ use self::{
     collision::Speaker,
     connection::{Connection, Phase},
 };
-use super::wire::{
-    Context, EXTENDED_MAX_LEN, Family, MAX_LEN, Message, Notification, Open, RouteRefresh,
-};
+use super::wire::{Context, EXTENDED_MAX_LEN, MAX_LEN, Message, Notification, Open, RouteRefresh};
+use crate::types::Families;
 
 /// How long TCP may take to connect: the ConnectRetryTime in the state Connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -292,12 +291,13 @@ impl Fsm {
                 out.push(Action::Update(Box::new(update)));
             }
             (Phase::Established(..), Message::RouteRefresh(refresh)) => {
+                let families = connection.negotiated().map(|both| both.context.families);
                 connection.restart_hold(now);
                 match refresh.subtype {
-                    _ if refresh.family != Family::EVPN => {}
-                    RouteRefresh::REQUEST => out.push(Action::Refresh),
-                    RouteRefresh::BEGIN => out.push(Action::RefreshBegin),
-                    RouteRefresh::END => out.push(Action::RefreshEnd),
+                    _ if !refresh.family.is_in(families.unwrap_or(Families::NONE)) => {}
+                    RouteRefresh::REQUEST => out.push(Action::Refresh(refresh.family)),
+                    RouteRefresh::BEGIN => out.push(Action::RefreshBegin(refresh.family)),
+                    RouteRefresh::END => out.push(Action::RefreshEnd(refresh.family)),
                     subtype => tracing::debug!(subtype, "ROUTE-REFRESH ignored"),
                 }
             }

@@ -10,10 +10,13 @@ use super::{
 use crate::{
     bgp::{
         peer::Session,
-        wire::{Capability, Context, EXTENDED_MAX_LEN, Family, MAX_LEN, Notification, Open},
+        wire::{
+            Capability, Context, EXTENDED_MAX_LEN, ExtendedNextHop, Family, MAX_LEN, Notification,
+            Open,
+        },
     },
     config::PeerAsn,
-    types::Asn,
+    types::{Asn, Families},
 };
 
 /// What both sides agreed on.
@@ -44,6 +47,7 @@ impl Negotiated {
             ("enhanced_route_refresh", self.context.enhanced_refresh),
             ("extended_message", self.max_len > MAX_LEN),
             ("graceful_restart", self.graceful.is_some()),
+            ("extended_next_hop", self.session.extended_next_hop),
         ]
         .into_iter()
         .filter_map(|(name, both)| both.then_some(name))
@@ -53,12 +57,15 @@ impl Negotiated {
 
 /// Our OPEN.
 pub(super) fn open(settings: &Settings) -> Open {
-    let mut capabilities = vec![
-        Capability::Multiprotocol(Family::EVPN),
+    let mut capabilities: Vec<_> = multiprotocol(settings.families).collect();
+    capabilities.extend([
         Capability::RouteRefresh,
         Capability::EnhancedRouteRefresh,
         Capability::FourOctetAs(settings.local_asn),
-    ];
+    ]);
+    if offers_extended_next_hop(settings) {
+        capabilities.push(Capability::ExtendedNextHop(vec![IPV6_NEXT_HOP]));
+    }
     if settings.extended_messages {
         capabilities.push(Capability::ExtendedMessage);
     }
@@ -75,8 +82,8 @@ pub(super) fn open(settings: &Settings) -> Open {
 ///
 /// # Errors
 ///
-/// The NOTIFICATION that it deserves: 2/2, 2/3, or 2/7 when the peer has no EVPN, without which a
-/// session is of no use to us.
+/// The NOTIFICATION that it deserves: 2/2, 2/3, or 2/7 when the peer has none of our families, without
+/// which a session is of no use to us.
 pub(super) fn negotiate(settings: &Settings, open: &Open) -> Result<Negotiated, Notification> {
     let asn = open.asn;
     let internal = asn == settings.local_asn;
@@ -92,9 +99,10 @@ pub(super) fn negotiate(settings: &Settings, open: &Open) -> Result<Negotiated, 
     if internal && open.router_id == settings.router_id {
         return Err(Notification::BAD_IDENTIFIER);
     }
-    let evpn = Capability::Multiprotocol(Family::EVPN);
-    if !open.capabilities.contains(&evpn) {
-        return Err(Notification::unsupported_capabilities(&[evpn]));
+    let families = settings.families.and(families(open));
+    if families.is_empty() {
+        let ours: Vec<_> = multiprotocol(settings.families).collect();
+        return Err(Notification::unsupported_capabilities(&ours));
     }
     let graceful = graceful::negotiate(settings, open);
     Ok(Negotiated {
@@ -104,6 +112,8 @@ pub(super) fn negotiate(settings: &Settings, open: &Open) -> Result<Negotiated, 
             restarting: graceful.is_some_and(|peer| peer.restarting),
             allowas_in: settings.allowas_in,
             route_reflector_client: settings.route_reflector_client && internal,
+            families,
+            extended_next_hop: offers_extended_next_hop(settings) && takes_extended_next_hop(open),
             ..Session::new(settings.peer_address, asn, open.router_id, internal)
         },
         graceful,
@@ -119,6 +129,7 @@ pub(super) fn negotiate(settings: &Settings, open: &Open) -> Result<Negotiated, 
             false => MAX_LEN,
         },
         context: Context {
+            families,
             enhanced_refresh: open
                 .capabilities
                 .contains(&Capability::EnhancedRouteRefresh),
@@ -130,6 +141,42 @@ pub(super) fn negotiate(settings: &Settings, open: &Open) -> Result<Negotiated, 
 /// How messages are read before the peer's OPEN: none of them depends on it.
 pub(super) fn before_open(settings: &Settings) -> Context {
     context(settings, settings.local_asn, false)
+}
+
+fn multiprotocol(families: Families) -> impl Iterator<Item = Capability> {
+    Family::all_of(families).map(Capability::Multiprotocol)
+}
+
+/// What the peer's OPEN lists; one that lists nothing has IPv4 unicast (RFC 4760 §8).
+fn families(open: &Open) -> Families {
+    let lists = |family| {
+        let capability = Capability::Multiprotocol(family);
+        open.capabilities.contains(&capability)
+    };
+    let any = |capability: &Capability| matches!(capability, Capability::Multiprotocol(_));
+    Families {
+        evpn: lists(Family::EVPN),
+        ipv4: lists(Family::IPV4_UNICAST) || !open.capabilities.iter().any(any),
+        ipv6: lists(Family::IPV6_UNICAST),
+    }
+}
+
+/// IPv4 routes with an IPv6 next hop (RFC 8950 §4).
+const IPV6_NEXT_HOP: ExtendedNextHop = ExtendedNextHop {
+    afi: 1,
+    safi: 1,
+    next_hop_afi: 2,
+};
+
+/// A session between IPv4 addresses has IPv4 next hops; elsewhere there may be no others.
+fn offers_extended_next_hop(settings: &Settings) -> bool {
+    settings.families.ipv4 && settings.peer_address.is_ipv6()
+}
+
+fn takes_extended_next_hop(open: &Open) -> bool {
+    open.capabilities.iter().any(|capability| {
+        matches!(capability, Capability::ExtendedNextHop(tuples) if tuples.contains(&IPV6_NEXT_HOP))
+    })
 }
 
 /// We always send the capability, so the peer's decides (RFC 6793 §4.1).

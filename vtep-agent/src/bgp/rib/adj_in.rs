@@ -8,6 +8,8 @@ use std::{
     time::Instant,
 };
 
+use ipnet::IpNet;
+
 use super::{
     decision::{self, Step},
     stale::Stale,
@@ -15,13 +17,14 @@ use super::{
 use crate::{
     bgp::{
         peer::Session,
-        wire::{Attributes, Route, RouteKey, Update},
+        wire::{Attributes, Family, Route, RouteKey, Update},
     },
+    config::PrefixRule,
     types::{Asn, PeerId},
 };
 
-/// Who we are, for loop detection.
-#[derive(Clone, Debug)]
+/// Who we are, for loop detection, and which prefixes we take.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Speaker {
     /// Our AS.
     pub asn: Asn,
@@ -29,12 +32,17 @@ pub struct Speaker {
     pub router_id: Ipv4Addr,
     /// Our VTEP addresses.
     pub addresses: Vec<IpAddr>,
+    /// Unicast prefixes that are ours: nobody else is believed about them.
+    pub own: Vec<IpNet>,
+    /// Unicast prefixes that are accepted; all when empty.
+    pub import: Vec<PrefixRule>,
 }
 
-/// Routes from all peers. A route is kept even when nothing imports it, so that a new bridge domain
+/// Routes of one family from all peers. A route is kept even when nothing imports it, so that a new bridge domain
 /// finds its routes at once.
 #[derive(Debug)]
 pub struct AdjRibIn {
+    family: Family,
     speaker: Speaker,
     pub(super) routes: HashMap<RouteKey, Paths>,
     pub(super) peers: BTreeMap<PeerId, Peer>,
@@ -76,6 +84,10 @@ pub enum Rejected {
     OwnNextHop,
     /// Its next hop is unspecified, multicast or loopback.
     InvalidNextHop,
+    /// The prefix is, or lies within, one of ours.
+    OwnPrefix,
+    /// The configuration doesn't list the prefix.
+    NotListed,
 }
 
 /// The best path of an NLRI, as much of it as importing needs.
@@ -135,8 +147,9 @@ pub(super) struct Paths {
 
 impl AdjRibIn {
     /// No peers, no routes.
-    pub fn new(speaker: Speaker) -> Self {
+    pub fn new(family: Family, speaker: Speaker) -> Self {
         Self {
+            family,
             speaker,
             routes: HashMap::new(),
             peers: BTreeMap::new(),
@@ -208,28 +221,70 @@ impl AdjRibIn {
                 .into_iter()
                 .filter_map(|key| self.remove(peer, key)),
         );
-        if update.end_of_rib {
+        if update.end_of_rib == Some(self.family) {
             changes.extend(self.end_of_rib(peer));
         }
-        let Some(attributes) = update.attributes else {
-            return changes;
-        };
-        let rejected = self.speaker.judge(&attributes, session.allowas_in);
-        let accepted = rejected.is_none() && imported(&attributes);
-        for route in update.announced {
-            let path = Path {
-                peer,
-                session: Arc::clone(&session),
-                route,
-                attributes: Arc::clone(&attributes),
-                rejected,
-                accepted,
-                received: now,
-                stale: false,
-            };
-            changes.extend(self.insert(path));
+        let multiprotocol = update
+            .attributes
+            .map(|attributes| (attributes, update.announced));
+        for (attributes, routes) in multiprotocol.into_iter().chain(update.classic) {
+            let unusable = self.speaker.judge(&attributes, session.allowas_in);
+            let imported = imported(&attributes);
+            for route in routes {
+                let rejected = unusable.or_else(|| self.speaker.judge_route(&route));
+                let path = Path {
+                    peer,
+                    session: Arc::clone(&session),
+                    route,
+                    attributes: Arc::clone(&attributes),
+                    rejected,
+                    accepted: rejected.is_none() && imported,
+                    received: now,
+                    stale: false,
+                };
+                changes.extend(self.insert(path));
+            }
         }
         changes
+    }
+
+    /// We are somebody else now, or take other prefixes: unicast paths are judged again. Which is best
+    /// may have changed everywhere.
+    pub fn set_speaker(&mut self, speaker: Speaker) {
+        if self.speaker == speaker {
+            return;
+        }
+        self.speaker = speaker;
+        for entry in self.routes.values_mut() {
+            for path in &mut entry.paths {
+                let unusable = self
+                    .speaker
+                    .judge(&path.attributes, path.session.allowas_in);
+                path.rejected = unusable.or_else(|| self.speaker.judge_route(&path.route));
+            }
+            entry.best = decision::best(&entry.paths);
+        }
+        self.recount(|_| true);
+    }
+
+    /// The paths to an NLRI that are to be used together, the best one first: those that are no worse
+    /// up to the step of [`Step::Internal`], at most `limit`. Their AS_PATHs are the same unless
+    /// `relax` is set; then their length is.
+    pub fn multipath(&self, key: &RouteKey, limit: usize, relax: bool) -> Vec<&Path> {
+        let Some(entry) = self.routes.get(key) else {
+            return Vec::new();
+        };
+        decision::multipath(&entry.paths, limit, relax)
+    }
+
+    /// Keys of all routes.
+    pub fn keys(&self) -> impl Iterator<Item = &RouteKey> {
+        self.routes.keys()
+    }
+
+    /// Whether a peer ended its first routes of this session.
+    pub fn has_ended(&self, peer: PeerId) -> bool {
+        self.peers.get(&peer).is_some_and(|peer| peer.end_of_rib)
     }
 
     /// All paths, best first or not, in no particular order of keys; each with why it is not the best.
@@ -369,6 +424,20 @@ impl Speaker {
             None
         }
     }
+
+    /// What the prefix alone says.
+    fn judge_route(&self, route: &Route) -> Option<Rejected> {
+        let Route::Unicast(prefix) = route else {
+            return None;
+        };
+        if self.own.iter().any(|own| own.contains(prefix)) {
+            Some(Rejected::OwnPrefix)
+        } else if !self.import.is_empty() && !self.import.iter().any(|rule| rule.matches(prefix)) {
+            Some(Rejected::NotListed)
+        } else {
+            None
+        }
+    }
 }
 
 impl Peer {
@@ -381,6 +450,7 @@ impl Paths {
     pub(super) fn mark_stale(&mut self, peer: PeerId) {
         let of_peer = self.paths.iter_mut().filter(|path| path.peer == peer);
         of_peer.for_each(|path| path.stale = true);
+        self.best = decision::best(&self.paths);
     }
 
     pub(super) fn is_stale(&self, peer: PeerId) -> bool {
@@ -451,6 +521,8 @@ impl fmt::Display for Rejected {
             Self::ClusterLoop => "rejected: our cluster id is in its CLUSTER_LIST",
             Self::OwnNextHop => "rejected: the next hop is our own address",
             Self::InvalidNextHop => "rejected: the next hop is no unicast address",
+            Self::OwnPrefix => "rejected: the prefix is ours",
+            Self::NotListed => "rejected: underlay.import does not list the prefix",
         })
     }
 }

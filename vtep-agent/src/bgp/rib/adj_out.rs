@@ -14,7 +14,7 @@ use super::{
 use crate::{
     bgp::{
         peer::Session,
-        wire::{AsPath, AsSegment, Attributes, Route, RouteKey},
+        wire::{AsPath, AsSegment, Attributes, Family, Route, RouteKey},
     },
     types::{Asn, PeerId},
 };
@@ -85,7 +85,7 @@ impl AdjRibOut {
 
     /// A session is established: it gets everything, and End-of-RIB.
     pub fn up(&mut self, peer: PeerId, session: &Session) {
-        if session.evpn {
+        if session.families.evpn {
             let state = Peer {
                 internal: session.internal,
                 client: session.route_reflector_client,
@@ -170,6 +170,7 @@ impl AdjRibOut {
             let owed = peer.owed_end_of_rib;
             peer.owed_end_of_rib &= self.incomplete;
             let mut advertisement = Advertisement {
+                family: Family::EVPN,
                 withdraw,
                 announce: announcements.towards(peer.internal).to_vec(),
                 end_of_rib: owed && !self.incomplete,
@@ -271,15 +272,16 @@ impl Announcements {
 }
 
 /// RFC 4271 §5.1.2 a, §5.1.5.
-fn towards_internal(attributes: &Attributes) -> Attributes {
+pub(super) fn towards_internal(attributes: &Attributes) -> Attributes {
     Attributes {
         local_pref: Some(LOCAL_PREF),
         ..attributes.clone()
     }
 }
 
-/// RFC 4271 §5.1.2 b. The next hop stays the VTEP's address, whatever the session's.
-fn towards_external(attributes: &Attributes, asn: Asn) -> Attributes {
+/// RFC 4271 §5.1.2 b. The next hop stays as it is: of EVPN routes the VTEP's address, whatever the
+/// session's.
+pub(super) fn towards_external(attributes: &Attributes, asn: Asn) -> Attributes {
     Attributes {
         local_pref: None,
         as_path: AsPath(vec![AsSegment::Sequence(vec![asn])]),

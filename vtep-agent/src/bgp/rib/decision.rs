@@ -4,7 +4,7 @@ use std::{cmp::Ordering, fmt, net::Ipv4Addr};
 
 use super::Path;
 use crate::{
-    bgp::wire::{AsPath, AsSegment},
+    bgp::wire::{AsPath, AsSegment, Route},
     types::Asn,
 };
 
@@ -14,6 +14,8 @@ const DEFAULT_LOCAL_PREF: u32 = 100;
 /// The step of the decision at which a path lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
+    /// Its peer restarts and another's doesn't; unicast only.
+    Stale,
     /// RFC 4271 §9.1.1
     LocalPref,
     /// RFC 4271 §9.1.2.2 a
@@ -35,6 +37,7 @@ pub enum Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Stale => "not best: its peer is restarting",
             Self::LocalPref => "not best: lower LOCAL_PREF",
             Self::AsPathLength => "not best: longer AS_PATH",
             Self::Origin => "not best: higher ORIGIN",
@@ -79,17 +82,51 @@ pub(super) fn lost(paths: &[Path], best: &Path, path: &Path) -> Step {
     }
 }
 
+/// The paths to use together with the best one, which comes first.
+pub(super) fn multipath(paths: &[Path], limit: usize, relax: bool) -> Vec<&Path> {
+    let Some(best) = best(paths).and_then(|index| paths.get(index)) else {
+        return Vec::new();
+    };
+    let same_path = |path: &Path| relax || path.attributes.as_path == best.attributes.as_path;
+    let mut others: Vec<_> = paths
+        .iter()
+        .filter(|path| path.rejected.is_none() && path.peer != best.peer)
+        .filter(|path| preference(best, path).is_none() && same_path(path))
+        .collect();
+    others.sort_by(|a, b| compare(a, b).0);
+    std::iter::once(best).chain(others).take(limit).collect()
+}
+
 /// `Less` when `a` is better, and the step that decided.
 fn compare(a: &Path, b: &Path) -> (Ordering, Step) {
+    if let Some(decided) = preference(a, b) {
+        return decided;
+    }
+    let cluster_list = |path: &Path| path.attributes.cluster_list.len();
+    let steps = [
+        (router_id(a).cmp(&router_id(b)), Step::RouterId),
+        (cluster_list(a).cmp(&cluster_list(b)), Step::ClusterList),
+    ];
+    steps
+        .into_iter()
+        .find(|(order, _)| order.is_ne())
+        .unwrap_or((a.session.address.cmp(&b.session.address), Step::PeerAddress))
+}
+
+/// The steps that are about the paths and not about who sent them; `None` when all are even. A unicast
+/// path of a peer that restarts is the last resort, since forwarding through it is a guess; EVPN routes
+/// don't say who forwards.
+fn preference(a: &Path, b: &Path) -> Option<(Ordering, Step)> {
+    let stale = |path: &Path| path.stale && matches!(path.route, Route::Unicast(_));
     let local_pref = |path: &Path| path.attributes.local_pref.unwrap_or(DEFAULT_LOCAL_PREF);
     let med = |path: &Path| path.attributes.med.unwrap_or(0);
-    let cluster_list = |path: &Path| path.attributes.cluster_list.len();
     let med_order = if same_neighbour(a, b) {
         med(a).cmp(&med(b))
     } else {
         Ordering::Equal
     };
     let steps = [
+        (stale(a).cmp(&stale(b)), Step::Stale),
         (local_pref(b).cmp(&local_pref(a)), Step::LocalPref),
         (
             path_length(&a.attributes.as_path).cmp(&path_length(&b.attributes.as_path)),
@@ -98,13 +135,8 @@ fn compare(a: &Path, b: &Path) -> (Ordering, Step) {
         (a.attributes.origin.cmp(&b.attributes.origin), Step::Origin),
         (med_order, Step::Med),
         (a.session.internal.cmp(&b.session.internal), Step::Internal),
-        (router_id(a).cmp(&router_id(b)), Step::RouterId),
-        (cluster_list(a).cmp(&cluster_list(b)), Step::ClusterList),
     ];
-    steps
-        .into_iter()
-        .find(|(order, _)| order.is_ne())
-        .unwrap_or((a.session.address.cmp(&b.session.address), Step::PeerAddress))
+    steps.into_iter().find(|(order, _)| order.is_ne())
 }
 
 fn router_id(path: &Path) -> Ipv4Addr {

@@ -5,9 +5,11 @@ mod adj_out;
 mod decision;
 mod reflect;
 mod stale;
+mod unicast_out;
 
 pub use adj_in::{AdjRibIn, Best, Change, NotBest, Path, Received, Rejected, Speaker};
 pub use adj_out::AdjRibOut;
 pub use decision::Step;
+pub use unicast_out::UnicastOut;
 
 pub use super::wire::Advertisement;

@@ -1,7 +1,7 @@
 //! One TCP connection: bytes in and out, with bounded queues in both directions, and an end that
 //! lets the last NOTIFICATION arrive.
 
-use std::{convert::Infallible, io, sync::atomic::Ordering, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, sync::atomic::Ordering, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use tokio::{
@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::send_queue::{SendQueue, Written};
-use crate::bgp::fsm::ConnectionId;
+use crate::bgp::{fsm::ConnectionId, peer::LocalEnd};
 
 /// Bytes that are read at once.
 const READ: usize = 64 << 10;
@@ -43,6 +43,8 @@ pub(super) enum Input {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) id: ConnectionId,
+    /// Our end; `None` when the peer was gone before it could be asked for.
+    pub(super) local: Option<LocalEnd>,
     /// Received and not yet decoded.
     pub(super) received: BytesMut,
     /// To the socket.
@@ -64,6 +66,7 @@ impl Connection {
         inputs: mpsc::Sender<(ConnectionId, Input)>,
         tasks: &mut JoinSet<()>,
     ) -> io::Result<Self> {
+        let local = stream.local_addr().ok().map(local_end);
         let written = Written::default();
         let send_queue = SendQueue::new(&stream, Written::clone(&written))?;
         let (out, queue) = mpsc::channel(QUEUE);
@@ -71,11 +74,24 @@ impl Connection {
         tasks.spawn(serve(id, stream, inputs, (queue, written), closed));
         Ok(Self {
             id,
+            local,
             received: BytesMut::new(),
             out,
             send_queue,
             _open: open,
         })
+    }
+}
+
+/// The listening socket is of both families: an IPv4 address is mapped there.
+fn local_end(address: SocketAddr) -> LocalEnd {
+    let scope = match address {
+        SocketAddr::V4(_) => 0,
+        SocketAddr::V6(address) => address.scope_id(),
+    };
+    LocalEnd {
+        address: address.ip().to_canonical(),
+        interface: (scope != 0).then_some(scope),
     }
 }
 

@@ -242,9 +242,9 @@ impl Events {
                 lock(&self.shared.heard).remove(&peer);
             }
             PeerEvent::Update(_)
-            | PeerEvent::Refresh
-            | PeerEvent::RefreshBegin
-            | PeerEvent::RefreshEnd => {}
+            | PeerEvent::Refresh(_)
+            | PeerEvent::RefreshBegin(_)
+            | PeerEvent::RefreshEnd(_) => {}
         }
         (peer, event)
     }

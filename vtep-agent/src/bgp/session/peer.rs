@@ -25,7 +25,7 @@ use crate::{
         rib::Advertisement,
         wire::{self, Context, Message, MessageType},
     },
-    types::PeerId,
+    types::{Families, PeerId},
 };
 
 /// Events that may wait for the core before we stop reading from the peer.
@@ -341,7 +341,8 @@ impl Peer {
             Action::Close(id) => self.connections.retain(|connection| connection.id != id),
             Action::Up(id, negotiated) => {
                 self.status.negotiated(&negotiated);
-                let session = negotiated.session;
+                let mut session = negotiated.session;
+                session.local = self.connection(id).and_then(|connection| connection.local);
                 tracing::info!(
                     peer = %self.status.name, asn = %session.asn, router_id = %session.router_id,
                     hold_time = negotiated.hold_time.as_secs(), "BGP session established"
@@ -363,14 +364,17 @@ impl Peer {
                 }
                 self.last_fault = None;
                 self.status.capabilities.clear();
+                self.status.families = Families::NONE;
                 self.advertisements.clear();
                 self.encoded.clear();
                 self.waiting_routes = 0;
             }
             Action::Update(update) => self.report_session(PeerEvent::Update(update)),
-            Action::Refresh => self.report_session(PeerEvent::Refresh),
-            Action::RefreshBegin => self.report_session(PeerEvent::RefreshBegin),
-            Action::RefreshEnd => self.report_session(PeerEvent::RefreshEnd),
+            Action::Refresh(family) => self.report_session(PeerEvent::Refresh(family)),
+            Action::RefreshBegin(family) => {
+                self.report_session(PeerEvent::RefreshBegin(family));
+            }
+            Action::RefreshEnd(family) => self.report_session(PeerEvent::RefreshEnd(family)),
         }
     }
 

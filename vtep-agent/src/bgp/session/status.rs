@@ -12,7 +12,7 @@ use crate::{
         wire::{MessageType, Outcome},
     },
     config::PeerAsn,
-    types::{Asn, PeerId, PeerName},
+    types::{Asn, Families, PeerId, PeerName},
 };
 
 /// A snapshot of a session. Counters run from the peer's configuration on, over all its
@@ -37,6 +37,8 @@ pub struct PeerStatus {
     pub hostname: Option<String>,
     /// Negotiated hold time of the session; zero for none.
     pub hold_time: Option<Duration>,
+    /// Families of the session; none without one.
+    pub families: Families,
     /// Capabilities that both sides of the session have, by the names of [`Negotiated`].
     pub capabilities: Vec<&'static str>,
     /// How long the peer's routes are kept while it restarts; also after the session.
@@ -71,6 +73,7 @@ impl PeerStatus {
             router_id: None,
             hostname: None,
             hold_time: None,
+            families: Families::NONE,
             capabilities: Vec::new(),
             restart_time: None,
             last_error: settings
@@ -89,6 +92,7 @@ impl PeerStatus {
         self.asn = Some(negotiated.session.asn);
         self.router_id = Some(negotiated.session.router_id);
         self.hostname.clone_from(&negotiated.hostname);
+        self.families = negotiated.session.families;
         self.capabilities = negotiated.capabilities();
         let graceful = negotiated.graceful.filter(|graceful| graceful.evpn);
         self.restart_time = graceful.map(|graceful| graceful.restart_time);

@@ -174,6 +174,7 @@ impl Supervisor {
                 .address()
                 .unwrap_or(Ipv6Addr::UNSPECIFIED.into()),
             peer_asn: config.asn,
+            families: config.families,
             hold_time: config.hold_time,
             send_hold_time: config.send_hold_time,
             extended_messages: config.extended_messages,

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{Attributes, Route, RouteKey};
+use super::{Attributes, Family, Route, RouteKey};
 
 /// What a session is to send: the difference of an adj-rib-out, grouped by attributes so that one
 /// UPDATE carries as many routes as fit.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Advertisement {
+    /// The family of all that follows.
+    pub family: Family,
     /// Routes to withdraw; sent first.
     pub withdraw: Vec<RouteKey>,
     /// Routes to announce, with the attributes as they go to this peer.

@@ -19,7 +19,7 @@ pub struct Attributes {
     pub origin: Origin,
     /// AS_PATH, four-octet.
     pub as_path: AsPath,
-    /// Next hop of MP_REACH_NLRI: the remote VTEP.
+    /// Next hop of MP_REACH_NLRI, for EVPN routes the remote VTEP; or NEXT_HOP.
     pub next_hop: IpAddr,
     /// MULTI_EXIT_DISC.
     pub med: Option<u32>,

@@ -1,9 +1,10 @@
 //! Capabilities (RFC 5492).
 
 use bytes::{BufMut, Bytes, BytesMut};
+use ipnet::IpNet;
 
 use super::{Reader, reader::WrongLength, writer::with_u8_length};
-use crate::types::Asn;
+use crate::types::{Asn, Families};
 
 /// An address family and subsequent address family by IANA number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,6 +25,30 @@ impl Family {
     /// Route target membership (RFC 4684 §4).
     pub const RTC: Self = Self { afi: 1, safi: 132 };
 
+    /// The unicast family of a prefix.
+    pub fn of_prefix(prefix: &IpNet) -> Self {
+        match prefix {
+            IpNet::V4(_) => Self::IPV4_UNICAST,
+            IpNet::V6(_) => Self::IPV6_UNICAST,
+        }
+    }
+
+    /// The members of a set, EVPN first.
+    pub fn all_of(families: Families) -> impl Iterator<Item = Self> {
+        [
+            (Self::EVPN, families.evpn),
+            (Self::IPV4_UNICAST, families.ipv4),
+            (Self::IPV6_UNICAST, families.ipv6),
+        ]
+        .into_iter()
+        .filter_map(|(family, there)| there.then_some(family))
+    }
+
+    /// Whether it is a member of a set.
+    pub fn is_in(self, families: Families) -> bool {
+        Self::all_of(families).any(|family| family == self)
+    }
+
     pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, WrongLength> {
         Ok(Self {
             afi: reader.u16()?,
@@ -34,6 +59,13 @@ impl Family {
     pub(super) fn encode(self, out: &mut BytesMut) {
         out.put_u16(self.afi);
         out.put_u8(self.safi);
+    }
+}
+
+/// That of every peer that isn't configured otherwise.
+impl Default for Family {
+    fn default() -> Self {
+        Self::EVPN
     }
 }
 

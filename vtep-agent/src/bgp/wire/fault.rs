@@ -3,6 +3,7 @@
 use std::{fmt, net::IpAddr};
 
 use bytes::Bytes;
+use ipnet::IpNet;
 
 use super::Notification;
 use crate::types::{Asn, Esi, Mac};
@@ -139,7 +140,7 @@ pub enum Cause {
     ConfederationSegment,
     #[error("AS_PATH doesn't begin with AS {0}")]
     FirstAs(Asn),
-    #[error("next hop {0} can't be a tunnel endpoint")]
+    #[error("next hop {0} is no unicast address")]
     NextHop(IpAddr),
     #[error("EVPN route type {route_type} has {length} octets")]
     RouteLength { route_type: u8, length: usize },
@@ -163,6 +164,8 @@ pub enum Cause {
     NoLabel,
     #[error("IP prefix route has router's MAC {0}")]
     RouterMac(Mac),
+    #[error("{0} is no unicast prefix")]
+    Prefix(IpNet),
 }
 
 impl Cause {

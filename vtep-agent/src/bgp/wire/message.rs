@@ -6,7 +6,7 @@ use super::{
     Family, Fault, Frame, HEADER_LEN, MAX_LEN, MessageType, Notification, Open, Reader, Update,
     frame::MARKER, update, writer::with_u16_length,
 };
-use crate::types::Asn;
+use crate::types::{Asn, Families};
 
 /// A message.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +50,8 @@ pub struct Context {
     pub internal: bool,
     /// The peer's AS.
     pub peer_asn: Asn,
+    /// Families of which routes are read; those of others are skipped.
+    pub families: Families,
     /// NLRI of the EVPN family carry a path identifier (RFC 7911). It is not kept: a peer that may
     /// send several paths for one key needs a table that tells them apart.
     pub add_path: bool,
@@ -65,13 +67,14 @@ pub struct Context {
     pub accept_as_sets: bool,
 }
 
-/// iBGP with four-octet AS numbers.
+/// iBGP with four-octet AS numbers and the EVPN family.
 impl Default for Context {
     fn default() -> Self {
         Self {
             four_octet_as: true,
             internal: true,
             peer_asn: Asn(0),
+            families: Families::EVPN,
             add_path: false,
             enhanced_refresh: false,
             strict_nlri: false,

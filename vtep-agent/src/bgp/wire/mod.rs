@@ -6,7 +6,7 @@
 //! [`Fault`]s beside the message. The other way, [`Message::encode`] writes single messages and
 //! [`encode_advertisement`] the UPDATEs of an adj-rib-out difference.
 //!
-//! [`Route`] is an EVPN NLRI with everything that it carries; [`RouteKey`] is the part that
+//! [`Route`] is an NLRI with everything that it carries; [`RouteKey`] is the part that
 //! identifies it (RFC 7432 §7: ESI and labels are attributes of a route, not part of its key).
 
 #![cfg_attr(
@@ -25,6 +25,7 @@ mod message;
 mod nlri;
 mod notification;
 mod open;
+mod prefix;
 mod reader;
 mod route;
 #[cfg(test)]

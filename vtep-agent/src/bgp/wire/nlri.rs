@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use ipnet::IpNet;
 
 use super::{
-    Cause, EthernetAd, EthernetSegment, Imet, IpPrefix, MacIp, Reader, Route, RouteKey,
+    Cause, EthernetAd, EthernetSegment, Imet, IpPrefix, MacIp, Reader, Route, RouteKey, prefix,
     reader::WrongLength, writer::with_u8_length,
 };
 use crate::types::{Esi, EthernetTag, Mac, RouteDistinguisher};
@@ -57,6 +57,7 @@ pub(super) fn validate(route: &Route) -> Result<(), Cause> {
         {
             Err(Cause::TwoOverlayIndices)
         }
+        Route::Unicast(prefix) => prefix::validate(prefix),
         _ => Ok(()),
     }
 }
@@ -213,7 +214,7 @@ pub(super) fn outside_key(route_type: u8) -> usize {
     }
 }
 
-/// Appends type, length and value.
+/// Appends type, length and value; length and prefix in the unicast families.
 pub(super) fn encode(route: &Route, out: &mut BytesMut) {
     let (route_type, value): (u8, &dyn Fn(&mut BytesMut)) = match route {
         Route::EthernetAd(route) => (1, &|out| {
@@ -257,6 +258,7 @@ pub(super) fn encode(route: &Route, out: &mut BytesMut) {
             put_label(route.label, out);
         }),
         Route::Opaque { route_type, value } => (*route_type, &|out| out.put_slice(value)),
+        Route::Unicast(prefix) => return prefix::encode(prefix, out),
     };
     out.put_u8(route_type);
     with_u8_length(out, value);
@@ -320,6 +322,7 @@ pub(super) fn withdrawal(key: &RouteKey) -> Route {
                 value: whole.into(),
             }
         }
+        RouteKey::Unicast(prefix) => Route::Unicast(prefix),
     }
 }
 

@@ -1,14 +1,15 @@
-//! EVPN routes (RFC 7432 §7, RFC 9136 §3) and their keys.
+//! Routes and their keys: EVPN (RFC 7432 §7, RFC 9136 §3), IPv4 and IPv6 unicast (RFC 4271 §4.3,
+//! RFC 2545).
 
 use std::{fmt, net::IpAddr};
 
 use bytes::Bytes;
 
-use super::nlri;
+use super::{Family, nlri};
 use crate::types::{Esi, EthernetTag, Mac, RouteDistinguisher};
 
-/// An EVPN NLRI; `Display` is that of its key. Labels are the 24 bits of the field, which for VXLAN are the VNI, unshifted
-/// (RFC 8365 §5.1.3).
+/// An NLRI; `Display` is that of its key. Labels are the 24 bits of the field, which for VXLAN are
+/// the VNI, unshifted (RFC 8365 §5.1.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
     /// Type 1, Ethernet A-D: per ES with [`EthernetTag::MAX`], else per EVI.
@@ -28,6 +29,8 @@ pub enum Route {
         /// Everything after the length octet.
         value: Bytes,
     },
+    /// A prefix of IPv4 or IPv6 unicast, host bits zero.
+    Unicast(ipnet::IpNet),
 }
 
 /// Type 1.
@@ -159,10 +162,12 @@ pub enum RouteKey {
         /// What follows the length octet.
         value: Bytes,
     },
+    /// A prefix of IPv4 or IPv6 unicast.
+    Unicast(ipnet::IpNet),
 }
 
 impl Route {
-    /// Number of its type.
+    /// Number of its EVPN type; 0, which is reserved, for a unicast prefix.
     pub fn route_type(&self) -> u8 {
         match self {
             Self::EthernetAd(_) => 1,
@@ -171,6 +176,15 @@ impl Route {
             Self::EthernetSegment(_) => 4,
             Self::IpPrefix(_) => 5,
             Self::Opaque { route_type, .. } => *route_type,
+            Self::Unicast(_) => 0,
+        }
+    }
+
+    /// The family that it belongs to.
+    pub fn family(&self) -> Family {
+        match self {
+            Self::Unicast(prefix) => Family::of_prefix(prefix),
+            _ => Family::EVPN,
         }
     }
 
@@ -214,6 +228,17 @@ impl Route {
                     value: value.slice(..end),
                 }
             }
+            Self::Unicast(prefix) => RouteKey::Unicast(prefix),
+        }
+    }
+}
+
+impl RouteKey {
+    /// The family that it belongs to.
+    pub fn family(&self) -> Family {
+        match self {
+            Self::Unicast(prefix) => Family::of_prefix(prefix),
+            _ => Family::EVPN,
         }
     }
 }
@@ -225,7 +250,7 @@ impl fmt::Display for Route {
 }
 
 /// `[2]:[0]:[48]:[02:00:00:00:00:01]:[32]:[192.0.2.10]` and so on; an opaque route as its type and
-/// hexadecimal value.
+/// hexadecimal value; a prefix as such.
 impl fmt::Display for RouteKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -256,6 +281,7 @@ impl fmt::Display for RouteKey {
                 value.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
                 f.write_str("]")
             }
+            Self::Unicast(prefix) => prefix.fmt(f),
         }
     }
 }

@@ -78,7 +78,7 @@ fn day(fixture: &mut Fixture, number: u8) {
     };
     fixture.command(add).unwrap();
     fixture.frame(ifindex, mac(201));
-    fixture.handle(Input::Peer(RR, PeerEvent::Refresh));
+    fixture.handle(Input::Peer(RR, PeerEvent::Refresh(Family::EVPN)));
 
     // And the evening.
     fixture.command(Command::DeleteBd(bd)).unwrap();

@@ -37,7 +37,7 @@ fn up(fixture: &mut Fixture, session: Session) {
 
 fn end_of_rib(fixture: &mut Fixture) {
     fixture.update(Update {
-        end_of_rib: true,
+        end_of_rib: Some(Family::EVPN),
         ..Update::default()
     });
 }
@@ -196,13 +196,13 @@ fn rr_002_absent_routes_are_purged() {
         for n in 1..=2 {
             fixture.announce(rt2(V1, mac(n), None, 0));
         }
-        refresh(&mut fixture, PeerEvent::RefreshEnd);
+        refresh(&mut fixture, PeerEvent::RefreshEnd(Family::EVPN));
         assert_eq!(known(&fixture), [true; 2]);
-        refresh(&mut fixture, PeerEvent::RefreshBegin);
+        refresh(&mut fixture, PeerEvent::RefreshBegin(Family::EVPN));
         fixture.announce(rt2(V1, mac(2), None, 0));
         assert_eq!(known(&fixture), [true; 2]);
         match end {
-            true => refresh(&mut fixture, PeerEvent::RefreshEnd),
+            true => refresh(&mut fixture, PeerEvent::RefreshEnd(Family::EVPN)),
             false => wait(&mut fixture, 180),
         }
         assert_eq!(known(&fixture), [false, true]);
@@ -216,11 +216,11 @@ fn rr_004_refresh_before_end_of_rib() {
     let mut fixture = Fixture::new();
     up(&mut fixture, back(true));
     fixture.announce(rt2(V1, mac(1), None, 0));
-    refresh(&mut fixture, PeerEvent::RefreshBegin);
-    refresh(&mut fixture, PeerEvent::RefreshEnd);
+    refresh(&mut fixture, PeerEvent::RefreshBegin(Family::EVPN));
+    refresh(&mut fixture, PeerEvent::RefreshEnd(Family::EVPN));
     assert_eq!(known(&fixture), [true, false]);
     end_of_rib(&mut fixture);
-    refresh(&mut fixture, PeerEvent::RefreshBegin);
-    refresh(&mut fixture, PeerEvent::RefreshEnd);
+    refresh(&mut fixture, PeerEvent::RefreshBegin(Family::EVPN));
+    refresh(&mut fixture, PeerEvent::RefreshEnd(Family::EVPN));
     assert_eq!(known(&fixture), [false; 2]);
 }

@@ -31,14 +31,14 @@ use crate::{
     bgp::{
         peer::{PeerEvent, Session},
         rib::Advertisement,
-        wire::{Attributes, Route, Update},
+        wire::{Attributes, Family, Route, Update},
     },
     config::{
         AutoRt, BdConfig, BgpConfig, Config, DuplicatePolicy, OnStop, PeerAsn, PeerConfig,
-        PortPattern, SourceCheck, UnknownVni, VtepConfig, XdpMode,
+        PortPattern, SourceCheck, UnderlayConfig, UnknownVni, VtepConfig, XdpMode,
     },
     evpn::Originator,
-    types::{Asn, BdName, IfName, Mac, PeerId, RouteDistinguisher, RouteTarget, Vni},
+    types::{Asn, BdName, Families, IfName, Mac, PeerId, RouteDistinguisher, RouteTarget, Vni},
     view,
 };
 
@@ -281,6 +281,7 @@ fn config() -> Config {
             selection_deferral: Duration::from_secs(120),
             peers: vec![peer(100)],
         },
+        underlay: UnderlayConfig::new(&[US]),
         bds: vec![blue()],
     }
 }

@@ -217,7 +217,7 @@ fn dumps() {
     up(&mut fixture, CLIENT);
     let own = fixture.core.adj_out.routes().count();
     assert_eq!(sent(&mut fixture)[0].1.len(), own + 20);
-    fixture.handle(Input::Peer(CLIENT, PeerEvent::Refresh));
+    fixture.handle(Input::Peer(CLIENT, PeerEvent::Refresh(Family::EVPN)));
     assert_eq!(sent(&mut fixture)[0].1.len(), own + 20);
 }
 

@@ -38,7 +38,7 @@ fn up(fixture: &mut Fixture, peer: PeerId, session: Session) {
 
 fn end_of_rib(fixture: &mut Fixture, peer: PeerId) {
     let update = Update {
-        end_of_rib: true,
+        end_of_rib: Some(Family::EVPN),
         ..Update::default()
     };
     fixture.handle(Input::Peer(peer, PeerEvent::Update(Box::new(update))));
@@ -176,14 +176,14 @@ fn a_refresh_before_end_of_rib() {
     let mut fixture = restarted();
     up(&mut fixture, RR, graceful());
     let first = fixture.sent();
-    fixture.handle(Input::Peer(RR, PeerEvent::Refresh));
+    fixture.handle(Input::Peer(RR, PeerEvent::Refresh(Family::EVPN)));
     let again = fixture.sent();
     assert!(!again.refresh && !again.end_of_rib);
     assert_eq!(again.announce, first.announce);
     up(&mut fixture, OTHER, session(true));
     end_of_rib(&mut fixture, RR);
     assert!(fixture.sent().end_of_rib);
-    fixture.handle(Input::Peer(RR, PeerEvent::Refresh));
+    fixture.handle(Input::Peer(RR, PeerEvent::Refresh(Family::EVPN)));
     assert!(fixture.sent().refresh);
 }
 

@@ -41,7 +41,7 @@ fn rr_001_refresh() {
     let mut fixture = Fixture::new();
     fixture.frame(TAP1, mac(1));
     fixture.outputs.clear();
-    fixture.handle(Input::Peer(RR, PeerEvent::Refresh));
+    fixture.handle(Input::Peer(RR, PeerEvent::Refresh(Family::EVPN)));
     let sent = of(&mut fixture, RR);
     assert_eq!(sent.len(), 1);
     assert!(sent[0].refresh && !sent[0].end_of_rib);
@@ -68,7 +68,7 @@ fn attributes_towards_external_peers() {
 fn no_evpn_no_routes() {
     let mut fixture = Fixture::new();
     let session = Session {
-        evpn: false,
+        families: Families::NONE,
         ..session(true)
     };
     fixture.handle(Input::Peer(OTHER, PeerEvent::Up(session)));
@@ -236,7 +236,8 @@ fn bgp_022_too_many_routes() {
         fixture.up(RR);
         fixture.outputs.clear();
         let ends = |fixture: &Fixture| {
-            let end = |output: &&Output| matches!(output, Output::TooManyRoutes(RR, 10));
+            let end =
+                |output: &&Output| matches!(output, Output::TooManyRoutes(RR, Family::EVPN, 10));
             fixture.outputs.iter().filter(end).count()
         };
         for n in 1..=10 {

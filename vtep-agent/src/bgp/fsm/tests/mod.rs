@@ -12,7 +12,7 @@ use super::{Action, ConnectionId, Direction, Event, Fsm, Settings, State};
 use crate::{
     bgp::wire::{Capability, Family, Message, Notification, Open},
     config::PeerAsn,
-    types::Asn,
+    types::{Asn, Families},
 };
 
 const LOCAL_ASN: Asn = Asn(65000);
@@ -24,6 +24,7 @@ fn seconds(seconds: u64) -> Duration {
 /// iBGP, 10.0.0.10 to 10.0.0.20, hold time 90 s.
 fn settings() -> Settings {
     Settings {
+        families: Families::EVPN,
         local_asn: LOCAL_ASN,
         router_id: [10, 0, 0, 10].into(),
         peer_address: [10, 0, 0, 20].into(),

@@ -51,12 +51,18 @@ fn route_refresh() {
         let refresh = RouteRefresh { family, subtype };
         sim.receive(id, Message::RouteRefresh(refresh))
     };
-    assert!(matches!(receive(Family::EVPN, 0)[..], [Action::Refresh]));
+    assert!(matches!(
+        receive(Family::EVPN, 0)[..],
+        [Action::Refresh(Family::EVPN)]
+    ));
     assert!(matches!(
         receive(Family::EVPN, 1)[..],
-        [Action::RefreshBegin]
+        [Action::RefreshBegin(Family::EVPN)]
     ));
-    assert!(matches!(receive(Family::EVPN, 2)[..], [Action::RefreshEnd]));
+    assert!(matches!(
+        receive(Family::EVPN, 2)[..],
+        [Action::RefreshEnd(Family::EVPN)]
+    ));
     assert!(receive(Family::EVPN, 3).is_empty());
     assert!(receive(Family::IPV4_UNICAST, 1).is_empty());
 }
@@ -128,7 +134,7 @@ fn too_many_routes() {
         ),
     ] {
         let (mut sim, _) = Sim::established(settings(), peer);
-        let actions = sim.handle(Event::Reset(Cease::MaxPrefixes(10)));
+        let actions = sim.handle(Event::Reset(Cease::MaxPrefixes(Family::EVPN, 10)));
         let down = actions.iter().find_map(|action| match action {
             Action::Down(cause, retention) => Some((cause, retention)),
             _ => None,

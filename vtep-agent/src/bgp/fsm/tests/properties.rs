@@ -77,7 +77,10 @@ impl World {
                     assert!(self.open.contains_key(&id));
                 }
                 Action::Down(..) => assert!(std::mem::take(&mut self.up), "down twice"),
-                Action::Update(_) | Action::Refresh | Action::RefreshBegin | Action::RefreshEnd => {
+                Action::Update(_)
+                | Action::Refresh(_)
+                | Action::RefreshBegin(_)
+                | Action::RefreshEnd(_) => {
                     assert!(self.up)
                 }
             }

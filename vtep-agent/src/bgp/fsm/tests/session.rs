@@ -47,7 +47,9 @@ fn comes_up() {
         panic!("{actions:?}")
     };
     assert_eq!(*up, id);
-    assert!(negotiated.session.internal && negotiated.session.evpn && negotiated.route_refresh);
+    assert!(
+        negotiated.session.internal && negotiated.session.families.evpn && negotiated.route_refresh
+    );
     assert!(negotiated.context.four_octet_as);
     assert_eq!(sim.fsm.state(), State::Established);
 }
@@ -518,7 +520,7 @@ fn route_refresh_requests() {
     let (mut sim, id) = Sim::established(settings(), open());
     let mut asked = |family, subtype| {
         let actions = sim.receive(id, Message::RouteRefresh(RouteRefresh { family, subtype }));
-        matches!(actions[..], [Action::Refresh])
+        matches!(actions[..], [Action::Refresh(Family::EVPN)])
     };
     assert!(asked(Family::EVPN, 0));
     assert!(!asked(Family::EVPN, 1));

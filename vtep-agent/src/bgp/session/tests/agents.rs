@@ -63,7 +63,7 @@ async fn updates_arrive_in_order() {
             assert_eq!(tag.0, next);
             next += 1;
         }
-        if update.end_of_rib {
+        if update.end_of_rib.is_some() {
             break;
         }
     }

@@ -112,7 +112,9 @@ async fn too_many_routes() {
     let mut agent = agent(9).await;
     let mut script = Script::establish(&agent, 9).await;
     agent.up().await;
-    agent.sessions.reset(PEER, Cease::MaxPrefixes(10));
+    agent
+        .sessions
+        .reset(PEER, Cease::MaxPrefixes(Family::EVPN, 10));
     let data = [0x00, 0x19, 0x46, 0x00, 0x00, 0x00, 0x0a];
     assert_eq!(
         script.notification().await,

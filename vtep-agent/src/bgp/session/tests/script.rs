@@ -237,7 +237,10 @@ async fn framing_does_not_depend_on_segments() {
     agent.up().await;
     for _ in 0..1000 {
         let event = agent.event().await;
-        assert!(matches!(event, PeerEvent::Refresh), "{event:?}");
+        assert!(
+            matches!(event, PeerEvent::Refresh(Family::EVPN)),
+            "{event:?}"
+        );
     }
     assert_eq!(
         agent
@@ -397,7 +400,10 @@ async fn a_slow_core_slows_the_peer_down() {
     assert!(!writing.is_finished(), "13 MB went into bounded queues");
     agent.up().await;
     for _ in 0..ROUNDS * 1000 {
-        assert!(matches!(agent.event().await, PeerEvent::Refresh));
+        assert!(matches!(
+            agent.event().await,
+            PeerEvent::Refresh(Family::EVPN)
+        ));
     }
     drop((writing.await.unwrap(), reader));
     agent.down().await;
@@ -428,7 +434,10 @@ async fn a_stalled_core_does_not_end_sessions() {
     assert_eq!(agent.status().state, State::Established);
     agent.up().await;
     for _ in 0..2000 {
-        assert!(matches!(agent.event().await, PeerEvent::Refresh));
+        assert!(matches!(
+            agent.event().await,
+            PeerEvent::Refresh(Family::EVPN)
+        ));
     }
     // From here on silence counts again.
     agent.down().await;

@@ -385,7 +385,7 @@ fn packing() {
         assert!(withdrawn.into_iter().eq(&advertisement.withdraw));
         let announced: Vec<_> = rest.iter().flat_map(|update| &update.announced).collect();
         assert!(announced.into_iter().eq(&routes));
-        assert!(read.last().unwrap().end_of_rib);
+        assert_eq!(read.last().unwrap().end_of_rib, Some(Family::EVPN));
         for message in &messages {
             assert!(matches!(message[24], 14 | 15), "the first attribute is MP");
         }

@@ -6,6 +6,7 @@ mod errors;
 mod generate;
 mod messages;
 mod properties;
+mod unicast;
 mod vectors;
 
 use bytes::{Bytes, BytesMut};

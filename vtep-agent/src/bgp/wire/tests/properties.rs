@@ -22,7 +22,8 @@ fn read_all(messages: &[Bytes], context: &Context) -> Update {
         all.attributes = update.attributes.or(all.attributes);
         all.announced.extend(update.announced);
         all.withdrawn.extend(update.withdrawn);
-        all.end_of_rib |= update.end_of_rib;
+        all.end_of_rib = update.end_of_rib.or(all.end_of_rib);
+        all.classic = update.classic.or(all.classic);
     }
     all
 }
@@ -59,6 +60,7 @@ proptest! {
         let attributes = Arc::new(attributes);
         let withdraw: Vec<_> = withdrawn.iter().map(Route::key).collect();
         let advertisement = Advertisement {
+            family: Family::EVPN,
             withdraw: withdraw.clone(),
             announce: vec![(attributes.clone(), announced.clone())],
             end_of_rib,
@@ -73,7 +75,8 @@ proptest! {
             announced,
             attributes: Some(attributes),
             withdrawn: withdraw,
-            end_of_rib,
+            end_of_rib: end_of_rib.then_some(Family::EVPN),
+            ..Update::default()
         };
         prop_assert_eq!(read_all(&out, &context), expected);
     }

@@ -245,7 +245,7 @@ fn imet_update() {
 #[test]
 fn end_of_rib_marker() {
     let expected = Update {
-        end_of_rib: true,
+        end_of_rib: Some(Family::EVPN),
         ..Update::default()
     };
     let decoded = read(&hex(V20), &Context::default()).unwrap();
@@ -260,7 +260,7 @@ fn end_of_rib_marker() {
         vec!["800f03000246"],
     ] {
         let (update, _) = read_update(&attributes, &Context::default()).unwrap();
-        assert!(!update.end_of_rib, "{attributes:?}");
+        assert_eq!(update.end_of_rib, None, "{attributes:?}");
     }
 }
 

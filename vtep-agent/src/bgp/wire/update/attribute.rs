@@ -14,9 +14,11 @@ use super::{
 use crate::types::Asn;
 
 /// Attributes of an UPDATE as far as they were usable, the MP ones aside.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Parsed {
     pub(super) as_path: Option<AsPath>,
+    /// That of the NLRI field; other routes have theirs in MP_REACH_NLRI (RFC 4760 §3).
+    pub(super) next_hop: Option<Ipv4Addr>,
     origin: Option<Origin>,
     med: Option<u32>,
     local_pref: Option<u32>,
@@ -86,8 +88,7 @@ impl Parsed {
                 });
             }
             2 => self.as_path = Some(as_path(value, context).map_err(withdraw)?),
-            // Not the next hop of EVPN routes (RFC 4760 §3), but its syntax counts.
-            3 => drop(exactly::<4>(reader).map_err(bad_length)?),
+            3 => self.next_hop = Some(exactly::<4>(reader).map_err(bad_length)?.into()),
             4 => self.med = Some(u32::from_be_bytes(exactly(reader).map_err(bad_length)?)),
             5 | 9 | 10 if !context.internal => return discard(Cause::NotForSession(attribute)),
             5 => self.local_pref = Some(u32::from_be_bytes(exactly(reader).map_err(bad_length)?)),

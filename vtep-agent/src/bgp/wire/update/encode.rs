@@ -1,6 +1,6 @@
 //! Writing UPDATEs.
 
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -31,9 +31,9 @@ pub fn encode_advertisement(
     max_len: usize,
     out: &mut Vec<Bytes>,
 ) -> Vec<RouteKey> {
+    let family = advertisement.family;
     let refresh = |subtype| {
         let mut bytes = BytesMut::new();
-        let family = Family::EVPN;
         Message::RouteRefresh(RouteRefresh { family, subtype }).encode(context, &mut bytes);
         bytes.freeze()
     };
@@ -41,15 +41,15 @@ pub fn encode_advertisement(
     if enclosed {
         out.push(refresh(RouteRefresh::BEGIN));
     }
-    withdraw(&advertisement.withdraw, context, max_len, out);
+    withdraw(family, &advertisement.withdraw, context, max_len, out);
     let mut too_large = Vec::new();
     for (attributes, routes) in &advertisement.announce {
-        let unsent = announce(attributes, routes, context, max_len, out);
-        withdraw(&unsent, context, max_len, out);
+        let unsent = announce(family, attributes, routes, context, max_len, out);
+        withdraw(family, &unsent, context, max_len, out);
         too_large.extend(unsent);
     }
     if advertisement.end_of_rib {
-        out.push(end_of_rib(Family::EVPN));
+        out.push(end_of_rib(family));
     }
     if enclosed {
         out.push(refresh(RouteRefresh::END));
@@ -64,22 +64,41 @@ pub(in super::super) fn encode(
     max_len: usize,
     out: &mut Vec<Bytes>,
 ) {
-    let announce = |attributes: &Arc<Attributes>| (attributes.clone(), update.announced.clone());
-    let advertisement = Advertisement {
-        withdraw: update.withdrawn.clone(),
-        announce: update.attributes.iter().map(announce).collect(),
-        end_of_rib: update.end_of_rib,
-        refresh: false,
-    };
-    encode_advertisement(&advertisement, context, max_len, out);
+    let mut update = update.clone();
+    for family in Family::all_of(context.families) {
+        let Update {
+            announced,
+            attributes,
+            withdrawn,
+            classic,
+            end_of_rib,
+        } = update.take(family);
+        let multiprotocol = attributes.map(|attributes| (attributes, announced));
+        let advertisement = Advertisement {
+            family,
+            withdraw: withdrawn,
+            announce: multiprotocol.into_iter().chain(classic).collect(),
+            end_of_rib: end_of_rib.is_some(),
+            refresh: false,
+        };
+        encode_advertisement(&advertisement, context, max_len, out);
+    }
 }
 
-fn withdraw(keys: &[RouteKey], context: &Context, max_len: usize, out: &mut Vec<Bytes>) {
+fn withdraw(
+    family: Family,
+    keys: &[RouteKey],
+    context: &Context,
+    max_len: usize,
+    out: &mut Vec<Bytes>,
+) {
     let mut prefix = BytesMut::new();
-    Family::EVPN.encode(&mut prefix);
+    family.encode(&mut prefix);
     let message = Packer {
-        code: code::MP_UNREACH,
-        prefix: &prefix,
+        place: match family {
+            Family::IPV4_UNICAST => Place::Withdrawn,
+            _ => Place::Attribute(code::MP_UNREACH, &prefix),
+        },
         attributes: &[],
         context,
         max_len,
@@ -89,6 +108,7 @@ fn withdraw(keys: &[RouteKey], context: &Context, max_len: usize, out: &mut Vec<
 
 /// Returns what doesn't fit.
 fn announce(
+    family: Family,
     attributes: &Attributes,
     routes: &[Route],
     context: &Context,
@@ -96,26 +116,41 @@ fn announce(
     out: &mut Vec<Bytes>,
 ) -> Vec<RouteKey> {
     let mut prefix = BytesMut::new();
-    Family::EVPN.encode(&mut prefix);
+    family.encode(&mut prefix);
     with_u8_length(&mut prefix, |out| {
         nlri::put_octets(attributes.next_hop, out)
     });
     prefix.put_u8(0);
+    let classic = match attributes.next_hop {
+        IpAddr::V4(next_hop) if family == Family::IPV4_UNICAST => Some(next_hop),
+        _ => None,
+    };
     let message = Packer {
-        code: code::MP_REACH,
-        prefix: &prefix,
-        attributes: &path_attributes(attributes, context),
+        place: match classic {
+            Some(_) => Place::Nlri,
+            None => Place::Attribute(code::MP_REACH, &prefix),
+        },
+        attributes: &path_attributes(attributes, classic, context),
         context,
         max_len,
     };
     message.pack(routes.iter().cloned(), out)
 }
 
-/// Fills messages with NLRI in an MP attribute, which other attributes follow.
+/// Where in an UPDATE the NLRI are.
+enum Place<'a> {
+    /// In the MP attribute of this code, behind this much of its value.
+    Attribute(u8, &'a [u8]),
+    /// In the field for withdrawn routes (IPv4 unicast, RFC 4271 §4.3).
+    Withdrawn,
+    /// In the field behind the attributes.
+    Nlri,
+}
+
+/// Fills messages with NLRI.
 struct Packer<'a> {
-    code: u8,
-    /// The MP attribute's value in front of the NLRI.
-    prefix: &'a [u8],
+    place: Place<'a>,
+    /// Attributes other than the MP one, which comes first.
     attributes: &'a [u8],
     context: &'a Context,
     max_len: usize,
@@ -124,14 +159,19 @@ struct Packer<'a> {
 impl Packer<'_> {
     /// Returns what doesn't fit into a message of its own.
     fn pack(&self, routes: impl Iterator<Item = Route>, out: &mut Vec<Bytes>) -> Vec<RouteKey> {
-        // Header, two length fields, and an attribute header with an extended length.
-        let fixed = [HEADER_LEN, 4, 4, self.prefix.len(), self.attributes.len()];
+        // An attribute header with an extended length.
+        let attribute = match self.place {
+            Place::Attribute(_, prefix) => prefix.len().saturating_add(4),
+            Place::Withdrawn | Place::Nlri => 0,
+        };
+        // Header and two length fields.
+        let fixed = [HEADER_LEN, 4, attribute, self.attributes.len()];
         let room = self.max_len.saturating_sub(fixed.iter().sum());
         let mut unsent = Vec::new();
         let mut packed = BytesMut::new();
         for route in routes {
             let mut nlri = BytesMut::new();
-            if self.context.add_path {
+            if self.context.add_path && route.family() == Family::EVPN {
                 nlri.put_u32(0);
             }
             nlri::encode(&route, &mut nlri);
@@ -153,18 +193,31 @@ impl Packer<'_> {
     fn message(&self, routes: &[u8]) -> Bytes {
         let mut out = BytesMut::new();
         message::encode(MessageType::Update, &mut out, |out| {
-            out.put_u16(0);
+            let (withdrawn, announced): (&[u8], &[u8]) = match self.place {
+                Place::Attribute(..) => (&[], &[]),
+                Place::Withdrawn => (routes, &[]),
+                Place::Nlri => (&[], routes),
+            };
+            with_u16_length(out, |out| out.put_slice(withdrawn));
             with_u16_length(out, |out| {
-                put_attribute(OPTIONAL, self.code, &[self.prefix, routes].concat(), out);
+                if let Place::Attribute(code, prefix) = self.place {
+                    put_attribute(OPTIONAL, code, &[prefix, routes].concat(), out);
+                }
                 out.put_slice(self.attributes);
             });
+            out.put_slice(announced);
         });
         out.freeze()
     }
 }
 
-/// Everything but the MP attributes, in the order of type codes (RFC 4271 §5).
-fn path_attributes(attributes: &Attributes, context: &Context) -> BytesMut {
+/// Everything but the MP attributes, in the order of type codes (RFC 4271 §5); NEXT_HOP for routes
+/// of the NLRI field only (RFC 4760 §3).
+fn path_attributes(
+    attributes: &Attributes,
+    next_hop: Option<Ipv4Addr>,
+    context: &Context,
+) -> BytesMut {
     let mut list = List(Vec::new());
     let well_known = TRANSITIVE;
     let transitive = OPTIONAL | TRANSITIVE;
@@ -172,6 +225,9 @@ fn path_attributes(attributes: &Attributes, context: &Context) -> BytesMut {
     list.put(well_known, 2, |out| {
         attributes.as_path.encode(context.four_octet_as, out)
     });
+    if let Some(next_hop) = next_hop {
+        list.put(well_known, 3, |out| out.put_slice(&next_hop.octets()));
+    }
     if let Some(med) = attributes.med {
         list.put(OPTIONAL, 4, |out| out.put_u32(med));
     }

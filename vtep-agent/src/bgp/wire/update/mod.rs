@@ -1,6 +1,7 @@
 //! UPDATE (RFC 4271 §4.3, RFC 4760) with the error handling of RFC 7606.
 
 mod attribute;
+mod classic;
 mod encode;
 mod multiprotocol;
 
@@ -11,26 +12,52 @@ use std::{net::IpAddr, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 
-use self::{attribute::Parsed, multiprotocol::Multiprotocol};
+use self::{attribute::Parsed, classic::Classic, multiprotocol::Multiprotocol};
 use super::{
-    AttributeCode, Attributes, Cause, Context, Encapsulation, ExtCommunity, Fault, Notification,
-    Outcome, Reader, Route, RouteKey, nlri, reader::WrongLength,
+    AttributeCode, Attributes, Cause, Context, Encapsulation, ExtCommunity, Family, Fault,
+    Notification, Outcome, Reader, Route, RouteKey, nlri, reader::WrongLength,
 };
 use crate::types::{Esi, EthernetTag};
 
 /// A decoded UPDATE, after RFC 7606: what a malformed attribute made unusable is in `withdrawn`.
-/// Only the EVPN family; other families are skipped. `withdrawn` applies before `announced`: a key
+/// Families that the session doesn't have are skipped. `withdrawn` applies before `announced`: a key
 /// in both is announced (RFC 4271 §4.3).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Update {
-    /// Announced routes. Empty when `attributes` is `None`.
+    /// Announced routes, all of one family. Empty when `attributes` is `None`.
     pub announced: Vec<Route>,
     /// Path attributes of `announced`, next hop included.
     pub attributes: Option<Arc<Attributes>>,
     /// Withdrawn routes, and announced ones that are treated as withdrawn.
     pub withdrawn: Vec<RouteKey>,
-    /// The End-of-RIB marker of the EVPN family (RFC 4724 §2).
-    pub end_of_rib: bool,
+    /// IPv4 unicast routes of the NLRI field, which have a next hop of their own and may come
+    /// beside those of MP_REACH_NLRI (RFC 4271 §4.3).
+    pub classic: Option<(Arc<Attributes>, Vec<Route>)>,
+    /// The End-of-RIB marker of this family (RFC 4724 §2).
+    pub end_of_rib: Option<Family>,
+}
+
+impl Update {
+    /// Takes out what is said of one family.
+    #[must_use]
+    pub fn take(&mut self, family: Family) -> Self {
+        let mut taken = Self {
+            withdrawn: self
+                .withdrawn
+                .extract_if(.., |key| key.family() == family)
+                .collect(),
+            end_of_rib: self.end_of_rib.take_if(|of| *of == family),
+            ..Self::default()
+        };
+        if self.announced.first().map(Route::family) == Some(family) {
+            taken.announced = std::mem::take(&mut self.announced);
+            taken.attributes = self.attributes.take();
+        }
+        if family == Family::IPV4_UNICAST {
+            taken.classic = self.classic.take();
+        }
+        taken
+    }
 }
 
 const OPTIONAL: u8 = 0x80;
@@ -42,6 +69,7 @@ const EXTENDED_LENGTH: u8 = 0x10;
 mod code {
     pub(super) const ORIGIN: u8 = 1;
     pub(super) const AS_PATH: u8 = 2;
+    pub(super) const NEXT_HOP: u8 = 3;
     pub(super) const LOCAL_PREF: u8 = 5;
     pub(super) const MP_REACH: u8 = 14;
     pub(super) const MP_UNREACH: u8 = 15;
@@ -56,37 +84,24 @@ pub(super) fn decode(body: &[u8], context: &Context) -> Result<(Update, Vec<Faul
     let malformed_list = |_| Notification::new(3, 1);
     let mut reader = Reader::new(body);
     let length = reader.u16().map_err(malformed_list)?;
-    let legacy_withdrawn = reader.take(length.into()).map_err(malformed_list)?;
+    let withdrawn = reader.take(length.into()).map_err(malformed_list)?;
     let length = reader.u16().map_err(malformed_list)?;
     let attributes = reader.take(length.into()).map_err(malformed_list)?;
-    let legacy_announced = reader.rest();
-    if !are_prefixes(legacy_withdrawn) || !are_prefixes(legacy_announced) {
-        return Err(Notification::new(3, 10));
-    }
+    let mut faults = Vec::new();
+    let classic = Classic::decode(withdrawn, reader.rest(), context, &mut faults)
+        .map_err(|WrongLength| Notification::new(3, 10))?;
 
     let mut decoder = Decoder {
         context,
         seen: Vec::new(),
         parsed: Parsed::default(),
+        classic,
         multiprotocol: Multiprotocol::default(),
-        faults: Vec::new(),
+        faults,
         withdraw_all: None,
     };
     decoder.attributes(attributes)?;
-    let legacy = !legacy_withdrawn.is_empty() || !legacy_announced.is_empty();
-    decoder.finish(legacy, !legacy_announced.is_empty())
-}
-
-/// The prefixes of IPv4 unicast, a family of which nothing is kept (RFC 7606 §5.3).
-fn are_prefixes(bytes: &[u8]) -> bool {
-    let mut reader = Reader::new(bytes);
-    while !reader.is_empty() {
-        match reader.u8() {
-            Ok(bits @ 0..=32) if reader.take(usize::from(bits).div_ceil(8)).is_ok() => {}
-            _ => return false,
-        }
-    }
-    true
+    decoder.finish()
 }
 
 struct Decoder<'c> {
@@ -94,6 +109,7 @@ struct Decoder<'c> {
     /// Codes of the attributes met so far.
     seen: Vec<u8>,
     parsed: Parsed,
+    classic: Classic,
     multiprotocol: Multiprotocol,
     faults: Vec<Fault>,
     /// The first of `faults` that makes all routes of the message unusable.
@@ -161,20 +177,18 @@ impl Decoder<'_> {
         result.map_err(|cause| cause.notification(bytes))
     }
 
-    fn finish(
-        mut self,
-        legacy: bool,
-        legacy_announced: bool,
-    ) -> Result<(Update, Vec<Fault>), Notification> {
-        let reachable = legacy_announced || self.seen.contains(&code::MP_REACH);
+    fn finish(mut self) -> Result<(Update, Vec<Fault>), Notification> {
+        let reachable = self.classic.announces || self.seen.contains(&code::MP_REACH);
         if reachable {
             self.check_presence();
             self.check_first_as();
         }
-        if let Some(next_hop) = self.multiprotocol.next_hop
-            && !can_be_endpoint(next_hop)
-        {
-            self.fault(Outcome::TreatAsWithdraw, Cause::NextHop(next_hop), &[]);
+        let classic_next_hop = self.parsed.next_hop.map(IpAddr::V4);
+        let classic_next_hop = classic_next_hop.filter(|_| !self.classic.announced.is_empty());
+        for next_hop in [self.multiprotocol.next_hop, classic_next_hop] {
+            if let Some(next_hop) = next_hop.filter(|next_hop| !is_unicast(*next_hop)) {
+                self.fault(Outcome::TreatAsWithdraw, Cause::NextHop(next_hop), &[]);
+            }
         }
         if let Some(fault) = &self.withdraw_all
             && !reachable
@@ -183,22 +197,31 @@ impl Decoder<'_> {
             return Err(fault.cause.notification(&fault.bytes));
         }
 
+        let mut update = Update {
+            end_of_rib: self.end_of_rib(),
+            ..Update::default()
+        };
+        let Classic {
+            announced,
+            withdrawn,
+            ..
+        } = self.classic;
+        update.withdrawn = withdrawn;
+        if !announced.is_empty() {
+            let attributes = classic_next_hop
+                .filter(|_| self.withdraw_all.is_none())
+                .and_then(|next_hop| self.parsed.clone().into_attributes(next_hop));
+            match attributes {
+                Some(attributes) => update.classic = Some((Arc::new(attributes), announced)),
+                None => update.withdrawn.extend(announced.iter().map(Route::key)),
+            }
+        }
         let routes = self.multiprotocol;
-        let end_of_rib = routes.evpn_unreach
-            && !legacy
-            && routes.withdrawn.is_empty()
-            && self.faults.is_empty()
-            && self.seen == [code::MP_UNREACH];
+        update.withdrawn.extend(routes.withdrawn);
         let attributes = routes
             .next_hop
             .filter(|_| self.withdraw_all.is_none())
             .and_then(|next_hop| self.parsed.into_attributes(next_hop));
-        let mut update = Update {
-            announced: Vec::new(),
-            attributes: None,
-            withdrawn: routes.withdrawn,
-            end_of_rib,
-        };
         let Some(attributes) = attributes else {
             update
                 .withdrawn
@@ -226,10 +249,27 @@ impl Decoder<'_> {
         Ok((update, self.faults))
     }
 
+    /// An UPDATE with an empty MP_UNREACH_NLRI; for IPv4 unicast also one with nothing at all
+    /// (RFC 4724 §2).
+    fn end_of_rib(&self) -> Option<Family> {
+        if self.classic.present || !self.faults.is_empty() {
+            return None;
+        }
+        match self.seen[..] {
+            [] => Some(Family::IPV4_UNICAST).filter(|family| family.is_in(self.context.families)),
+            [code::MP_UNREACH] if self.multiprotocol.withdrawn.is_empty() => {
+                self.multiprotocol.unreach
+            }
+            _ => None,
+        }
+    }
+
     /// RFC 7606 §3 d; LOCAL_PREF by RFC 4271 §5.1.5.
     fn check_presence(&mut self) {
         let internal = self.context.internal.then_some(code::LOCAL_PREF);
-        for code in [code::ORIGIN, code::AS_PATH].into_iter().chain(internal) {
+        let next_hop = (!self.classic.announced.is_empty()).then_some(code::NEXT_HOP);
+        let required = [code::ORIGIN, code::AS_PATH].into_iter();
+        for code in required.chain(next_hop).chain(internal) {
             if !self.seen.contains(&code) {
                 let cause = Cause::Missing(AttributeCode(code));
                 self.fault(Outcome::TreatAsWithdraw, cause, &[]);
@@ -277,7 +317,7 @@ fn split<'a>(reader: &mut Reader<'a>) -> Result<(u8, u8, &'a [u8]), WrongLength>
     Ok((flags, code, reader.take(length)?))
 }
 
-fn can_be_endpoint(address: IpAddr) -> bool {
+fn is_unicast(address: IpAddr) -> bool {
     !address.is_unspecified() && !address.is_multicast() && !address.is_loopback()
 }
 

@@ -1,23 +1,26 @@
-//! MP_REACH_NLRI and MP_UNREACH_NLRI (RFC 4760 §3, §4) with EVPN NLRI.
+//! MP_REACH_NLRI and MP_UNREACH_NLRI (RFC 4760 §3, §4) with EVPN, IPv4 and IPv6 unicast NLRI.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bytes::Bytes;
 
 use super::{
-    super::{AttributeCode, Cause, Context, Family, Fault, Outcome, Reader, Route, RouteKey, nlri},
+    super::{
+        AttributeCode, Cause, Context, Family, Fault, Outcome, Reader, Route, RouteKey, nlri,
+        prefix,
+    },
     code,
 };
 
-/// What the two attributes of an UPDATE say about the EVPN family. An error returned by the methods
+/// What the two attributes of an UPDATE say about families of the session. An error returned by the methods
 /// means that routes of unknown identity are lost, which resets the session (RFC 7606 §5.3, §7.11).
 #[derive(Default)]
 pub(super) struct Multiprotocol {
     pub(super) next_hop: Option<IpAddr>,
     pub(super) announced: Vec<Route>,
     pub(super) withdrawn: Vec<RouteKey>,
-    /// There was an MP_UNREACH_NLRI of the family.
-    pub(super) evpn_unreach: bool,
+    /// The family of MP_UNREACH_NLRI.
+    pub(super) unreach: Option<Family>,
 }
 
 impl Multiprotocol {
@@ -34,11 +37,12 @@ impl Multiprotocol {
         let length = reader.u8().map_err(malformed)?;
         let next_hop = reader.take(length.into()).map_err(malformed)?;
         let _reserved = reader.u8().map_err(malformed)?;
-        if family != Family::EVPN {
+        if !family.is_in(context.families) {
             return Ok(());
         }
-        self.next_hop = Some(address(next_hop).ok_or(Cause::Malformed(code))?);
-        routes(code, reader, context, faults, |nlri, bytes, faults| {
+        self.next_hop = Some(address(family, next_hop).ok_or(Cause::Malformed(code))?);
+        let read = (code, family, context);
+        routes(read, reader, faults, |nlri, bytes, faults| {
             let route = match nlri {
                 Ok(route) => route,
                 Err(cause) => {
@@ -65,45 +69,55 @@ impl Multiprotocol {
         let code = AttributeCode(code::MP_UNREACH);
         let mut reader = Reader::new(value);
         let family = Family::decode(&mut reader).map_err(|_| Cause::Malformed(code))?;
-        if family != Family::EVPN {
+        if !family.is_in(context.families) {
             return Ok(());
         }
-        self.evpn_unreach = true;
-        routes(
-            code,
-            reader,
-            context,
-            faults,
-            |nlri, bytes, faults| match nlri {
-                Ok(route) => self.withdrawn.push(route.key()),
-                Err(cause) => faults.push(fault(Outcome::NlriDiscard, cause, bytes)),
-            },
-        )
+        self.unreach = Some(family);
+        let read = (code, family, context);
+        routes(read, reader, faults, |nlri, bytes, faults| match nlri {
+            Ok(route) => self.withdrawn.push(route.key()),
+            Err(cause) => faults.push(fault(Outcome::NlriDiscard, cause, bytes)),
+        })
     }
 }
 
-/// Four or sixteen octets; of a global and a link-local address (RFC 2545 §3) the global one.
-fn address(next_hop: &[u8]) -> Option<IpAddr> {
+/// Four or sixteen octets. Of a global and a link-local address (RFC 2545 §3) the global one, unless
+/// a speaker without one has filled its place with something else. IPv4 routes may have an IPv6 next
+/// hop (RFC 8950 §3), not the other way round.
+fn address(family: Family, next_hop: &[u8]) -> Option<IpAddr> {
+    let v6 = |octets: &[u8; 16]| Ipv6Addr::from(*octets);
     match next_hop.len() {
-        4 => next_hop
+        4 if family != Family::IPV6_UNICAST => next_hop
             .first_chunk::<4>()
             .map(|octets| Ipv4Addr::from(*octets).into()),
-        16 | 32 => next_hop
-            .first_chunk::<16>()
-            .map(|octets| Ipv6Addr::from(*octets).into()),
+        16 | 32 => {
+            let first = next_hop.first_chunk::<16>().map(v6)?;
+            let last = next_hop.last_chunk::<16>().map(v6)?;
+            match family != Family::EVPN && first.is_unspecified() {
+                true => Some(last.into()),
+                false => Some(first.into()),
+            }
+        }
         _ => None,
     }
 }
 
 fn routes(
-    code: AttributeCode,
+    (code, family, context): (AttributeCode, Family, &Context),
     mut reader: Reader<'_>,
-    context: &Context,
     faults: &mut Vec<Fault>,
     mut each: impl FnMut(Result<Route, Cause>, &[u8], &mut Vec<Fault>),
 ) -> Result<(), Cause> {
     let overrun = |_| Cause::Malformed(code);
     while !reader.is_empty() {
+        if family != Family::EVPN {
+            let mut start = reader;
+            let route = Route::Unicast(prefix::decode(family, &mut reader).map_err(overrun)?);
+            let length = start.len().saturating_sub(reader.len());
+            let bytes = start.take(length).map_err(overrun)?;
+            each(Ok(route), bytes, faults);
+            continue;
+        }
         if context.add_path {
             reader.u32().map_err(overrun)?;
         }
