@@ -12,6 +12,7 @@ use ipnet::IpNet;
 
 use super::{
     decision::{self, Step},
+    intern::Interner,
     stale::Stale,
 };
 use crate::{
@@ -45,6 +46,7 @@ pub struct AdjRibIn {
     family: Family,
     speaker: Speaker,
     pub(super) routes: HashMap<RouteKey, Paths>,
+    attributes: Interner,
     pub(super) peers: BTreeMap<PeerId, Peer>,
     /// A change of the best path's peer alone is a change.
     reflecting: bool,
@@ -152,6 +154,7 @@ impl AdjRibIn {
             family,
             speaker,
             routes: HashMap::new(),
+            attributes: Interner::default(),
             peers: BTreeMap::new(),
             reflecting: false,
         }
@@ -228,6 +231,7 @@ impl AdjRibIn {
             .attributes
             .map(|attributes| (attributes, update.announced));
         for (attributes, routes) in multiprotocol.into_iter().chain(update.classic) {
+            let attributes = self.attributes.intern(attributes);
             let unusable = self.speaker.judge(&attributes, session.allowas_in);
             let imported = imported(&attributes);
             for route in routes {

@@ -3,6 +3,7 @@
 mod adj_in;
 mod adj_out;
 mod decision;
+mod intern;
 mod reflect;
 mod stale;
 mod unicast_out;
