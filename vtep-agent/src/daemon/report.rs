@@ -181,6 +181,7 @@ impl Daemon {
             ]),
             reconcile_errors: totals.errors,
             events_lost: counters.stat(Stat::EventsLost),
+            signature_failures: self.sessions.signature_failures().iter().collect(),
         }
     }
 

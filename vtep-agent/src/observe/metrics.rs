@@ -217,6 +217,14 @@ impl Page {
             [],
         )?
         .add([], snapshot.events_lost);
+        let signatures = self.counter(
+            "vtep_tcp_signature_failures_total",
+            "TCP segments that the host dropped because of their MD5 or AO signature.",
+            ["reason"],
+        )?;
+        for (&reason, &count) in &snapshot.signature_failures {
+            signatures.add([reason], count);
+        }
         Ok(())
     }
 

@@ -77,6 +77,7 @@ fn snapshot() -> Snapshot {
         reconcile_operations: [("insert", 20), ("delete", 1)].into(),
         reconcile_errors: 2,
         events_lost: 13,
+        signature_failures: [("wrong", 6)].into(),
     }
 }
 
@@ -126,6 +127,7 @@ fn every_metric_with_its_labels() {
         "vtep_convergence_seconds_count 0",
         "vtep_convergence_seconds_bucket{le=\"+Inf\"} 0",
         "vtep_events_lost_total 13",
+        "vtep_tcp_signature_failures_total{reason=\"wrong\"} 6",
     ] {
         assert!(
             text.lines().any(|found| found == line),
@@ -150,7 +152,7 @@ fn kinds() {
         assert!(text.contains(&format!("# HELP {name} ")), "{name}");
         assert!(names.insert(name), "{name} is there twice");
     }
-    assert_eq!(names.len(), 24);
+    assert_eq!(names.len(), 25);
 }
 
 /// The documentation's table and the metrics are the same.

@@ -17,7 +17,9 @@ mod locate;
 mod md5;
 mod option;
 mod peer;
+mod publish;
 mod send_queue;
+mod signatures;
 mod socket;
 mod status;
 mod supervisor;
@@ -25,6 +27,7 @@ mod supervisor;
 mod tests;
 mod unnumbered;
 
+pub use signatures::SignatureFailures;
 pub use status::{MessageCounts, PeerStatus};
 
 use std::{
@@ -41,7 +44,7 @@ use std::{
 
 use tokio::{
     runtime,
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
 };
 
 use self::supervisor::Supervisor;
@@ -132,6 +135,7 @@ impl Sessions {
             .enable_all()
             .build()?;
         let shared = Arc::new(Shared::default());
+        shared.count_signatures();
         let (control, controls) = mpsc::unbounded_channel();
         let (report, reports) = mpsc::channel(WAITING_EVENTS);
         let (finish, finished) = oneshot::channel();
@@ -201,6 +205,11 @@ impl Sessions {
     /// The state of all peers, by id.
     pub fn status(&self) -> Vec<PeerStatus> {
         lock(&self.shared.status).values().cloned().collect()
+    }
+
+    /// Segments that this host dropped because of their signature, as of the last second.
+    pub fn signature_failures(&self) -> SignatureFailures {
+        *self.shared.signatures.borrow()
     }
 
     /// Ends all sessions with Cease 6/2 and this text for the peers' operators (RFC 9003; may be
@@ -282,6 +291,8 @@ struct Shared {
     /// The session of each peer as the core knows it.
     heard: Mutex<HashMap<PeerId, ConnectionId>>,
     connections: AtomicU64,
+    /// The host's counters.
+    signatures: watch::Sender<SignatureFailures>,
 }
 
 impl Shared {
@@ -297,6 +308,14 @@ impl Shared {
     fn publish(&self, status: &PeerStatus) {
         if let Some(known) = lock(&self.status).get_mut(&status.peer) {
             known.clone_from(status);
+        }
+    }
+
+    /// Reads the host's counters again; without `/proc` they stay as they are.
+    fn count_signatures(&self) {
+        if let Ok(read) = SignatureFailures::read() {
+            self.signatures
+                .send_if_modified(|known| std::mem::replace(known, read) != read);
         }
     }
 

@@ -14,6 +14,7 @@ use super::{
     Notice, Report, Shared,
     connection::{CHUNK, Connection, Input},
     decode::BATCH,
+    signatures::Suspicion,
     socket::{self, Endpoint},
     status::PeerStatus,
     unnumbered::{Lookout, Sighting},
@@ -52,7 +53,7 @@ pub(super) enum Order {
 }
 
 /// The session, once it is up.
-struct Established {
+pub(super) struct Established {
     connection: ConnectionId,
     context: Context,
     /// Longest message that the peer takes, in octets.
@@ -68,7 +69,7 @@ pub(super) struct Peer {
     /// Finds a peer that is known by a device.
     pub(super) lookout: Option<Lookout>,
     pub(super) notices: mpsc::UnboundedSender<Notice>,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     pub(super) fsm: Fsm,
     attempt: Option<Attempt>,
     pub(super) connections: Vec<Connection>,
@@ -76,7 +77,7 @@ pub(super) struct Peer {
     inputs: mpsc::Sender<(ConnectionId, Input)>,
     /// There may be whole messages among what was received.
     pub(super) undecoded: bool,
-    session: Option<Established>,
+    pub(super) session: Option<Established>,
     /// For the core.
     events: VecDeque<Report>,
     /// For the peer.
@@ -88,6 +89,9 @@ pub(super) struct Peer {
     pub(super) status: PeerStatus,
     /// A malformed UPDATE since the session came up.
     pub(super) last_fault: Option<String>,
+    /// Why nothing may be heard of the peer.
+    pub(super) suspicion: Suspicion,
+    pub(super) suspected: bool,
     /// Why there is nobody to connect to.
     pub(super) obstacle: Option<String>,
     /// The last failure that was logged: one that repeats is logged once.
@@ -107,6 +111,7 @@ impl Peer {
     ) {
         let (inputs, mut input) = mpsc::channel(INPUTS);
         let shutdown = settings.shutdown;
+        let suspicion = Suspicion::new(&shared.signatures, endpoint.password.is_some());
         let mut peer = Self {
             id,
             status: PeerStatus::new(id, endpoint.peer.clone(), &settings),
@@ -126,6 +131,8 @@ impl Peer {
             waiting_routes: 0,
             encoded: VecDeque::new(),
             last_fault: None,
+            suspicion,
+            suspected: false,
             obstacle: None,
             logged: None,
         };
@@ -161,6 +168,7 @@ impl Peer {
                     }
                 }
                 sighting = sighting(&mut peer.lookout) => peer.sighted(sighting),
+                () = peer.suspicion.changed(), if peer.session.is_none() => peer.suspect(),
                 permit = reports.reserve(), if !peer.events.is_empty() => {
                     match permit {
                         Ok(permit) => peer.deliver(permit, &reports),
@@ -348,6 +356,7 @@ impl Peer {
                     hold_time = negotiated.hold_time.as_secs(), "BGP session established"
                 );
                 self.last_fault = None;
+                self.suspected = false;
                 self.session = Some(Established {
                     connection: id,
                     context: negotiated.context,
@@ -358,6 +367,7 @@ impl Peer {
             Action::Down(cause, retention) => {
                 tracing::warn!(peer = %self.status.name, %cause, "BGP session down");
                 self.logged = Some(cause);
+                self.suspicion.restart();
                 if let Some(session) = self.session.take() {
                     let event = retention.map_or(PeerEvent::Down, PeerEvent::Restarting);
                     self.report(session.connection, event);
@@ -412,21 +422,6 @@ impl Peer {
         self.connections
             .iter_mut()
             .find(|connection| connection.id == id)
-    }
-
-    fn publish(&mut self) {
-        self.status.state = self.fsm.state();
-        let established = self.fsm.established();
-        self.status.established_since = established.map(|(_, since)| since);
-        self.status.hold_time = established.map(|(negotiated, _)| negotiated.hold_time);
-        let cause = || self.fsm.last_error().map(ToString::to_string);
-        let obstacle = self.obstacle.clone().or_else(|| self.last_fault.clone());
-        if let Some(error) = obstacle.or_else(cause) {
-            self.status.last_error = Some(error);
-        } else if established.is_some() {
-            self.status.last_error = None;
-        }
-        self.shared.publish(&self.status);
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::mpsc,
     task::JoinHandle,
-    time::{sleep, timeout},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
 use super::{
@@ -37,6 +37,9 @@ const SHUTDOWN: Duration = Duration::from_millis(900);
 
 /// Pause after an error of `accept`, which means a lack of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often the host's counters are read.
+const COUNTING: Duration = Duration::from_secs(1);
 
 /// Strangers are logged once in this time.
 const STRANGER_INTERVAL: Duration = Duration::from_secs(10);
@@ -93,6 +96,8 @@ impl Supervisor {
 
     /// Runs until told to shut down, or until the handle is gone.
     pub(super) async fn run(mut self, mut control: mpsc::UnboundedReceiver<Control>) {
+        let mut counting = interval(COUNTING);
+        counting.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let communication = loop {
             tokio::select! {
                 control = control.recv() => match control {
@@ -115,6 +120,7 @@ impl Supervisor {
                     Some(Control::Shutdown(communication)) => break communication,
                     None => break String::new(),
                 },
+                _ = counting.tick() => self.shared.count_signatures(),
                 Some(notice) = self.notices.1.recv() => self.notice(notice),
                 accepted = accept(self.listener.as_ref()), if self.configured => match accepted {
                     Ok((stream, from)) => self.accepted(stream, from),

@@ -184,6 +184,7 @@ async fn tcp_md5() {
         (None, key("s3cret"), false),
     ] {
         let (mut a, mut b) = (Agent::start(1), Agent::start(2));
+        let signed = left.is_some();
         a.sessions.configure(vec![(
             PEER,
             PeerConfig {
@@ -211,6 +212,19 @@ async fn tcp_md5() {
         }
         let never = timeout(Duration::from_millis(1500), a.events.recv()).await;
         assert!(never.is_err(), "{never:?}");
+        if !up {
+            let hint = match signed {
+                true => " TCP segments with",
+                false => "TCP segments with a signature meanwhile, the peer may want a key",
+            };
+            let told = |status: &crate::bgp::session::PeerStatus| {
+                let error = status.last_error.as_deref();
+                error.is_some_and(|error| error.contains(hint))
+            };
+            a.see(told).await;
+            let counted = a.sessions.signature_failures().iter();
+            assert!(counted.map(|(_, count)| count).sum::<u64>() > 0);
+        }
     }
 }
 

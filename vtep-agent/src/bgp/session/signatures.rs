@@ -1,0 +1,172 @@
+//! Segments that TCP drops because of their signature (RFC 2385, RFC 5925). TCP says nothing to
+//! anybody: the connection times out, and a counter of the host rises. It is the only hint at a key
+//! that is wrong.
+
+use std::{fs, io};
+
+use tokio::sync::watch;
+
+/// The counters of this thread's network namespace.
+const NETSTAT: &str = "/proc/thread-self/net/netstat";
+
+/// How many segments the host dropped, whoever they were from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SignatureFailures {
+    /// Signed with another key than ours.
+    pub wrong: u64,
+    /// Not signed, where we have a key.
+    pub missing: u64,
+    /// Signed, where we have no key.
+    pub unexpected: u64,
+}
+
+impl SignatureFailures {
+    /// Name, as metrics have it, and count.
+    pub fn iter(self) -> impl Iterator<Item = (&'static str, u64)> {
+        [
+            ("wrong", self.wrong),
+            ("missing", self.missing),
+            ("unexpected", self.unexpected),
+        ]
+        .into_iter()
+    }
+
+    /// The host's counters.
+    ///
+    /// # Errors
+    ///
+    /// There is no `/proc`.
+    pub(super) fn read() -> io::Result<Self> {
+        fs::read_to_string(NETSTAT).map(|text| Self::parse(&text))
+    }
+
+    /// Pairs of lines: names, then values. A kernel may lack some.
+    fn parse(text: &str) -> Self {
+        let mut failures = Self::default();
+        let mut lines = text.lines();
+        while let (Some(names), Some(values)) = (lines.next(), lines.next()) {
+            for (name, value) in names.split_whitespace().zip(values.split_whitespace()) {
+                let counter = match name {
+                    "TCPMD5Failure" | "TCPAOBad" => &mut failures.wrong,
+                    "TCPMD5NotFound" | "TCPAORequired" => &mut failures.missing,
+                    "TCPMD5Unexpected" | "TCPAOKeyNotFound" => &mut failures.unexpected,
+                    _ => continue,
+                };
+                *counter += value.parse().unwrap_or(0);
+            }
+        }
+        failures
+    }
+
+    fn since(self, before: Self) -> Self {
+        Self {
+            wrong: self.wrong.saturating_sub(before.wrong),
+            missing: self.missing.saturating_sub(before.missing),
+            unexpected: self.unexpected.saturating_sub(before.unexpected),
+        }
+    }
+
+    /// What they may mean for a peer, with which we sign or not.
+    fn hint(self, signed: bool) -> Option<String> {
+        let (count, what, advice) = match self {
+            Self {
+                wrong: count @ 1.., ..
+            } if signed => (count, "with a wrong signature", "the keys may differ"),
+            Self {
+                missing: count @ 1..,
+                ..
+            } if signed => (count, "without a signature", "the peer may have no key"),
+            Self {
+                unexpected: count @ 1..,
+                ..
+            } if !signed => (count, "with a signature", "the peer may want a key"),
+            _ => return None,
+        };
+        Some(format!(
+            "this host dropped {count} TCP segments {what} meanwhile, {advice}"
+        ))
+    }
+}
+
+/// Compares the counters while a peer is not up.
+#[derive(Debug)]
+pub(super) struct Suspicion {
+    counters: watch::Receiver<SignatureFailures>,
+    before: SignatureFailures,
+    signed: bool,
+}
+
+impl Suspicion {
+    /// From now on. `signed` says whether we have a key for the peer.
+    pub(super) fn new(counters: &watch::Sender<SignatureFailures>, signed: bool) -> Self {
+        let counters = counters.subscribe();
+        let before = *counters.borrow();
+        Self {
+            counters,
+            before,
+            signed,
+        }
+    }
+
+    /// What was before does not count any more.
+    pub(super) fn restart(&mut self) {
+        self.before = *self.counters.borrow_and_update();
+    }
+
+    /// Until the counters have changed. Cancel-safe.
+    pub(super) async fn changed(&mut self) {
+        if self.counters.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// What the counters may mean for the peer.
+    pub(super) fn hint(&self) -> Option<String> {
+        let now = *self.counters.borrow();
+        now.since(self.before).hint(self.signed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_of_the_host() {
+        let text = "TcpExt: SyncookiesSent TCPMD5NotFound TCPMD5Unexpected TCPMD5Failure TCPAOBad\n\
+                    TcpExt: 1 2 3 4 5\n\
+                    IpExt: InNoRoutes\nIpExt: 7\nTcpExt: half\n";
+        let read = SignatureFailures::parse(text);
+        let expected = SignatureFailures {
+            wrong: 9,
+            missing: 2,
+            unexpected: 3,
+        };
+        assert_eq!(read, expected);
+        assert_eq!(
+            SignatureFailures::parse("nonsense"),
+            SignatureFailures::default()
+        );
+        assert!(SignatureFailures::read().is_ok());
+    }
+
+    /// What is suspected depends on whether we sign.
+    #[test]
+    fn hints() {
+        let some = |wrong, missing, unexpected| SignatureFailures {
+            wrong,
+            missing,
+            unexpected,
+        };
+        let says = |failures: SignatureFailures, signed, text| {
+            let hint = failures.hint(signed).unwrap();
+            assert!(hint.contains(text), "{hint}");
+        };
+        says(some(2, 1, 0), true, "2 TCP segments with a wrong signature");
+        says(some(0, 1, 0), true, "without a signature");
+        says(some(5, 5, 1), false, "1 TCP segments with a signature");
+        assert_eq!(some(0, 0, 9).hint(true), None);
+        assert_eq!(some(9, 9, 0).hint(false), None);
+        assert_eq!(some(4, 4, 4).since(some(4, 5, 3)), some(0, 0, 1));
+    }
+}
