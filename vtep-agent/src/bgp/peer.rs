@@ -49,6 +49,10 @@ pub struct Session {
     /// The peer's forwarding survived (the F bit of the EVPN family): what it announced in the
     /// session before counts until its End-of-RIB.
     pub forwarding_preserved: bool,
+    /// Both sides know long-lived stale routes (RFC 9494 §4.3): the peer may be told of such.
+    pub long_lived: bool,
+    /// As [`forwarding_preserved`](Self::forwarding_preserved), for routes that are long-lived stale.
+    pub long_lived_forwarding_preserved: bool,
     /// The peer restarted as well and waits for nobody's End-of-RIB (its R bit, RFC 4724 §3).
     pub restarting: bool,
     /// How often our AS may be in its AS_PATHs.
@@ -69,11 +73,13 @@ pub struct LocalEnd {
 /// How to keep the routes of a peer whose session is gone (RFC 4724 §4.2, RFC 8538 §4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// How long the peer may take to come back: its restart time.
+    /// How long the peer may take to come back: its restart time. May be zero with `long_lived`.
     pub restart_time: Duration,
     /// Routes that are stale since an earlier restart stay too, because both sides sent the N bit
     /// (RFC 8538 §4.1).
     pub keep_stale: bool,
+    /// How long its routes then stay as long-lived stale ones (RFC 9494 §4.2).
+    pub long_lived: Option<Duration>,
 }
 
 impl Session {
@@ -89,6 +95,8 @@ impl Session {
             local: None,
             graceful_restart: false,
             forwarding_preserved: false,
+            long_lived: false,
+            long_lived_forwarding_preserved: false,
             restarting: false,
             allowas_in: 0,
             route_reflector_client: false,

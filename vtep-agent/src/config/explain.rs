@@ -73,6 +73,9 @@ struct Peer {
     local_address: Option<IpAddr>,
     hold_time: u64,
     graceful_restart: bool,
+    restart_time: u64,
+    /// `null`: no long-lived graceful restart.
+    long_lived_graceful_restart: Option<u64>,
     max_prefixes: Option<u32>,
     ttl_security: Option<u8>,
     allowas_in: u8,
@@ -205,6 +208,10 @@ impl Peer {
             route_reflector_client: peer.route_reflector_client,
             shutdown: peer.shutdown.clone(),
             graceful_restart: peer.graceful_restart,
+            restart_time: peer.restart_time.as_secs(),
+            long_lived_graceful_restart: peer
+                .long_lived_graceful_restart
+                .map(|time| time.as_secs()),
             passive: peer.passive,
             multihop: peer.multihop,
             password: peer.password.is_some(),
@@ -369,6 +376,9 @@ impl fmt::Display for Peer {
         }
         if !self.graceful_restart {
             f.write_str(", no graceful restart")?;
+        }
+        if let Some(seconds) = self.long_lived_graceful_restart {
+            write!(f, ", stale routes for {seconds} s more")?;
         }
         if self.passive {
             f.write_str(", passive")?;

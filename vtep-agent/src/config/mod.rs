@@ -193,8 +193,13 @@ pub struct PeerConfig {
     pub route_reflector_client: bool,
     /// Administratively down, with this text for the peer's operator (RFC 9003).
     pub shutdown: Option<String>,
-    /// Keep its routes while it restarts (RFC 4724 §4.2).
+    /// Keep its routes while it restarts, and ask the same of it (RFC 4724).
     pub graceful_restart: bool,
+    /// How long it is to keep ours until we are back, 1 to 4095 s.
+    pub restart_time: Duration,
+    /// How much longer, as the least preferred ones, 1 to 2^24 - 1 s (RFC 9494); `None`: not at all.
+    /// With graceful restart only.
+    pub long_lived_graceful_restart: Option<Duration>,
     /// Only wait for its connection.
     pub passive: bool,
     /// Largest number of hops to an external peer; `None`: directly connected.
@@ -315,6 +320,8 @@ impl PeerConfig {
             route_reflector_client: false,
             shutdown: None,
             graceful_restart: true,
+            restart_time: Duration::from_secs(120),
+            long_lived_graceful_restart: None,
             passive: false,
             multihop: None,
         }

@@ -41,6 +41,8 @@ struct Options {
     route_reflector_client: Option<bool>,
     shutdown: Option<Option<String>>,
     graceful_restart: Option<bool>,
+    restart_time: Option<Duration>,
+    long_lived_graceful_restart: Option<Duration>,
     passive: Option<bool>,
     multihop: Option<Option<u8>>,
 }
@@ -168,6 +170,14 @@ fn peer(
             ),
         ));
     }
+    let graceful_restart = options.graceful_restart.unwrap_or(default.graceful_restart);
+    if options.long_lived_graceful_restart.is_some() && !graceful_restart {
+        let raw = table.get_ref().long_lived_graceful_restart.as_ref();
+        return Err(Fault::new(
+            raw.map_or_else(|| address_text.span(), Spanned::span),
+            "long_lived_graceful_restart needs graceful_restart",
+        ));
+    }
     if options.ttl_security.is_some() && options.multihop.flatten().is_some() {
         return Err(Fault::new(
             span_of(&raw.ttl_security).unwrap_or(key.span()),
@@ -191,7 +201,9 @@ fn peer(
             .route_reflector_client
             .unwrap_or(default.route_reflector_client),
         shutdown: options.shutdown.flatten(),
-        graceful_restart: options.graceful_restart.unwrap_or(default.graceful_restart),
+        graceful_restart,
+        restart_time: options.restart_time.unwrap_or(default.restart_time),
+        long_lived_graceful_restart: options.long_lived_graceful_restart,
         passive: options.passive.unwrap_or(default.passive),
         multihop: options.multihop.flatten(),
         ..default
@@ -243,6 +255,16 @@ fn options(raw: &raw::Peer, directory: &Path) -> Result<Options> {
             .map(|raw| *raw.get_ref()),
         shutdown: raw.shutdown.as_ref().map(shutdown).transpose()?,
         graceful_restart: raw.graceful_restart,
+        restart_time: raw
+            .restart_time
+            .as_ref()
+            .map(|time| number(time, "restart_time", 1..=4095).map(Duration::from_secs))
+            .transpose()?,
+        long_lived_graceful_restart: raw
+            .long_lived_graceful_restart
+            .as_ref()
+            .map(long_lived)
+            .transpose()?,
         passive: raw.passive,
         multihop: raw.multihop.as_ref().map(multihop).transpose()?,
     })
@@ -341,6 +363,12 @@ fn hold_time(raw: &Spanned<Integer>) -> Result<Duration> {
 /// Longer than the hold time (RFC 9687 §4.4), which the caller checks, or zero.
 fn send_hold_time(raw: &Spanned<Integer>) -> Result<Duration> {
     number(raw, "send_hold_time", 0..=65535).map(Duration::from_secs)
+}
+
+/// 24 bits (RFC 9494 §3).
+fn long_lived(raw: &Spanned<Integer>) -> Result<Duration> {
+    let seconds = number(raw, "long_lived_graceful_restart", 1..=0xff_ffff)?;
+    Ok(Duration::from_secs(seconds))
 }
 
 fn max_prefixes(raw: &Spanned<raw::MaxPrefixes>) -> Result<MaxPrefixes> {
@@ -451,6 +479,10 @@ impl Options {
             route_reflector_client: self.route_reflector_client.or(group.route_reflector_client),
             shutdown: self.shutdown.or(group.shutdown),
             graceful_restart: self.graceful_restart.or(group.graceful_restart),
+            restart_time: self.restart_time.or(group.restart_time),
+            long_lived_graceful_restart: self
+                .long_lived_graceful_restart
+                .or(group.long_lived_graceful_restart),
             passive: self.passive.or(group.passive),
             multihop: self.multihop.or(group.multihop),
         }

@@ -89,6 +89,8 @@ pub(super) struct Peer {
     pub(super) route_reflector_client: Option<Spanned<bool>>,
     pub(super) shutdown: Option<Spanned<Scalar>>,
     pub(super) graceful_restart: Option<bool>,
+    pub(super) restart_time: Option<Number>,
+    pub(super) long_lived_graceful_restart: Option<Number>,
     pub(super) passive: Option<bool>,
     pub(super) multihop: Option<Spanned<Scalar>>,
     pub(super) bfd: Option<Spanned<IgnoredAny>>,

@@ -153,6 +153,9 @@ impl Daemon {
         let start = Start {
             forwarding_preserved: false,
         };
+        if start.forwarding_preserved {
+            sessions.restarted();
+        }
         let vtep = config.vtep.clone();
         let tunnel = Tunnel::new(&vtep);
         let (core, outputs) = Core::new(config, state, start, Instant::now());
@@ -330,7 +333,10 @@ impl Daemon {
             }
             Output::HostRoute(..) | Output::HostRoutesComplete => {}
             Output::Persist(state) => self.save(state),
-            Output::Settled => tracing::info!("routes of before the restart are replaced"),
+            Output::Settled => {
+                tracing::info!("the restart is over");
+                self.sessions.settled();
+            }
             Output::Peers(peers) => self.sessions.configure(peers),
         }
     }
@@ -424,7 +430,8 @@ impl Daemon {
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         match self.core.config().vtep.on_stop {
             OnStop::Keep => {
-                self.sessions.shutdown("agent stopped").await;
+                let cease = Cease::Restart("agent stopped, forwarding goes on".to_owned());
+                self.sessions.shutdown(cease).await;
                 tracing::info!("forwarding goes on without the agent");
             }
             OnStop::Clean => {
@@ -433,7 +440,8 @@ impl Daemon {
                 for output in std::mem::take(&mut self.outputs) {
                     self.carry_out(output);
                 }
-                self.sessions.shutdown("agent stopped").await;
+                let cease = Cease::Shutdown("agent stopped".to_owned());
+                self.sessions.shutdown(cease).await;
                 self.devices.release(self.dataplane)?;
                 self.tunnel.remove();
                 self.monitor.release()?;

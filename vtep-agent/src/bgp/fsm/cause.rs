@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use super::Graceful;
 use crate::bgp::wire::{Family, Message, Notification};
 
 /// How long a peer is kept out after a protocol error.
@@ -21,6 +22,9 @@ pub enum Cause {
     Transport(String),
     /// The peer, which must have restarted, opened another connection (RFC 4724 §4.2).
     Replaced,
+    /// We closed the connection without a word, so that the peer keeps our routes (RFC 4724 §5: a
+    /// NOTIFICATION would end them).
+    Left,
     /// No TCP connection came about; the text is the system's.
     Connect(String),
 }
@@ -51,6 +55,7 @@ impl fmt::Display for Cause {
             Self::Sent(notification) => write!(f, "we ended the session: {notification}"),
             Self::Received(notification) => write!(f, "the peer ended the session: {notification}"),
             Self::Transport(text) => write!(f, "connection lost: {text}"),
+            Self::Left => f.write_str("we closed the connection for a restart"),
             Self::Replaced => f.write_str("the peer opened a new connection"),
             Self::Connect(text) => write!(f, "cannot connect: {text}"),
         }
@@ -60,11 +65,14 @@ impl fmt::Display for Cause {
 /// Why we end a session on purpose (RFC 4486).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cease {
-    /// The agent stops. The text is for the peer's operator (RFC 9003).
+    /// The agent or the session stops for good. The text is for the peer's operator (RFC 9003).
     Shutdown(String),
+    /// The agent stops and its forwarding goes on: peers that know graceful restart are to keep our
+    /// routes. The text is for the operators of the others.
+    Restart(String),
     /// The peer was removed from the configuration.
     Deconfigured,
-    /// The peer's configuration changed.
+    /// The peer's configuration changed. Both sides keep what they know if they can.
     ConfigChange,
     /// The peer sent more routes of a family than this (RFC 4486 §4).
     MaxPrefixes(Family, u32),
@@ -73,15 +81,27 @@ pub enum Cease {
 }
 
 impl Cease {
-    /// Whether the peer should forget our routes too, whatever it promised (RFC 8538 §3.1).
-    pub(super) fn is_hard(&self) -> bool {
-        matches!(self, Self::Deconfigured | Self::MaxPrefixes(..))
+    /// What the peer is told of it on a connection where this was negotiated; `None`: nothing, since
+    /// it keeps our routes over a restart (RFC 4724 §4.2), but not after a NOTIFICATION.
+    pub(super) fn farewell(&self, graceful: Option<&Graceful>) -> Option<Notification> {
+        let notification = graceful.map(|graceful| graceful.notification);
+        match (self, notification) {
+            (Self::Restart(_) | Self::ConfigChange, Some(false)) => None,
+            // RFC 8538 §3.1: anything but a hard reset keeps them.
+            (Self::Restart(text), Some(true)) => Some(Notification::administrative_reset(text)),
+            (Self::Deconfigured | Self::MaxPrefixes(..) | Self::Shutdown(_), Some(true)) => {
+                Some(Notification::hard_reset(&self.notification()))
+            }
+            _ => Some(self.notification()),
+        }
     }
 
-    /// The NOTIFICATION.
+    /// The NOTIFICATION for a peer without graceful restart.
     pub fn notification(&self) -> Notification {
         match self {
-            Self::Shutdown(text) => Notification::administrative_shutdown(text),
+            Self::Shutdown(text) | Self::Restart(text) => {
+                Notification::administrative_shutdown(text)
+            }
             Self::Deconfigured => Notification::PEER_DECONFIGURED,
             Self::ConfigChange => Notification::OTHER_CONFIGURATION_CHANGE,
             Self::MaxPrefixes(family, limit) => Notification::max_prefixes(*family, *limit),

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Cause, Cease, ConnectionId, Direction, Negotiated};
+use super::{Cause, Cease, ConnectionId, Direction, Negotiated, Restart};
 use crate::{
     bgp::{
         peer::Retention,
@@ -36,8 +36,15 @@ pub struct Settings {
     pub send_hold_time: Option<Duration>,
     /// Offer messages of more than 4096 octets (RFC 8654).
     pub extended_messages: bool,
-    /// Keep the peer's routes while it restarts (RFC 4724 §4.2).
+    /// Keep the peer's routes while it restarts, and ask the same of it (RFC 4724).
     pub graceful_restart: bool,
+    /// How long the peer is to keep ours until we are back: whole seconds, at most 4095.
+    pub restart_time: Duration,
+    /// How much longer, as the least preferred ones (RFC 9494); `None`: not at all, and neither do
+    /// we keep its routes for longer.
+    pub long_lived: Option<Duration>,
+    /// What our OPENs say of our own restart, to begin with.
+    pub restart: Restart,
     /// How often our AS may be in the peer's AS_PATHs.
     pub allowas_in: u8,
     /// The peer is our client (RFC 4456).
@@ -67,6 +74,8 @@ pub enum Event {
     Message(ConnectionId, Message),
     /// Something arrived that deserves this NOTIFICATION (events 21, 22 and 28).
     Malformed(ConnectionId, Notification),
+    /// Our restart is over (RFC 4724 §4.1).
+    Settled,
     /// An UPDATE was sent, which spares the next KEEPALIVE.
     UpdateSent,
     /// The peer's TCP acknowledged some of what was sent since the last such event, or there is

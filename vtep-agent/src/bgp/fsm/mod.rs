@@ -39,7 +39,7 @@ mod tests;
 
 pub use cause::{Cause, Cease};
 pub use connection::{ConnectionId, Direction};
-pub use graceful::Graceful;
+pub use graceful::{Graceful, LongLived, Restart};
 pub use interface::{Action, Event, Settings, State};
 pub use negotiation::Negotiated;
 
@@ -68,6 +68,7 @@ const YOUNG_SESSION: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub struct Fsm {
     settings: Settings,
+    restart: Restart,
     started: bool,
     /// Idle until then, whatever the peer wants (IdleHoldTimer).
     idle_hold: Option<Instant>,
@@ -91,6 +92,7 @@ impl Fsm {
     pub fn new(settings: Settings, seed: u64) -> Self {
         Self {
             before_open: negotiation::before_open(&settings),
+            restart: settings.restart,
             settings,
             started: false,
             idle_hold: None,
@@ -141,6 +143,7 @@ impl Fsm {
                     self.end(index, notification, now, out);
                 }
             }
+            Event::Settled => self.restart.restarting = false,
             Event::UpdateSent => {
                 if let Some(connection) = self.connections.iter_mut().find(is_established) {
                     connection.restart_keepalive(now, &mut self.jitter);
@@ -263,7 +266,7 @@ impl Fsm {
         self.connections.push(Connection::new(id, direction, now));
         out.push(Action::Send(
             id,
-            Message::Open(negotiation::open(&self.settings)),
+            Message::Open(negotiation::open(&self.settings, self.restart)),
         ));
     }
 
@@ -357,6 +360,8 @@ impl Fsm {
         }
         self.abort_connect(out);
         self.failure = None;
+        // What the peer learns in this session we go on forwarding after it.
+        self.restart.forwarding_preserved = true;
         if let [connection] = &mut self.connections[..] {
             connection.establish(&self.settings, now);
             if let Some(negotiated) = connection.negotiated() {
@@ -419,12 +424,14 @@ impl Fsm {
 
     /// Ends everything on purpose.
     fn end_all(&mut self, cease: &Cease, now: Instant, out: &mut Vec<Action>) {
-        while !self.connections.is_empty() {
-            let mut notification = cease.notification();
-            if cease.is_hard() {
-                notification = graceful::hard(notification, self.connections[0].graceful());
+        while let Some(connection) = self.connections.first() {
+            match cease.farewell(connection.graceful()) {
+                Some(notification) => self.end(0, notification, now, out),
+                None => {
+                    out.push(Action::Close(connection.id));
+                    self.drop_connection(0, Cause::Left, now, out);
+                }
             }
-            self.end(0, notification, now, out);
         }
     }
 
@@ -447,7 +454,7 @@ impl Fsm {
                 .established_for(now.saturating_duration_since(since));
             self.failure = None;
             self.down = Some(cause.clone());
-            let graceful = connection.graceful().filter(|_| self.started);
+            let graceful = connection.graceful();
             let retention = graceful.and_then(|graceful| graceful::retention(*graceful, &cause));
             out.push(Action::Down(cause, retention));
         } else {

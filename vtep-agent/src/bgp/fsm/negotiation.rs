@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     Settings,
-    graceful::{self, Graceful},
+    graceful::{self, Graceful, Restart},
 };
 use crate::{
     bgp::{
@@ -48,6 +48,7 @@ impl Negotiated {
             ("extended_message", self.max_len > MAX_LEN),
             ("graceful_restart", self.graceful.is_some()),
             ("extended_next_hop", self.session.extended_next_hop),
+            ("long_lived_graceful_restart", self.session.long_lived),
         ]
         .into_iter()
         .filter_map(|(name, both)| both.then_some(name))
@@ -56,7 +57,7 @@ impl Negotiated {
 }
 
 /// Our OPEN.
-pub(super) fn open(settings: &Settings) -> Open {
+pub(super) fn open(settings: &Settings, restart: Restart) -> Open {
     let mut capabilities: Vec<_> = multiprotocol(settings.families).collect();
     capabilities.extend([
         Capability::RouteRefresh,
@@ -69,7 +70,7 @@ pub(super) fn open(settings: &Settings) -> Open {
     if settings.extended_messages {
         capabilities.push(Capability::ExtendedMessage);
     }
-    capabilities.extend(graceful::capability(settings));
+    capabilities.extend(graceful::capabilities(settings, restart));
     Open {
         asn: settings.local_asn,
         hold_time: u16::try_from(settings.hold_time.as_secs()).unwrap_or(u16::MAX),
@@ -105,10 +106,14 @@ pub(super) fn negotiate(settings: &Settings, open: &Open) -> Result<Negotiated, 
         return Err(Notification::unsupported_capabilities(&ours));
     }
     let graceful = graceful::negotiate(settings, open);
+    let long_lived = graceful.and_then(|peer| peer.long_lived);
     Ok(Negotiated {
         session: Session {
             graceful_restart: graceful.is_some(),
             forwarding_preserved: graceful.is_some_and(|peer| peer.forwarding_preserved),
+            long_lived: long_lived.is_some(),
+            long_lived_forwarding_preserved: long_lived
+                .is_some_and(|peer| peer.forwarding_preserved),
             restarting: graceful.is_some_and(|peer| peer.restarting),
             allowas_in: settings.allowas_in,
             route_reflector_client: settings.route_reflector_client && internal,

@@ -103,7 +103,8 @@ pub enum StartError {
     Thread(#[from] io::Error),
 }
 
-/// Handle of the BGP thread. Dropping it ends all sessions too, without waiting for it.
+/// Handle of the BGP thread. Dropping it ends all sessions too, as for a restart and without waiting
+/// for it.
 #[derive(Debug)]
 pub struct Sessions {
     control: mpsc::UnboundedSender<Control>,
@@ -175,8 +176,20 @@ impl Sessions {
         self.port
     }
 
+    /// The agent was restarted and what it told its peers before is still forwarded: they are told
+    /// so (RFC 4724 §4.1). To be called before the first [`Sessions::configure`].
+    pub fn restarted(&self) {
+        let _ = self.control.send(Control::Restarted);
+    }
+
+    /// The restart is over; sessions that come up from now on are as any other.
+    pub fn settled(&self) {
+        let _ = self.control.send(Control::Settled);
+    }
+
     /// Makes these the peers: new ones are started, missing ones stopped (Cease 6/3), changed ones
-    /// restarted (6/6), others left alone. Ids and addresses are distinct.
+    /// restarted (6/6, routes staying on both sides if the peer knows graceful restart), others left
+    /// alone. Ids and addresses are distinct.
     pub fn configure(&self, peers: Vec<(PeerId, PeerConfig)>) {
         let _ = self.control.send(Control::Configure(peers));
     }
@@ -212,12 +225,10 @@ impl Sessions {
         *self.shared.signatures.borrow()
     }
 
-    /// Ends all sessions with Cease 6/2 and this text for the peers' operators (RFC 9003; may be
-    /// empty), and waits, for less than a second, until they have it.
-    pub async fn shutdown(self, communication: &str) {
-        let _ = self
-            .control
-            .send(Control::Shutdown(communication.to_owned()));
+    /// Ends all sessions for this reason, usually [`Cease::Shutdown`] or [`Cease::Restart`], and
+    /// waits, for less than a second, until peers have it.
+    pub async fn shutdown(self, cease: Cease) {
+        let _ = self.control.send(Control::Shutdown(cease));
         let _ = self.finished.await;
     }
 }
@@ -265,7 +276,9 @@ enum Control {
     Configure(Vec<(PeerId, PeerConfig)>),
     Advertise(PeerId, ConnectionId, Advertisement),
     Reset(PeerId, ConnectionId, Cease),
-    Shutdown(String),
+    Restarted,
+    Settled,
+    Shutdown(Cease),
 }
 
 /// From a peer's task to the supervisor.
@@ -300,8 +313,8 @@ impl Shared {
         lock(&self.status).insert(status.peer, status);
     }
 
-    fn remove(&self, peer: PeerId) {
-        lock(&self.status).remove(&peer);
+    fn remove(&self, peer: PeerId) -> Option<PeerStatus> {
+        lock(&self.status).remove(&peer)
     }
 
     /// Updates a peer that is still configured.

@@ -48,6 +48,8 @@ pub(super) enum Order {
     Advertise(ConnectionId, Advertisement),
     /// End the session, if it is still the one of this connection.
     Reset(ConnectionId, Cease),
+    /// Our restart is over.
+    Settled,
     /// End the session and yourself.
     Stop(Cease),
 }
@@ -147,12 +149,13 @@ impl Peer {
                     Some(Order::Accepted(stream)) => peer.accepted(stream),
                     Some(Order::Advertise(id, advertisement)) => peer.advertise(id, advertisement),
                     Some(Order::Reset(id, cease)) => peer.reset(id, cease),
+                    Some(Order::Settled) => peer.handle(Event::Settled),
                     Some(Order::Stop(cease)) => {
                         peer.handle(Event::Stop(cease));
                         break;
                     }
                     None => {
-                        peer.handle(Event::Stop(Cease::Shutdown(String::new())));
+                        peer.handle(Event::Stop(Cease::Restart(String::new())));
                         break;
                     }
                 },

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     bgp::{
-        fsm::{Cease, Settings},
+        fsm::{Cease, Restart, Settings},
         wire::{Context, Message, Notification},
     },
     config::PeerConfig,
@@ -60,6 +60,8 @@ pub(super) struct Supervisor {
     /// The peers are known. Until then connections wait in the socket's queue: a peer that we
     /// reject may not try again for minutes.
     configured: bool,
+    /// What OPENs say of our own restart, to peers that were not up since.
+    restart: Restart,
     /// Peers that were told to stop.
     leaving: HashMap<PeerId, JoinHandle<()>>,
     stranger_logged: Option<Instant>,
@@ -89,6 +91,7 @@ impl Supervisor {
             peers: HashMap::new(),
             names: HashMap::new(),
             configured: false,
+            restart: Restart::default(),
             leaving: HashMap::new(),
             stranger_logged: None,
         }
@@ -98,7 +101,7 @@ impl Supervisor {
     pub(super) async fn run(mut self, mut control: mpsc::UnboundedReceiver<Control>) {
         let mut counting = interval(COUNTING);
         counting.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let communication = loop {
+        let cease = loop {
             tokio::select! {
                 control = control.recv() => match control {
                     Some(Control::Configure(peers)) => {
@@ -117,8 +120,15 @@ impl Supervisor {
                             let _ = member.orders.send(Order::Reset(session, cease));
                         }
                     }
-                    Some(Control::Shutdown(communication)) => break communication,
-                    None => break String::new(),
+                    Some(Control::Restarted) => {
+                        self.restart = Restart {
+                            restarting: true,
+                            forwarding_preserved: true,
+                        };
+                    }
+                    Some(Control::Settled) => self.settled(),
+                    Some(Control::Shutdown(cease)) => break cease,
+                    None => break Cease::Restart(String::new()),
                 },
                 _ = counting.tick() => self.shared.count_signatures(),
                 Some(notice) = self.notices.1.recv() => self.notice(notice),
@@ -132,7 +142,7 @@ impl Supervisor {
             }
         };
         for peer in self.peers.keys().copied().collect::<Vec<_>>() {
-            self.remove(peer, Cease::Shutdown(communication.clone()));
+            self.remove(peer, cease.clone());
         }
         let _ = timeout(SHUTDOWN, async {
             for (_, task) in self.leaving.drain() {
@@ -155,22 +165,27 @@ impl Supervisor {
             self.remove(id, Cease::Deconfigured);
         }
         for (id, config) in peers {
-            match self.peers.get(&id) {
-                Some(member) if member.config == config => continue,
-                Some(_) => self.remove(
-                    id,
-                    match &config.shutdown {
-                        Some(text) => Cease::Shutdown(text.clone()),
-                        None => Cease::ConfigChange,
-                    },
-                ),
-                None => {}
+            let mut restart = self.restart;
+            if let Some(member) = self.peers.get(&id) {
+                if member.config == config {
+                    continue;
+                }
+                let known = self.remove(id, change(&member.config, &config));
+                restart.forwarding_preserved |= known;
             }
-            self.add(id, config);
+            self.add(id, config, restart);
         }
     }
 
-    fn add(&mut self, id: PeerId, config: PeerConfig) {
+    /// Our restart is over.
+    fn settled(&mut self) {
+        self.restart.restarting = false;
+        for member in self.peers.values() {
+            let _ = member.orders.send(Order::Settled);
+        }
+    }
+
+    fn add(&mut self, id: PeerId, config: PeerConfig, restart: Restart) {
         let endpoint = Endpoint::new(&self.options, &config);
         let settings = Settings {
             local_asn: self.options.local_asn,
@@ -185,6 +200,9 @@ impl Supervisor {
             send_hold_time: config.send_hold_time,
             extended_messages: config.extended_messages,
             graceful_restart: config.graceful_restart,
+            restart_time: config.restart_time,
+            long_lived: config.long_lived_graceful_restart,
+            restart,
             passive: config.passive,
             allowas_in: config.allowas_in,
             route_reflector_client: config.route_reflector_client,
@@ -216,15 +234,17 @@ impl Supervisor {
         self.peers.insert(id, member);
     }
 
-    fn remove(&mut self, id: PeerId, cease: Cease) {
+    /// Whether the peer had a session before.
+    fn remove(&mut self, id: PeerId, cease: Cease) -> bool {
+        let status = self.shared.remove(id);
         if let Some(mut member) = self.peers.remove(&id) {
             self.set_key(&mut member, None);
             self.names.remove(&member.config.name);
             let _ = member.orders.send(Order::Stop(cease));
-            self.shared.remove(id);
             self.leaving.retain(|_, task| !task.is_finished());
             self.leaving.insert(id, member.task);
         }
+        status.is_some_and(|status| status.router_id.is_some())
     }
 
     /// Sets a peer's key on the listening socket, for where it is now, and removes that for where
@@ -301,6 +321,16 @@ impl Supervisor {
             self.stranger_logged = Some(now);
             tracing::warn!(%from, "BGP connection rejected: no peer is configured with this address");
         }
+    }
+}
+
+/// Why a peer's session ends when its configuration becomes another one. With another AS it is
+/// another peer.
+fn change(old: &PeerConfig, new: &PeerConfig) -> Cease {
+    match &new.shutdown {
+        Some(text) => Cease::Shutdown(text.clone()),
+        None if new.asn == old.asn => Cease::ConfigChange,
+        None => Cease::Deconfigured,
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod agents;
 mod limits;
+mod restart;
 mod script;
 
 use std::{net::Ipv4Addr, time::Duration};
@@ -97,6 +98,12 @@ impl Agent {
     async fn down(&mut self) {
         let event = self.event().await;
         assert!(matches!(event, PeerEvent::Down), "{event:?}");
+    }
+
+    /// Down, with the peer's routes kept.
+    async fn restarting(&mut self) {
+        let event = self.event().await;
+        assert!(matches!(event, PeerEvent::Restarting(_)), "{event:?}");
     }
 
     fn status(&self) -> super::PeerStatus {

@@ -6,7 +6,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::{
     Capability, Notification, Reader,
-    capability::GracefulRestart,
+    capability::{GracefulRestart, LongLivedFamily},
     reader::WrongLength,
     writer::{with_u8_length, with_u16_length},
 };
@@ -40,6 +40,17 @@ impl Open {
             .rev()
             .find_map(|capability| match capability {
                 Capability::GracefulRestart(restart) => Some(restart),
+                _ => None,
+            })
+    }
+
+    /// The families of the long-lived graceful restart capability; of several, the last one counts.
+    pub fn long_lived_graceful_restart(&self) -> Option<&[LongLivedFamily]> {
+        self.capabilities
+            .iter()
+            .rev()
+            .find_map(|capability| match capability {
+                Capability::LongLivedGracefulRestart(families) => Some(&families[..]),
                 _ => None,
             })
     }

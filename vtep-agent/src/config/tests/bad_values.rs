@@ -339,6 +339,26 @@ fn bad_values() {
         ),
         (
             "\"198.18.0.100\"\n",
+            "\"198.18.0.100\"\nrestart_time = 4096\n",
+            "8:16: restart_time is 4096, expected 1 to 4095",
+        ),
+        (
+            "\"198.18.0.100\"\n",
+            "\"198.18.0.100\"\ngraceful_restart = false\nlong_lived_graceful_restart = 60\n",
+            "9:31: long_lived_graceful_restart needs graceful_restart",
+        ),
+        (
+            "\"198.18.0.100\"\n",
+            "\"198.18.0.100\"\nlong_lived_graceful_restart = 16777216\n",
+            "8:31: long_lived_graceful_restart is 16777216, expected 1 to 16777215",
+        ),
+        (
+            "asn = 65000\n",
+            "asn = 65000\nselection_deferral = 0\n",
+            "6:22: selection_deferral is 0, expected 1 to 3600",
+        ),
+        (
+            "\"198.18.0.100\"\n",
             "\"198.18.0.100\"\nsend_hold_time = 90\n",
             "8:18: send_hold_time 90 is not longer than hold_time 90",
         ),

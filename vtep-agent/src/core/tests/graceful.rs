@@ -6,6 +6,7 @@ use crate::bgp::peer::Retention;
 const RETENTION: Retention = Retention {
     restart_time: Duration::from_secs(120),
     keep_stale: false,
+    long_lived: None,
 };
 
 /// The session after the restart, with the F bit or without.

@@ -33,6 +33,7 @@ fn retained(keep_stale: bool) -> Option<Retention> {
     Some(Retention {
         restart_time: seconds(120),
         keep_stale,
+        long_lived: None,
     })
 }
 

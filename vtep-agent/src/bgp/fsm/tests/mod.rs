@@ -4,11 +4,12 @@ mod collision;
 mod graceful;
 mod options;
 mod properties;
+mod restart;
 mod session;
 
 use std::time::{Duration, Instant};
 
-use super::{Action, ConnectionId, Direction, Event, Fsm, Settings, State};
+use super::{Action, ConnectionId, Direction, Event, Fsm, Restart, Settings, State};
 use crate::{
     bgp::wire::{Capability, Family, Message, Notification, Open},
     config::PeerAsn,
@@ -33,6 +34,9 @@ fn settings() -> Settings {
         send_hold_time: None,
         extended_messages: true,
         graceful_restart: true,
+        restart_time: seconds(120),
+        long_lived: None,
+        restart: Restart::default(),
         allowas_in: 0,
         route_reflector_client: false,
         shutdown: false,

@@ -30,8 +30,10 @@ fn comes_up() {
             Capability::FourOctetAs(LOCAL_ASN),
             Capability::ExtendedMessage,
             Capability::GracefulRestart(GracefulRestart {
+                restarting: false,
                 notification: true,
-                ..GracefulRestart::default()
+                restart_time: 120,
+                families: vec![(Family::EVPN, false)],
             }),
         ]
     );

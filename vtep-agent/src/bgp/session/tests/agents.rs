@@ -1,6 +1,7 @@
 //! Two of our own speakers.
 
 use super::*;
+use crate::bgp::fsm::Cease;
 
 async fn pair(left: u8, right: u8) -> (Agent, Agent) {
     let (mut a, mut b) = (Agent::start(left), Agent::start(right));
@@ -85,7 +86,9 @@ async fn updates_arrive_in_order() {
 async fn shutdown_tells_peers_why() {
     let (a, mut b) = pair(1, 2).await;
     let began = Instant::now();
-    a.sessions.shutdown("kernel upgrade").await;
+    a.sessions
+        .shutdown(Cease::Shutdown("kernel upgrade".to_owned()))
+        .await;
     assert!(began.elapsed() < Duration::from_secs(1));
     b.down().await;
     let seen = b.see(|status| status.state != State::Established).await;
@@ -106,10 +109,11 @@ async fn shutdown_tells_peers_why() {
 async fn a_dropped_handle_ends_sessions() {
     let (a, mut b) = pair(1, 2).await;
     drop(a.sessions);
-    b.down().await;
+    b.restarting().await;
 }
 
-/// A reload touches what changed: 6/6 for a changed peer, which comes back, 6/3 for a removed one.
+/// A reload touches what changed: 6/6 for a changed peer, which comes back with nothing forgotten on
+/// either side, 6/3 for a removed one.
 #[tokio::test]
 async fn configure_applies_the_difference() {
     let (mut a, mut b) = pair(1, 2).await;
@@ -122,10 +126,12 @@ async fn configure_applies_the_difference() {
         ..b.as_peer()
     };
     a.sessions.configure(vec![(PEER, changed)]);
-    a.down().await;
-    b.down().await;
-    a.up().await;
-    b.up().await;
+    a.restarting().await;
+    b.restarting().await;
+    for agent in [&mut a, &mut b] {
+        let session = agent.up().await;
+        assert!(session.graceful_restart && session.forwarding_preserved);
+    }
     assert!(
         b.status()
             .last_error
@@ -208,7 +214,7 @@ async fn tcp_md5() {
                 ..b.as_peer()
             };
             a.sessions.configure(vec![(PEER, changed)]);
-            a.down().await;
+            a.restarting().await;
         }
         let never = timeout(Duration::from_millis(1500), a.events.recv()).await;
         assert!(never.is_err(), "{never:?}");

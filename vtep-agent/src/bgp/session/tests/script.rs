@@ -107,7 +107,13 @@ pub(super) fn bytes(message: &Message) -> BytesMut {
 
 /// An agent that waits for the scripted peer.
 pub(super) async fn agent(last: u8) -> Agent {
+    agent_with(last, |_| {}).await
+}
+
+/// The same; `prepare` is called before there are peers.
+pub(super) async fn agent_with(last: u8, prepare: impl FnOnce(&Sessions)) -> Agent {
     let agent = Agent::start(1);
+    prepare(&agent.sessions);
     let address = Ipv4Addr::new(127, 0, 0, last);
     let passive = PeerConfig {
         passive: true,
