@@ -172,9 +172,8 @@ fn peer(
     }
     let graceful_restart = options.graceful_restart.unwrap_or(default.graceful_restart);
     if options.long_lived_graceful_restart.is_some() && !graceful_restart {
-        let raw = table.get_ref().long_lived_graceful_restart.as_ref();
         return Err(Fault::new(
-            raw.map_or_else(|| address_text.span(), Spanned::span),
+            span_of(&raw.long_lived_graceful_restart).unwrap_or(key.span()),
             "long_lived_graceful_restart needs graceful_restart",
         ));
     }

@@ -68,7 +68,10 @@ pub(super) fn capabilities(settings: &Settings, restart: Restart) -> Vec<Capabil
         restarting: restart.restarting,
         notification: true,
         restart_time: seconds(settings.restart_time, MAX_RESTART_TIME) as u16,
-        families: evpn.then_some((Family::EVPN, forwarding)).into_iter().collect(),
+        families: evpn
+            .then_some((Family::EVPN, forwarding))
+            .into_iter()
+            .collect(),
     })];
     if let Some(time) = settings.long_lived.filter(|_| evpn) {
         capabilities.push(Capability::LongLivedGracefulRestart(vec![
@@ -90,7 +93,7 @@ pub(super) fn negotiate(settings: &Settings, open: &Open) -> Option<Graceful> {
     let evpn = peer
         .families
         .iter()
-        .find(|(family, _)| *family == Family::EVPN);
+        .find(|(family, _)| settings.families.evpn && *family == Family::EVPN);
     Some(Graceful {
         restart_time: Duration::from_secs(peer.restart_time.into()),
         notification: peer.notification,
