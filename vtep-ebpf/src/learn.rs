@@ -20,21 +20,23 @@ use crate::{
     skb::Skb,
 };
 
-/// Reports what the frame says about its sender and the agent does not know yet.
+/// Reports what the frame says about its sender and the agent does not know yet; if it is an answer
+/// to the agent, also what the agent knows.
 #[inline(always)]
-pub fn report(skb: Skb, ingress: &Ingress<'_>, header: &Header, sender: Sender) {
+pub fn report(skb: Skb, ingress: &Ingress<'_>, header: &Header, sender: Sender, to_agent: bool) {
     if !ingress.domain.flags.has(BdFlags::LEARN) {
         return;
     }
     if sender == Sender::New {
         send(ingress, EventKind::Mac, 0, header.source, [0; 4]);
     }
+    let here = sender == Sender::Here && !to_agent;
     match header.ethertype_be {
         ethertype::ARP => {
             let Some(message) = arp::Message::parse(skb.packet()) else {
                 return;
             };
-            if message.binds() && !(sender == Sender::Here && is_bound(ingress, &message)) {
+            if message.binds() && !(here && is_bound(ingress, &message)) {
                 let mapped = [0, 0, 0xffff_u32.to_be(), message.sender_be];
                 send(ingress, EventKind::Arp, 0, message.sender_mac, mapped);
             }
@@ -43,7 +45,7 @@ pub fn report(skb: Skb, ingress: &Ingress<'_>, header: &Header, sender: Sender) 
             let Some(message) = nd::Advertisement::parse(skb.packet()) else {
                 return;
             };
-            if !(sender == Sender::Here && is_announced(ingress, &message)) {
+            if !(here && is_announced(ingress, &message)) {
                 send(
                     ingress,
                     EventKind::Na,

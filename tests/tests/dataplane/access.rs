@@ -4,7 +4,9 @@ use std::net::Ipv4Addr;
 
 use vtep_common::{
     DropReason, Mac,
-    abi::{BdFlags, EventKind, FdbFlags, FdbWord, PortEntry, PortFlags, Stat},
+    abi::{
+        BdFlags, EventKind, FdbFlags, FdbWord, NeighborFlags, PROBE_MAC, PortEntry, PortFlags, Stat,
+    },
 };
 
 use crate::{
@@ -95,6 +97,43 @@ fn a_source_that_is_elsewhere_is_a_move() {
     );
     rig.access(&udp4(VM1, VM9, 10))
         .assert_dropped(DropReason::BlackHole);
+}
+
+/// C4.5: an answer to the agent is a sign of life of a MAC that is known, too; it ends here.
+#[test]
+fn answers_to_the_agent() {
+    let ip = Ipv4Addr::new(10, 0, 0, 1);
+    let mut rig = Rig::new();
+    rig.neighbor(BLUE.bd, ip.into(), VM1, NeighborFlags::default());
+    rig.neighbor(BLUE.bd, ip6(1).into(), VM1, NeighborFlags::default());
+    let link_local = "fe80::76:74ff:fe65:7000".parse().unwrap();
+    let answers = [
+        arp(
+            (VM1, PROBE_MAC),
+            2,
+            (VM1, ip),
+            (PROBE_MAC, Ipv4Addr::UNSPECIFIED),
+        ),
+        icmp6(
+            (VM1, PROBE_MAC),
+            (ip6(1), link_local),
+            &advertisement(ip6(1), 0x60, VM1),
+        ),
+    ];
+    for (answer, kind) in answers.iter().zip([EventKind::Arp, EventKind::Na]) {
+        let run = rig.access(answer);
+        run.assert_verdict(TC_SHOT);
+        assert!(run.drops.is_empty(), "{:?}", run.drops);
+        let events = rig.events();
+        assert_eq!(events.len(), 1);
+        assert_eq!((events[0].kind(), events[0].mac), (Some(kind), VM1));
+    }
+    assert_eq!(rig.seen(BLUE, VM1), 77);
+    assert_eq!(rig.bd_counters(BLUE.bd), (0, 0, 0), "not flooded");
+    // Nothing else that is sent there goes anywhere.
+    let run = rig.access(&udp4(VM1, PROBE_MAC, 10));
+    run.assert_verdict(TC_SHOT);
+    assert!(run.drops.is_empty() && rig.events().is_empty());
 }
 
 #[test]

@@ -95,6 +95,8 @@ pub enum Output {
     HostRoute(IpNet, Option<HostRoute>),
     /// What there is of host routes was said: others that an earlier run made are not needed.
     HostRoutesComplete,
+    /// Send this frame out of a port's device.
+    Transmit(u32, Vec<u8>),
     /// Attach the access program to this device.
     AttachPort(u32, IfName),
     /// Detach it.

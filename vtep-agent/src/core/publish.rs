@@ -11,7 +11,7 @@ use vtep_common::abi::{
     NeighborEntry, NeighborFlags, PortEntry, PortFlags, Settings, SettingsFlags, VtepAddr,
 };
 
-use super::{Core, nexthops::GroupKey, ports::Port};
+use super::{Core, Output, nexthops::GroupKey, ports::Port};
 use crate::{
     bgp::wire::ArpNd,
     config::{FloodPolicy, SourceCheck, UnknownVni},
@@ -47,6 +47,13 @@ impl Core {
         let dirty = bd.take_dirty();
         for mac in dirty.macs {
             self.publish_mac(&mut bd, mac);
+        }
+        for question in bd.take_questions() {
+            let port = self.ports.get(question.slot);
+            if let Some(port) = port.filter(|port| port.bd == bd.id && port.link.up) {
+                let frame = question.frame(port.vlan);
+                self.outputs.push(Output::Transmit(port.ifindex, frame));
+            }
         }
         for ip in dirty.ips {
             self.publish_neighbor(&bd, ip);

@@ -11,7 +11,7 @@ use vtep_common::abi::BdId;
 use super::{CommandError, Core};
 use crate::{
     config::{FloodPolicy, PeerConfig, XdpMode},
-    evpn::{BindingOrigin, BridgeDomain, Local, Origin, Winner},
+    evpn::{BindingOrigin, BridgeDomain, Local, Origin, ProbeCounts, Winner},
     types::{BdName, PeerId},
     view,
 };
@@ -33,6 +33,8 @@ pub struct BdStats {
     pub mac_moves: u64,
     /// MACs that move too often.
     pub duplicate_macs: u64,
+    /// What VMs were asked.
+    pub probes: ProbeCounts,
 }
 
 /// A number by origin.
@@ -360,6 +362,7 @@ fn stats_of(bd: &BridgeDomain, vteps: &HashMap<BdId, u64>) -> BdStats {
         vteps: vteps.get(&bd.id.bd).copied().unwrap_or(0),
         mac_moves: bd.macs().moves(),
         duplicate_macs: bd.macs().duplicates().count() as u64,
+        probes: bd.probe_counts(),
     }
 }
 

@@ -31,7 +31,7 @@ use crate::{
     config::{Config, OnStop, VtepConfig},
     control::{self, Call, Request},
     core::{Command, Core, Input, Output, Start, State},
-    dataplane::{self, Dataplane, Events, LoadOptions},
+    dataplane::{self, Dataplane, Events, FrameSocket, LoadOptions},
     kernel::{self, Monitor},
     observe::{self, Metrics, Query},
     reconcile::{Outcome, Reconciler},
@@ -82,6 +82,7 @@ struct Daemon {
     sessions: Sessions,
     monitor: Monitor,
     metrics: Metrics,
+    frames: FrameSocket,
     outputs: Vec<Output>,
     /// State that could not be saved, and why.
     unsaved: Option<(Box<State>, StoreError)>,
@@ -130,6 +131,7 @@ impl Daemon {
         let (sessions, peers) = Sessions::start(session_options(&config))?;
         let monitor = Monitor::start()?;
         let options = LoadOptions::new(config.vtep.pin_dir.clone(), config.vtep.max_macs);
+        let frames = FrameSocket::open()?;
         let mut dataplane = Dataplane::load(&options)?;
         let events = dataplane.events()?;
         if let Some(trace) = dataplane.trace() {
@@ -172,6 +174,7 @@ impl Daemon {
             sessions,
             monitor,
             metrics,
+            frames,
             outputs,
             unsaved: None,
             prune: Some(Instant::now() + PRUNE_AFTER),
@@ -316,6 +319,12 @@ impl Daemon {
             }
             Output::Track(vtep) => self.monitor.track(vtep),
             Output::Untrack(vtep) => self.monitor.untrack(vtep),
+            Output::Transmit(ifindex, frame) => {
+                // A port that is going away: its end is on its way, too.
+                if let Err(error) = self.frames.send(ifindex, &frame) {
+                    tracing::debug!(ifindex, %error, "question not sent");
+                }
+            }
             Output::AttachPort(ifindex, name) => {
                 self.devices.attach_port(&mut self.dataplane, ifindex, name);
             }

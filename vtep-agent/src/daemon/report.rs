@@ -241,6 +241,11 @@ impl Daemon {
                 remote_vteps: bd.vteps,
                 mac_moves: bd.mac_moves,
                 duplicate_macs: bd.duplicate_macs,
+                probes: [
+                    ("sent", bd.probes.sent),
+                    ("answered", bd.probes.answered),
+                    ("silent", bd.probes.silent),
+                ],
                 counters: of_bd(counters, bd.id),
             })
             .collect()

@@ -23,6 +23,9 @@ pub enum DataplaneError {
         /// Names of the capabilities.
         missing: String,
     },
+    /// VMs cannot be asked whether they are still there.
+    #[error("cannot open a packet socket: {0}; run as root, or with CAP_NET_RAW")]
+    PacketSocket(io::Error),
     /// The kernel is too old or was built without something.
     #[error("this kernel has no {feature}: Linux {since} or newer is needed")]
     Kernel {

@@ -17,6 +17,7 @@ mod pins;
 mod probe;
 mod ring;
 mod sys;
+mod transmit;
 
 use std::{
     collections::HashMap,
@@ -35,6 +36,7 @@ use aya::{
 pub use counters::DatapathCounters;
 pub use error::DataplaneError;
 pub use ring::{BATCH, Events};
+pub use transmit::FrameSocket;
 use vtep_common::abi::FdbKey;
 
 use crate::reconcile::{Entry, Key, Map, TableError, Tables};

@@ -7,11 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vtep_common::abi::BdRef;
+use vtep_common::abi::{BdRef, PROBE_MAC};
 
 use super::{
     Binding, BindingOrigin, Duplicate, Learned, MacTable, NeighborTable, Origin, Originator,
-    Receiver, ReceiverTable, Refused, Remote, RemoteId, Slot,
+    ProbeCounts, Question, Receiver, ReceiverTable, Refused, Remote, RemoteId, Slot,
+    probe::{self, Due, Probes},
 };
 use crate::{
     bgp::wire::{ArpNd, Attributes, Route, RouteKey},
@@ -33,6 +34,7 @@ pub struct BridgeDomain {
     macs: MacTable,
     neighbors: NeighborTable,
     receivers: ReceiverTable,
+    probes: Probes,
     originator: Originator,
     /// Addresses of declared endpoints.
     declared: HashMap<Mac, Vec<IpAddr>>,
@@ -72,6 +74,7 @@ impl BridgeDomain {
             macs: MacTable::new(vtep),
             neighbors: NeighborTable::default(),
             receivers: ReceiverTable::default(),
+            probes: Probes::default(),
             originator,
             declared: HashMap::new(),
             announced: HashMap::new(),
@@ -81,7 +84,7 @@ impl BridgeDomain {
 
     /// A frame from `mac` came in on a port.
     pub fn learn(&mut self, mac: Mac, slot: Slot, now: Instant) -> Learned {
-        if !mac.is_station() {
+        if !mac.is_station() || mac == PROBE_MAC {
             return Learned::Unchanged;
         }
         let limit = usize::try_from(self.config.max_macs_per_port).unwrap_or(usize::MAX);
@@ -95,7 +98,10 @@ impl BridgeDomain {
             Learned::Refused(reason) => {
                 tracing::debug!(bd = %self.config.name, %mac, %reason, "MAC not learned");
             }
-            Learned::New | Learned::Moved(_) => self.settle(mac, now),
+            Learned::New | Learned::Moved(_) => {
+                self.settle(mac, now);
+                self.ask_arrived(mac, slot, now);
+            }
             Learned::Unchanged => {}
         }
         learned
@@ -117,8 +123,12 @@ impl BridgeDomain {
             self.macs.touch(mac);
             if let Some(previous) = previous {
                 self.macs.touch(previous);
+                self.probes.forget(previous, ip);
             }
         }
+        let learned = self.neighbors.is_learned(mac, ip);
+        let ageing = self.config.ageing.filter(|_| learned);
+        self.probes.confirmed(mac, ip, ageing, now);
     }
 
     /// An endpoint is declared behind a port that is up.
@@ -146,17 +156,25 @@ impl BridgeDomain {
         }
     }
 
-    /// A local MAC was last seen `idle` ago.
+    /// A local MAC was last seen `idle` ago. Before it is given up, its owner is asked for every
+    /// address that it is known to have; without any there is nothing to ask.
     pub fn age(&mut self, mac: Mac, idle: Duration, now: Instant) {
         let Some(ageing) = self.config.ageing else {
             return;
         };
         // The stamp in the map may be older than the MAC's arrival on its port.
-        let aged = self.macs.local(mac).is_some_and(|local| {
+        let aged = self.macs.local(mac).filter(|local| {
             local.origin == Origin::Learned
                 && idle.min(now.saturating_duration_since(local.since)) >= ageing
         });
-        if aged {
+        let Some(slot) = aged.map(|local| local.slot) else {
+            return;
+        };
+        let ips: Vec<_> = self.neighbors.of_local(mac).map(|(ip, _)| ip).collect();
+        for ip in &ips {
+            self.probes.ask(mac, *ip, slot, now);
+        }
+        if ips.is_empty() {
             self.macs.forget(mac, now);
             self.settle(mac, now);
         }
@@ -164,7 +182,8 @@ impl BridgeDomain {
 
     /// Sets, replaces or removes what a MAC or MAC/IP route says.
     pub fn set_remote(&mut self, mac: Mac, id: RemoteId, remote: Option<Remote>, now: Instant) {
-        if self.macs.set_remote(mac, id, remote, now) {
+        let contest = self.macs.set_remote(mac, id, remote, now);
+        if contest.sticky {
             tracing::warn!(
                 bd = %self.config.name, %mac, vtep = ?remote.map(|remote| remote.next_hop),
                 "a sticky MAC of ours is claimed by another VTEP"
@@ -176,7 +195,10 @@ impl BridgeDomain {
                 self.macs.touch(displaced);
             }
         }
-        self.settle(mac, now);
+        let ips = self.settle(mac, now);
+        if let Some(slot) = contest.lost {
+            self.ask_departed(mac, slot, &ips, now);
+        }
     }
 
     /// Sets, replaces or removes what an inclusive multicast route says.
@@ -278,11 +300,28 @@ impl BridgeDomain {
         for mac in over {
             self.settle(mac, now);
         }
+        for due in self.probes.take_due(now) {
+            match due {
+                Due::Confirm(mac, ip) => self.ask_owner(mac, ip, now),
+                Due::Silent(mac, ip) => self.give_up(mac, ip),
+            }
+        }
+    }
+
+    /// Frames to be sent to VMs.
+    pub fn take_questions(&mut self) -> Vec<Question> {
+        self.probes.take_questions()
     }
 
     /// When [`BridgeDomain::expire`] has something to do.
     pub fn next_expiry(&self) -> Option<Instant> {
-        self.macs.next_expiry()
+        let probe = self.probes.next_due();
+        self.macs.next_expiry().into_iter().chain(probe).min()
+    }
+
+    /// What VMs were asked.
+    pub fn probe_counts(&self) -> ProbeCounts {
+        self.probes.counts()
     }
 
     /// The MAC table.
@@ -305,14 +344,57 @@ impl BridgeDomain {
         &self.originator
     }
 
-    /// After the owner of `mac` may have changed: addresses follow the MAC.
-    fn settle(&mut self, mac: Mac, now: Instant) {
-        let Some(local) = self.macs.local(mac) else {
-            self.neighbors.release(mac);
+    /// A MAC that was behind another VTEP speaks here: whether its addresses came along, only its
+    /// owner can say (RFC 9135 §7.2), and hypervisors announce a VM with no more than its MAC.
+    fn ask_arrived(&mut self, mac: Mac, slot: Slot, now: Instant) {
+        let ips: Vec<_> = self.macs.remote_ips(mac).take(probe::MOST).collect();
+        for ip in ips {
+            self.probes.ask(mac, ip, slot, now);
+        }
+    }
+
+    /// Another VTEP claims a MAC of ours. It has it already; should its owner still be here, the
+    /// answer takes the MAC back (RFC 9135 §7.1). Not for a duplicate: whoever loses it would answer.
+    fn ask_departed(&mut self, mac: Mac, slot: Slot, ips: &BTreeSet<IpAddr>, now: Instant) {
+        if !self.config.learning || self.macs.duplicate(mac).is_some() {
             return;
+        }
+        for ip in ips.iter().take(probe::MOST) {
+            self.probes.ask(mac, *ip, slot, now);
+        }
+    }
+
+    /// It is time to confirm a learned address.
+    fn ask_owner(&mut self, mac: Mac, ip: IpAddr, now: Instant) {
+        let learned = self.neighbors.is_learned(mac, ip);
+        if let Some(local) = self.macs.local(mac).filter(|_| learned)
+            && self.config.ageing.is_some()
+        {
+            self.probes.ask(mac, ip, local.slot, now);
+        }
+    }
+
+    /// Nobody answers for an address.
+    fn give_up(&mut self, mac: Mac, ip: IpAddr) {
+        if self.neighbors.is_learned(mac, ip) {
+            tracing::debug!(bd = %self.config.name, %mac, %ip, "address given up: no answer");
+            self.neighbors.unbind(ip);
+            self.macs.touch(mac);
+        }
+    }
+
+    /// After the owner of `mac` may have changed: addresses follow the MAC. The answer is those that
+    /// went with it.
+    fn settle(&mut self, mac: Mac, now: Instant) -> BTreeSet<IpAddr> {
+        let Some(local) = self.macs.local(mac) else {
+            let ips = self.neighbors.release(mac);
+            for ip in &ips {
+                self.probes.forget(mac, *ip);
+            }
+            return ips;
         };
         if local.origin != Origin::Declared {
-            return;
+            return BTreeSet::new();
         }
         for ip in self.declared.get(&mac).into_iter().flatten() {
             let binding = Binding {
@@ -329,6 +411,7 @@ impl BridgeDomain {
                 self.macs.touch(previous);
             }
         }
+        BTreeSet::new()
     }
 
     /// RFC 7432 §15.1: the operator is alerted.

@@ -131,6 +131,15 @@ pub enum Learned {
     Refused(Refused),
 }
 
+/// What a route brought about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Contest {
+    /// A sticky MAC is claimed from two sides.
+    pub sticky: bool,
+    /// The port whose MAC it was until now.
+    pub lost: Option<Slot>,
+}
+
 /// Why a MAC is not learned on a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
@@ -245,18 +254,17 @@ impl MacTable {
         }
     }
 
-    /// Sets, replaces or removes what a route says, and decides anew who has the MAC. The answer is
-    /// whether a sticky MAC is claimed from two sides.
+    /// Sets, replaces or removes what a route says, and decides anew who has the MAC.
     pub fn set_remote(
         &mut self,
         mac: Mac,
         id: RemoteId,
         remote: Option<Remote>,
         now: Instant,
-    ) -> bool {
+    ) -> Contest {
         let entry = match self.entries.entry(mac) {
             Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(_) if remote.is_none() => return false,
+            Entry::Vacant(_) if remote.is_none() => return Contest::default(),
             Entry::Vacant(entry) => entry.insert(MacEntry::default()),
         };
         let was_remote = entry.local.is_none() && !entry.remote.is_empty();
@@ -289,11 +297,11 @@ impl MacTable {
                 let ours = local.mobility;
                 !ours.sticky && to.is_some_and(|(_, sequence)| sequence == ours.sequence)
             });
-        let conflict = self.contest(mac, now);
-        if tied && self.local(mac).is_some() {
+        let contest = self.contest(mac, now);
+        if tied && contest.lost.is_none() {
             self.note_move(mac, now);
         }
-        conflict
+        contest
     }
 
     /// Forgets sequence numbers whose time is over, and lets go what was held long enough.
@@ -341,6 +349,12 @@ impl MacTable {
     /// Our claim, while it wins.
     pub fn local(&self, mac: Mac) -> Option<&Local> {
         self.entries.get(&mac)?.local.as_ref()
+    }
+
+    /// Addresses that routes bind to the MAC.
+    pub fn remote_ips(&self, mac: Mac) -> impl Iterator<Item = IpAddr> {
+        let routes = self.entries.get(&mac).map(|entry| &entry.remote);
+        routes.into_iter().flatten().filter_map(|(id, _)| id.ip)
     }
 
     /// Everything that has an owner, in no particular order.
@@ -420,25 +434,26 @@ impl MacTable {
     }
 
     /// Weighs our claim, or a declaration that lost before, against the others.
-    fn contest(&mut self, mac: Mac, now: Instant) -> bool {
+    fn contest(&mut self, mac: Mac, now: Instant) -> Contest {
         let vtep = self.vtep;
         if self.is_held(mac) {
             self.tidy(mac, now);
-            return false;
+            return Contest::default();
         }
         let Some(entry) = self.entries.get_mut(&mac) else {
-            return false;
+            return Contest::default();
         };
         let best = entry.best_remote().map(|(_, remote)| *remote);
-        let mut conflict = false;
+        let mut contest = Contest::default();
         match (entry.local, entry.declared, best) {
             (Some(local), _, Some(remote)) => {
-                conflict = local.mobility.sticky
+                contest.sticky = local.mobility.sticky
                     && (remote.sticky || mobility::compare(remote.sequence, 0).is_gt());
                 if loses(local.mobility, vtep, &remote) {
                     self.moves += 1;
                     let counts = entry.evidence && !remote.sticky;
                     self.release(mac, now);
+                    contest.lost = Some(local.slot);
                     if counts {
                         self.note_move(mac, now);
                     }
@@ -464,7 +479,7 @@ impl MacTable {
             _ => {}
         }
         self.tidy(mac, now);
-        conflict
+        contest
     }
 
     fn release(&mut self, mac: Mac, now: Instant) {

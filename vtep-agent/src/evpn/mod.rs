@@ -8,13 +8,16 @@ mod memory;
 mod mobility;
 mod neighbor;
 mod originate;
+mod probe;
 mod receiver;
 
 pub use bd::{BridgeDomain, Dirty, is_host_address};
 pub use import::{Imported, TargetIndex, Unused, encapsulation_name, import};
 pub use mac::{
-    Duplicate, Learned, Local, MacEntry, MacTable, Origin, Refused, Remote, RemoteId, Slot, Winner,
+    Contest, Duplicate, Learned, Local, MacEntry, MacTable, Origin, Refused, Remote, RemoteId,
+    Slot, Winner,
 };
 pub use neighbor::{Binding, BindingOrigin, NeighborTable};
 pub use originate::Originator;
+pub use probe::{PATIENCE, ProbeCounts, QUESTIONS, Question};
 pub use receiver::{Receiver, ReceiverTable};

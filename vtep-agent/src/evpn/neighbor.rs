@@ -115,11 +115,13 @@ impl NeighborTable {
         }
     }
 
-    /// A MAC is no longer local: its addresses go with it.
-    pub fn release(&mut self, mac: Mac) {
-        for ip in self.local.get(&mac).cloned().unwrap_or_default() {
-            self.unbind(ip);
+    /// A MAC is no longer local: its addresses, which are the answer, go with it.
+    pub fn release(&mut self, mac: Mac) -> BTreeSet<IpAddr> {
+        let ips = self.local.get(&mac).cloned().unwrap_or_default();
+        for ip in &ips {
+            self.unbind(*ip);
         }
+        ips
     }
 
     /// What a MAC/IP route says of `ip`; `None` flags when it is withdrawn. An older learned binding
@@ -198,6 +200,12 @@ impl NeighborTable {
             Some(local) if entry.remote.is_empty() => Some(local.origin),
             Some(_) => entry.selected().map(|binding| binding.origin),
         })
+    }
+
+    /// The address was learned of this MAC, which is local.
+    pub fn is_learned(&self, mac: Mac, ip: IpAddr) -> bool {
+        let local = self.entries.get(&ip).and_then(|entry| entry.local);
+        local.is_some_and(|local| local.mac == mac && local.origin == BindingOrigin::Learned)
     }
 
     /// Addresses of a local MAC, in order.

@@ -126,6 +126,11 @@ impl Page {
             "MACs that are duplicates now.",
             ["bd"],
         )?;
+        let probes = self.counter(
+            "vtep_endpoint_probes_total",
+            "Questions to VMs whether they still have an address, and what came of them.",
+            ["bd", "result"],
+        )?;
         for bd in &snapshot.bds {
             let name = bd.name.as_str();
             for (origin, count) in bd.macs.by_name() {
@@ -140,6 +145,9 @@ impl Page {
             copies.add([name], bd.counters.flood_copies);
             moves.add([name], bd.mac_moves);
             duplicates.set([name], bd.duplicate_macs);
+            for (result, count) in bd.probes {
+                probes.add([name, result], count);
+            }
         }
         Ok(())
     }

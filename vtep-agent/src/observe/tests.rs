@@ -52,6 +52,7 @@ fn snapshot() -> Snapshot {
             remote_vteps: 4,
             mac_moves: 5,
             duplicate_macs: 1,
+            probes: [("sent", 9), ("answered", 2), ("silent", 1)],
             counters: BdCounters {
                 suppressed_arp: 10,
                 suppressed_nd: 11,
@@ -119,6 +120,7 @@ fn every_metric_with_its_labels() {
         "vtep_flood_copies_total{bd=\"blue\"} 12",
         "vtep_mac_moves_total{bd=\"blue\"} 5",
         "vtep_duplicate_macs{bd=\"blue\"} 1",
+        "vtep_endpoint_probes_total{bd=\"blue\",result=\"answered\"} 2",
         "vtep_map_entries{map=\"fdb\"} 3",
         "vtep_map_capacity{map=\"fdb\"} 262144",
         "vtep_map_pending{map=\"fdb\"} 14",

@@ -56,6 +56,10 @@ pub use xdp_meta::XdpMeta;
 /// or the meaning of a map raises it.
 pub const ABI_VERSION: u32 = 1;
 
+/// Source of the agent's questions to VMs (locally administered, "vtep"). Answers go to it: they are
+/// learned from and end at the port.
+pub const PROBE_MAC: crate::Mac = crate::Mac([0x02, 0x76, 0x74, 0x65, 0x70, 0x00]);
+
 /// Default size of `fdb`, `arp` and `nd` (`max_macs`).
 pub const DEFAULT_MAX_MACS: u32 = 262_144;
 

@@ -4,7 +4,7 @@
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use vtep_common::{
     DropReason,
-    abi::{BdFlags, FdbKey, FloodSpan, Path, PortKey},
+    abi::{BdFlags, FdbKey, FloodSpan, PROBE_MAC, Path, PortKey},
     wire::{
         Frame as _, Tables as _,
         access::{self, Forward, Ingress, Sender},
@@ -74,7 +74,11 @@ fn run(skb: Skb, ingress: &Ingress<'_>) -> Result<i32, DropReason> {
         entry.stamp(settings.epoch);
     }
     skb.retag(0)?;
-    learn::report(skb, ingress, &header, sender);
+    let to_agent = header.destination == PROBE_MAC.to_bits();
+    learn::report(skb, ingress, &header, sender, to_agent);
+    if to_agent {
+        return Ok(DROP);
+    }
     if ingress.domain.flags.has(BdFlags::SUPPRESS)
         && let Some(answered) = suppress::answer(skb, ingress, &header)
     {

@@ -10,6 +10,7 @@ mod learning;
 mod mobility;
 mod neighbors;
 mod ports;
+mod probes;
 mod reflection;
 mod restart;
 mod sessions;
@@ -159,14 +160,15 @@ impl Fixture {
     /// What was sent to the route reflector since the last call.
     fn sent(&mut self) -> Advertisement {
         let mut all = Advertisement::default();
-        for output in self.outputs.drain(..) {
+        self.outputs.retain(|output| {
             if let Output::Send(RR, advertisement) = output {
-                all.withdraw.extend(advertisement.withdraw);
-                all.announce.extend(advertisement.announce);
+                all.withdraw.extend(advertisement.withdraw.iter().cloned());
+                all.announce.extend(advertisement.announce.iter().cloned());
                 all.end_of_rib |= advertisement.end_of_rib;
                 all.refresh |= advertisement.refresh;
             }
-        }
+            matches!(output, Output::Transmit(..))
+        });
         all
     }
 
