@@ -110,7 +110,7 @@ fn dup_001_004_one_mac_on_two_hosts() -> Result<()> {
     let underlay = lab.underlay()?;
     let hosts = [underlay.host("h1")?, underlay.host("h2")?];
     let vm1 = hosts[0].vm("vm1", &VmSpec::new(1))?;
-    let vm2 = hosts[1].vm("vm2", &VmSpec::new(2))?;
+    let _vm2 = hosts[1].vm("vm2", &VmSpec::new(2))?;
     let twins = [
         hosts[0].vm("vm9a", &VmSpec::new(9).silent())?,
         hosts[1].vm("vm9b", &VmSpec::new(9).silent())?,
