@@ -1,5 +1,6 @@
 //! The vtep agent: BGP EVPN in, BPF maps out.
 
+pub mod bfd;
 pub mod bgp;
 pub mod cli;
 pub mod config;
@@ -11,7 +12,9 @@ pub mod evpn;
 pub mod intent;
 pub mod kernel;
 pub mod observe;
+mod random;
 pub mod reconcile;
+mod sockopt;
 pub mod store;
 pub mod types;
 pub mod view;

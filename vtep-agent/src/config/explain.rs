@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{
     AutoRt, BdConfig, BgpConfig, Config, Diagnostic, DuplicateAction, DuplicatePolicy, FloodPolicy,
-    OnStop, PeerAsn, PeerConfig, SourceCheck, UnknownVni, VtepConfig, XdpMode,
+    Hops, OnStop, PeerAsn, PeerConfig, SourceCheck, UnknownVni, VtepConfig, XdpMode,
 };
 use crate::types::{Asn, ImportTarget, RouteTarget};
 
@@ -84,6 +84,17 @@ struct Peer {
     passive: bool,
     multihop: Option<u8>,
     password: bool,
+    bfd: Option<Bfd>,
+}
+
+#[derive(Debug, Serialize)]
+struct Bfd {
+    /// Milliseconds.
+    interval: u128,
+    multiplier: u8,
+    /// Largest number of hops; `null`: single hop.
+    multihop: Option<u8>,
+    strict: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -189,18 +200,13 @@ impl Peer {
             PeerAsn::Internal => Some(bgp.asn.0),
             PeerAsn::External => None,
         };
-        let internal = asn == Some(bgp.asn.0);
-        let from_vtep = peer.name.address().is_some_and(|address| address.is_ipv4())
-            && (internal || peer.multihop.is_some());
         Self {
             address: peer.name.address(),
             interface: peer.name.interface().map(ToString::to_string),
             port: peer.port,
             asn,
-            internal,
-            local_address: peer
-                .local_address
-                .or_else(|| from_vtep.then(|| vtep.addresses.first().copied().map(IpAddr::V4))?),
+            internal: peer.is_internal(bgp.asn),
+            local_address: peer.source(bgp.asn, vtep.address()),
             hold_time: peer.hold_time.as_secs(),
             max_prefixes: peer.max_prefixes.map(|max| max.limit),
             ttl_security: peer.ttl_security,
@@ -215,6 +221,15 @@ impl Peer {
             passive: peer.passive,
             multihop: peer.multihop,
             password: peer.password.is_some(),
+            bfd: peer.bfd.map(|bfd| Bfd {
+                interval: bfd.interval.as_millis(),
+                multiplier: bfd.multiplier.get(),
+                multihop: match peer.bfd_hops(bgp.asn) {
+                    Some(Hops::Multi(hops)) => Some(hops),
+                    _ => None,
+                },
+                strict: bfd.strict,
+            }),
         }
     }
 }
@@ -385,6 +400,17 @@ impl fmt::Display for Peer {
         }
         if self.password {
             f.write_str(", TCP MD5")?;
+        }
+        if let Some(bfd) = &self.bfd {
+            write!(f, ", BFD {} x {} ms", bfd.multiplier, bfd.interval)?;
+            match bfd.multihop {
+                Some(u8::MAX) => f.write_str(" (multihop)")?,
+                Some(hops) => write!(f, " (multihop, up to {hops})")?,
+                None => f.write_str(" (single hop)")?,
+            }
+            if bfd.strict {
+                f.write_str(", no session without it")?;
+            }
         }
         writeln!(f)
     }

@@ -1,6 +1,7 @@
 //! The configuration, parsed and checked: whoever holds a [`Config`] need not validate it again.
 
 mod bds;
+mod bfd;
 mod diagnostic;
 mod duplicate;
 mod explain;
@@ -12,6 +13,7 @@ mod raw;
 mod underlay;
 mod vtep;
 
+pub use bfd::{BfdConfig, Hops};
 pub use diagnostic::{ConfigError, Diagnostic};
 pub use duplicate::{DuplicateAction, DuplicatePolicy};
 pub use explain::Explanation;
@@ -204,6 +206,8 @@ pub struct PeerConfig {
     pub passive: bool,
     /// Largest number of hops to an external peer; `None`: directly connected.
     pub multihop: Option<u8>,
+    /// The path to it is watched by BFD.
+    pub bfd: Option<BfdConfig>,
 }
 
 /// What to do about many routes of a peer.
@@ -324,7 +328,38 @@ impl PeerConfig {
             long_lived_graceful_restart: None,
             passive: false,
             multihop: None,
+            bfd: None,
         }
+    }
+
+    /// Whether it is in our AS.
+    pub fn is_internal(&self, local_asn: Asn) -> bool {
+        match self.asn {
+            PeerAsn::Is(asn) => asn == local_asn,
+            PeerAsn::Internal => true,
+            PeerAsn::External => false,
+        }
+    }
+
+    /// Our address towards it; `None` for the kernel's choice.
+    pub fn source(&self, local_asn: Asn, vtep: Ipv4Addr) -> Option<IpAddr> {
+        let ipv4 = self.name.address().is_some_and(|address| address.is_ipv4());
+        let from_vtep = ipv4 && (self.is_internal(local_asn) || self.multihop.is_some());
+        self.local_address
+            .or_else(|| from_vtep.then_some(vtep.into()))
+    }
+
+    /// How far its BFD session goes, if there is one: as configured, or as far as BGP does. The
+    /// session of an internal peer usually joins loopback addresses.
+    pub fn bfd_hops(&self, local_asn: Asn) -> Option<Hops> {
+        let of_bgp = match (self.ttl_security, self.multihop) {
+            (Some(1), _) | (None, Some(1)) => Hops::Single,
+            (Some(hops), _) => Hops::Multi(hops),
+            (None, Some(_)) => Hops::Multi(u8::MAX),
+            (None, None) if self.is_internal(local_asn) => Hops::Multi(u8::MAX),
+            (None, None) => Hops::Single,
+        };
+        self.bfd.map(|bfd| bfd.hops.unwrap_or(of_bgp))
     }
 }
 

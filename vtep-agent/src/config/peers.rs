@@ -11,7 +11,8 @@ use std::{
 use toml::Spanned;
 
 use super::{
-    MaxPrefixes, PeerAsn, PeerConfig, Secret,
+    BfdConfig, MaxPrefixes, PeerAsn, PeerConfig, Secret,
+    bfd::bfd,
     diagnostic::Fault,
     field::{self, Distinct, Result, asn, is_unicast, number, parse_with},
     raw::{self, Integer, Scalar},
@@ -45,6 +46,7 @@ struct Options {
     long_lived_graceful_restart: Option<Duration>,
     passive: Option<bool>,
     multihop: Option<Option<u8>>,
+    bfd: Option<Option<BfdConfig>>,
 }
 
 /// All peers, groups resolved. `directory` is where relative password files are.
@@ -205,17 +207,12 @@ fn peer(
         long_lived_graceful_restart: options.long_lived_graceful_restart,
         passive: options.passive.unwrap_or(default.passive),
         multihop: options.multihop.flatten(),
+        bfd: options.bfd.flatten(),
         ..default
     })
 }
 
 fn options(raw: &raw::Peer, directory: &Path) -> Result<Options> {
-    if let Some(bfd) = &raw.bfd {
-        return Err(Fault::new(
-            bfd.span(),
-            "bfd is not supported yet, remove the key",
-        ));
-    }
     Ok(Options {
         asn: raw.asn.as_ref().map(peer_asn).transpose()?,
         families: raw.families.as_ref().map(families).transpose()?,
@@ -266,6 +263,7 @@ fn options(raw: &raw::Peer, directory: &Path) -> Result<Options> {
             .transpose()?,
         passive: raw.passive,
         multihop: raw.multihop.as_ref().map(multihop).transpose()?,
+        bfd: raw.bfd.as_ref().map(bfd).transpose()?,
     })
 }
 
@@ -400,7 +398,7 @@ fn shutdown(raw: &Spanned<Scalar>) -> Result<Option<String>> {
 }
 
 /// A number of hops; `true` for any number.
-fn multihop(raw: &Spanned<Scalar>) -> Result<Option<u8>> {
+pub(super) fn multihop(raw: &Spanned<Scalar>) -> Result<Option<u8>> {
     match raw.get_ref() {
         Scalar::Number(hops) => number(
             &Spanned::new(raw.span(), Integer(*hops)),
@@ -484,6 +482,7 @@ impl Options {
                 .or(group.long_lived_graceful_restart),
             passive: self.passive.or(group.passive),
             multihop: self.multihop.or(group.multihop),
+            bfd: self.bfd.or(group.bfd),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{self, IgnoredAny, value::MapAccessDeserializer},
+    de::{self, value::MapAccessDeserializer},
 };
 use toml::Spanned;
 
@@ -93,7 +93,7 @@ pub(super) struct Peer {
     pub(super) long_lived_graceful_restart: Option<Number>,
     pub(super) passive: Option<bool>,
     pub(super) multihop: Option<Spanned<Scalar>>,
-    pub(super) bfd: Option<Spanned<IgnoredAny>>,
+    pub(super) bfd: Option<Spanned<Bfd>>,
 }
 
 #[derive(Deserialize)]
@@ -135,6 +135,21 @@ pub(super) struct Port {
 pub(super) struct MaxPrefixes {
     pub(super) limit: i64,
     pub(super) warn_only: bool,
+}
+
+/// `true`, `false`, or a table.
+pub(super) enum Bfd {
+    Flag(bool),
+    Table(BfdTable),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BfdTable {
+    pub(super) interval: Option<Number>,
+    pub(super) multiplier: Option<Number>,
+    pub(super) multihop: Option<Spanned<Scalar>>,
+    pub(super) strict: Option<bool>,
 }
 
 /// A string, or a list of strings.
@@ -296,6 +311,30 @@ impl<'de> Deserialize<'de> for MaxPrefixes {
                     limit: table.limit.0,
                     warn_only: table.warn_only,
                 })
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bfd {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Bfd;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("true, false or { interval = 300, multiplier = 3, … }")
+            }
+
+            fn visit_bool<E: de::Error>(self, wanted: bool) -> Result<Bfd, E> {
+                Ok(Bfd::Flag(wanted))
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Bfd, A::Error> {
+                BfdTable::deserialize(MapAccessDeserializer::new(map)).map(Bfd::Table)
             }
         }
 

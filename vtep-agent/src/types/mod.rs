@@ -3,6 +3,7 @@
 mod asn;
 mod esi;
 mod families;
+mod liveness;
 mod name;
 mod peer_name;
 mod rd;
@@ -11,6 +12,7 @@ mod rt;
 pub use asn::Asn;
 pub use esi::Esi;
 pub use families::Families;
+pub use liveness::Liveness;
 pub use name::{BdName, IfName, InvalidName};
 pub use peer_name::PeerName;
 pub use rd::RouteDistinguisher;

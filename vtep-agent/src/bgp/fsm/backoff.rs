@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::random::Random;
+
 /// ConnectRetryTime after the first failure. The 120 s that RFC 4271 §10 suggests leave a rebooted
 /// hypervisor without its fabric for two minutes.
 const FIRST: Duration = Duration::from_secs(1);
@@ -40,30 +42,18 @@ impl Backoff {
     }
 }
 
-/// Jitter of RFC 4271 §10: a factor of 0.75 to 1.0. The generator (SplitMix64) is seeded by the
-/// owner, so that a run can be repeated.
+/// Jitter of RFC 4271 §10: a factor of 0.75 to 1.0.
 #[derive(Clone, Debug)]
-pub(super) struct Jitter(u64);
+pub(super) struct Jitter(Random);
 
 impl Jitter {
     pub(super) fn new(seed: u64) -> Self {
-        Self(seed)
+        Self(Random::new(seed))
     }
 
     /// `time` times a factor of 0.75 to 1.0.
     pub(super) fn of(&mut self, time: Duration) -> Duration {
-        let quarter = time / 4;
-        time - quarter.mul_f64(self.fraction())
-    }
-
-    /// In [0, 1).
-    fn fraction(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^= bits >> 31;
-        (bits >> 11) as f64 / (1_u64 << 53) as f64
+        self.0.between(time, 0.75, 1.0)
     }
 }
 

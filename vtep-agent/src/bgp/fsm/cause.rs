@@ -76,6 +76,8 @@ pub enum Cease {
     ConfigChange,
     /// The peer sent more routes of a family than this (RFC 4486 §4).
     MaxPrefixes(Family, u32),
+    /// BFD gave up the path to the peer (RFC 9384).
+    BfdDown,
     /// What the peer doesn't read would fill our memory.
     OutOfResources,
 }
@@ -105,6 +107,7 @@ impl Cease {
             Self::Deconfigured => Notification::PEER_DECONFIGURED,
             Self::ConfigChange => Notification::OTHER_CONFIGURATION_CHANGE,
             Self::MaxPrefixes(family, limit) => Notification::max_prefixes(*family, *limit),
+            Self::BfdDown => Notification::BFD_DOWN,
             Self::OutOfResources => Notification::new(6, 8),
         }
     }

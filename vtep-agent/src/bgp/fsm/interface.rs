@@ -13,7 +13,7 @@ use crate::{
         wire::{Family, Message, Notification, Update},
     },
     config::PeerAsn,
-    types::{Asn, Families},
+    types::{Asn, Families, Liveness},
 };
 
 /// What the machine has to know of both sides.
@@ -49,6 +49,8 @@ pub struct Settings {
     pub allowas_in: u8,
     /// The peer is our client (RFC 4456).
     pub route_reflector_client: bool,
+    /// Neither connect nor accept while BFD runs and doesn't say that the path is up.
+    pub needs_path: bool,
     /// Administratively down: [`Event::Start`] does nothing.
     pub shutdown: bool,
     /// Never connect.
@@ -83,6 +85,9 @@ pub enum Event {
     Taken(ConnectionId),
     /// Nothing is read at present because we are busy: the peer's silence proves nothing.
     Stalled,
+    /// BFD says something else of the path than before (RFC 5882). It begins with
+    /// [`Liveness::Unknown`].
+    Path(Liveness),
     /// Time passed (events 9 to 11).
     Tick,
 }

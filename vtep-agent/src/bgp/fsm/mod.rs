@@ -26,6 +26,11 @@
 //! - ROUTE-REFRESH restarts the hold timer, as UPDATE and KEEPALIVE do.
 //! - A peer without EVPN gets NOTIFICATION 2/7.
 //! - DelayOpen is not used.
+//! - A path that BFD gives up ends all connections with Cease 6/10 (RFC 9384), as a lost link would.
+//!   Routes stay where both sides sent the N bit (RFC 8538 §4). The C bit of BFD plays no part: ours
+//!   is clear, so that a failure can't be told from a restart of the peer's control plane, and no
+//!   restart in progress is aborted (RFC 5882 §4.3.2). Without [`Settings::needs_path`] the session
+//!   may come back before BFD does: a peer that ended its BFD is no worse than one that has none.
 
 mod backoff;
 mod cause;
@@ -55,7 +60,7 @@ use self::{
     connection::{Connection, Phase},
 };
 use super::wire::{Context, EXTENDED_MAX_LEN, MAX_LEN, Message, Notification, Open, RouteRefresh};
-use crate::types::Families;
+use crate::types::{Families, Liveness};
 
 /// How long TCP may take to connect: the ConnectRetryTime in the state Connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -70,6 +75,8 @@ pub struct Fsm {
     settings: Settings,
     restart: Restart,
     started: bool,
+    /// What BFD says.
+    path: Liveness,
     /// Idle until then, whatever the peer wants (IdleHoldTimer).
     idle_hold: Option<Instant>,
     /// A connection is being opened; when to give up.
@@ -95,6 +102,7 @@ impl Fsm {
             restart: settings.restart,
             settings,
             started: false,
+            path: Liveness::Unknown,
             idle_hold: None,
             attempt: None,
             retry: None,
@@ -159,6 +167,7 @@ impl Fsm {
                     connection.restart_hold(now);
                 }
             }
+            Event::Path(path) => self.path_changed(path, now, out),
             Event::Tick => self.tick(now, out),
         }
         actions
@@ -187,7 +196,7 @@ impl Fsm {
             });
         connection.max().unwrap_or(if self.attempt.is_some() {
             State::Connect
-        } else if self.started && self.idle_hold.is_none() {
+        } else if self.started && self.idle_hold.is_none() && !self.lacks_path() {
             State::Active
         } else {
             State::Idle
@@ -233,7 +242,7 @@ impl Fsm {
     }
 
     fn connect(&mut self, now: Instant, out: &mut Vec<Action>) {
-        if !self.settings.passive {
+        if !self.settings.passive && !self.lacks_path() {
             self.attempt = Some(now + CONNECT_TIMEOUT);
             out.push(Action::Connect);
         }
@@ -248,7 +257,7 @@ impl Fsm {
     ) {
         let wanted = match direction {
             Direction::Outgoing => self.attempt.take().is_some(),
-            Direction::Incoming => self.started && self.idle_hold.is_none(),
+            Direction::Incoming => self.started && self.idle_hold.is_none() && !self.lacks_path(),
         };
         if !wanted {
             out.push(Action::Close(id));
@@ -368,6 +377,35 @@ impl Fsm {
                 out.push(Action::Up(id, Box::new(negotiated.clone())));
             }
         }
+    }
+
+    /// BFD speaks of what TCP would notice only minutes later (RFC 5882 §4.1, §4.2).
+    fn path_changed(&mut self, path: Liveness, now: Instant, out: &mut Vec<Action>) {
+        self.path = path;
+        match path {
+            Liveness::Failed => {
+                self.end_all(&Cease::BfdDown, now, out);
+                if self.attempt.is_some() {
+                    self.abort_connect(out);
+                    self.retry_unless_connected(None, now);
+                }
+            }
+            // What was waited for is there, or need not be.
+            Liveness::Up | Liveness::Unused => {
+                let waits = self.connections.is_empty() && self.attempt.is_none();
+                if self.started && waits && self.idle_hold.is_none() {
+                    self.retry = None;
+                    self.connect(now, out);
+                }
+            }
+            Liveness::Unknown => {}
+        }
+    }
+
+    /// Whether a path is needed and not known to be there.
+    fn lacks_path(&self) -> bool {
+        let up = matches!(self.path, Liveness::Up | Liveness::Unused);
+        self.settings.needs_path && !up
     }
 
     fn tick(&mut self, now: Instant, out: &mut Vec<Action>) {

@@ -3,7 +3,7 @@
 
 use std::{io, net::IpAddr, os::fd::AsFd};
 
-use super::option;
+use crate::sockopt;
 
 /// TTL of what we send.
 pub(super) const TTL: u8 = 255;
@@ -17,12 +17,12 @@ pub(super) fn require(socket: &impl AsFd, peer: IpAddr, min_ttl: u8) -> io::Resu
         IpAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_MINTTL),
         IpAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_MINHOPCOUNT),
     };
-    option::set(socket, level, name, &libc::c_int::from(min_ttl))
+    sockopt::set(socket, level, name, &libc::c_int::from(min_ttl))
 }
 
 /// Makes a listening socket keep the SYN of each connection until it is asked for.
 pub(super) fn save_syns(listener: &impl AsFd) -> io::Result<()> {
-    option::set(listener, libc::IPPROTO_TCP, libc::TCP_SAVE_SYN, &1)
+    sockopt::set(listener, libc::IPPROTO_TCP, libc::TCP_SAVE_SYN, &1)
 }
 
 /// Whether the SYN of an accepted connection came with this TTL: a whole session may have been
@@ -32,7 +32,7 @@ pub(super) fn save_syns(listener: &impl AsFd) -> io::Result<()> {
 ///
 /// `PermissionDenied` when it didn't, or when the SYN is not known.
 pub(super) fn check_syn(stream: &impl AsFd, min_ttl: u8) -> io::Result<()> {
-    let syn = option::get::<SYN>(stream, libc::IPPROTO_TCP, libc::TCP_SAVED_SYN)?;
+    let syn = sockopt::get::<SYN>(stream, libc::IPPROTO_TCP, libc::TCP_SAVED_SYN)?;
     let ttl = match syn.first().map(|byte| byte >> 4) {
         Some(4) => syn.get(8),
         Some(6) => syn.get(7),

@@ -2,7 +2,7 @@
 
 use std::{io, net::IpAddr, os::fd::AsFd};
 
-use super::option::{self, OptionValue};
+use crate::sockopt::{self, OptionValue};
 
 /// Longest key that the kernel takes, in bytes.
 const MAX_KEY: usize = 80;
@@ -48,7 +48,7 @@ pub(super) fn set_key(socket: &impl AsFd, peer: IpAddr, key: &[u8]) -> io::Resul
         .get_mut(..key.len())
         .ok_or_else(too_long)?
         .copy_from_slice(key);
-    option::set(socket, libc::IPPROTO_TCP, libc::TCP_MD5SIG, &signature)
+    sockopt::set(socket, libc::IPPROTO_TCP, libc::TCP_MD5SIG, &signature)
 }
 
 /// `struct sockaddr_in` or `sockaddr_in6`, port and scope zero: the family in host order, then the

@@ -15,7 +15,6 @@ mod decode;
 mod gtsm;
 mod locate;
 mod md5;
-mod option;
 mod peer;
 mod publish;
 mod send_queue;
@@ -55,7 +54,7 @@ use super::{
 };
 use crate::{
     config::PeerConfig,
-    types::{Asn, PeerId},
+    types::{Asn, Liveness, PeerId},
 };
 
 /// TCP port of BGP.
@@ -112,6 +111,10 @@ pub struct Sessions {
     port: Option<u16>,
     finished: oneshot::Receiver<()>,
 }
+
+/// Tells sessions what BFD says of the paths to their peers, from any thread.
+#[derive(Clone, Debug)]
+pub struct Paths(mpsc::WeakUnboundedSender<Control>);
 
 /// What sessions report.
 #[derive(Debug)]
@@ -215,6 +218,11 @@ impl Sessions {
         }
     }
 
+    /// For whoever watches paths.
+    pub fn paths(&self) -> Paths {
+        Paths(self.control.downgrade())
+    }
+
     /// The state of all peers, by id.
     pub fn status(&self) -> Vec<PeerStatus> {
         lock(&self.shared.status).values().cloned().collect()
@@ -230,6 +238,15 @@ impl Sessions {
     pub async fn shutdown(self, cease: Cease) {
         let _ = self.control.send(Control::Shutdown(cease));
         let _ = self.finished.await;
+    }
+}
+
+impl Paths {
+    /// Says of the path to a peer what differs from before. A peer may be configured later.
+    pub fn report(&self, peer: PeerId, liveness: Liveness) {
+        if let Some(control) = self.0.upgrade() {
+            let _ = control.send(Control::Path(peer, liveness));
+        }
     }
 }
 
@@ -275,6 +292,7 @@ impl Events {
 enum Control {
     Configure(Vec<(PeerId, PeerConfig)>),
     Advertise(PeerId, ConnectionId, Advertisement),
+    Path(PeerId, Liveness),
     Reset(PeerId, ConnectionId, Cease),
     Restarted,
     Settled,

@@ -26,7 +26,7 @@ use crate::{
         rib::Advertisement,
         wire::{self, Context, Message, MessageType},
     },
-    types::{Families, PeerId},
+    types::{Families, Liveness, PeerId},
 };
 
 /// Events that may wait for the core before we stop reading from the peer.
@@ -46,6 +46,8 @@ pub(super) enum Order {
     Accepted(TcpStream),
     /// Send this, if the session is still the one of this connection.
     Advertise(ConnectionId, Advertisement),
+    /// What BFD says of the path to the peer.
+    Path(Liveness),
     /// End the session, if it is still the one of this connection.
     Reset(ConnectionId, Cease),
     /// Our restart is over.
@@ -148,6 +150,7 @@ impl Peer {
                 order = orders.recv() => match order {
                     Some(Order::Accepted(stream)) => peer.accepted(stream),
                     Some(Order::Advertise(id, advertisement)) => peer.advertise(id, advertisement),
+                    Some(Order::Path(liveness)) => peer.handle(Event::Path(liveness)),
                     Some(Order::Reset(id, cease)) => peer.reset(id, cease),
                     Some(Order::Settled) => peer.handle(Event::Settled),
                     Some(Order::Stop(cease)) => {

@@ -9,9 +9,10 @@ use std::{
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use super::{SessionOptions, gtsm, md5, option};
+use super::{SessionOptions, gtsm, md5};
 use crate::{
-    config::{PeerAsn, PeerConfig, Secret},
+    config::{PeerConfig, Secret},
+    sockopt,
     types::PeerName,
 };
 
@@ -40,13 +41,7 @@ pub(super) struct Endpoint {
 impl Endpoint {
     /// As configured.
     pub(super) fn new(options: &SessionOptions, peer: &PeerConfig) -> Self {
-        let internal = match peer.asn {
-            PeerAsn::Is(asn) => asn == options.local_asn,
-            PeerAsn::Internal => true,
-            PeerAsn::External => false,
-        };
-        let from_vtep = peer.name.address().is_some_and(|address| address.is_ipv4())
-            && (internal || peer.multihop.is_some());
+        let internal = peer.is_internal(options.local_asn);
         Self {
             peer: peer.name.clone(),
             remote: peer
@@ -54,9 +49,7 @@ impl Endpoint {
                 .address()
                 .map(|address| SocketAddr::new(address, peer.port)),
             port: peer.port,
-            local: peer
-                .local_address
-                .or_else(|| from_vtep.then_some(options.vtep_address.into())),
+            local: peer.source(options.local_asn, options.vtep_address),
             // An external peer is a neighbour unless multihop says otherwise.
             ttl: match peer.ttl_security {
                 Some(_) => Some(gtsm::TTL),
@@ -157,7 +150,7 @@ fn set_ttl(socket: &impl AsFd, peer: IpAddr, ttl: Option<u8>) -> io::Result<()> 
         IpAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_TTL),
         IpAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS),
     };
-    option::set(socket, level, name, &ttl.map_or(-1, libc::c_int::from))
+    sockopt::set(socket, level, name, &ttl.map_or(-1, libc::c_int::from))
 }
 
 fn context(what: &str, error: io::Error) -> io::Error {

@@ -29,7 +29,7 @@ use crate::{
         wire::{Context, Message, Notification},
     },
     config::PeerConfig,
-    types::{PeerId, PeerName},
+    types::{Liveness, PeerId, PeerName},
 };
 
 /// How long a shutdown may wait for peers to take their NOTIFICATION.
@@ -62,6 +62,8 @@ pub(super) struct Supervisor {
     configured: bool,
     /// What OPENs say of our own restart, to peers that were not up since.
     restart: Restart,
+    /// What BFD says of the paths to peers.
+    paths: HashMap<PeerId, Liveness>,
     /// Peers that were told to stop.
     leaving: HashMap<PeerId, JoinHandle<()>>,
     stranger_logged: Option<Instant>,
@@ -92,6 +94,7 @@ impl Supervisor {
             names: HashMap::new(),
             configured: false,
             restart: Restart::default(),
+            paths: HashMap::new(),
             leaving: HashMap::new(),
             stranger_logged: None,
         }
@@ -113,6 +116,12 @@ impl Supervisor {
                     Some(Control::Advertise(peer, session, advertisement)) => {
                         if let Some(member) = self.peers.get(&peer) {
                             let _ = member.orders.send(Order::Advertise(session, advertisement));
+                        }
+                    }
+                    Some(Control::Path(peer, liveness)) => {
+                        self.paths.insert(peer, liveness);
+                        if let Some(member) = self.peers.get(&peer) {
+                            let _ = member.orders.send(Order::Path(liveness));
                         }
                     }
                     Some(Control::Reset(peer, session, cease)) => {
@@ -166,11 +175,13 @@ impl Supervisor {
         }
         for (id, config) in peers {
             let mut restart = self.restart;
-            if let Some(member) = self.peers.get(&id) {
-                if member.config == config {
+            if let Some(member) = self.peers.get_mut(&id) {
+                if same_session(&member.config, &config) {
+                    member.config = config;
                     continue;
                 }
-                let known = self.remove(id, change(&member.config, &config));
+                let cease = change(&member.config, &config);
+                let known = self.remove(id, cease);
                 restart.forwarding_preserved |= known;
             }
             self.add(id, config, restart);
@@ -206,6 +217,7 @@ impl Supervisor {
             passive: config.passive,
             allowas_in: config.allowas_in,
             route_reflector_client: config.route_reflector_client,
+            needs_path: config.bfd.is_some_and(|bfd| bfd.strict),
             shutdown: config.shutdown.is_some(),
         };
         self.shared
@@ -214,6 +226,9 @@ impl Supervisor {
         let shared = Arc::clone(&self.shared);
         let reports = self.reports.clone();
         let notices = self.notices.0.clone();
+        if let Some(liveness) = self.paths.get(&id) {
+            let _ = orders.send(Order::Path(*liveness));
+        }
         // The core hears the end of the old session before the beginning of the new one.
         let predecessor = self.leaving.remove(&id);
         let task = tokio::spawn(async move {
@@ -332,6 +347,17 @@ fn change(old: &PeerConfig, new: &PeerConfig) -> Cease {
         None if new.asn == old.asn => Cease::ConfigChange,
         None => Cease::Deconfigured,
     }
+}
+
+/// Whether a session of one configuration is one of the other, too: intervals of BFD are BFD's
+/// business.
+fn same_session(one: &PeerConfig, other: &PeerConfig) -> bool {
+    let strict = |peer: &PeerConfig| peer.bfd.is_some_and(|bfd| bfd.strict);
+    let without = |peer: &PeerConfig| PeerConfig {
+        bfd: None,
+        ..peer.clone()
+    };
+    strict(one) == strict(other) && without(one) == without(other)
 }
 
 async fn accept(listener: Option<&TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {

@@ -39,6 +39,7 @@ fn settings() -> Settings {
         restart: Restart::default(),
         allowas_in: 0,
         route_reflector_client: false,
+        needs_path: false,
         shutdown: false,
         passive: false,
     }

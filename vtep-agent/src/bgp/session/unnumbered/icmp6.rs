@@ -13,7 +13,7 @@ use super::advertisement::{
     ADVERTISEMENT, ALL_ROUTERS, HOP_LIMIT, Meaning, Received, SOLICITATION,
 };
 use crate::{
-    bgp::session::option::{self, OptionValue},
+    sockopt::{self, OptionValue},
     types::IfName,
 };
 
@@ -45,7 +45,7 @@ impl Icmp6 {
     pub(super) fn open(device: &IfName, ifindex: u32) -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::ICMPV6))?;
         socket.set_nonblocking(true)?;
-        option::set(&socket, libc::IPPROTO_ICMPV6, ICMP6_FILTER, &filter())?;
+        sockopt::set(&socket, libc::IPPROTO_ICMPV6, ICMP6_FILTER, &filter())?;
         socket.bind_device(Some(device.as_str().as_bytes()))?;
         socket.set_recv_hoplimit_v6(true)?;
         socket.set_unicast_hops_v6(HOP_LIMIT.into())?;

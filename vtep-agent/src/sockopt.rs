@@ -11,7 +11,7 @@ use std::{
 /// # Safety
 ///
 /// Every byte of a value is initialised.
-pub(super) unsafe trait OptionValue: Copy {}
+pub(crate) unsafe trait OptionValue: Copy {}
 
 // SAFETY: an integer has no padding.
 unsafe impl OptionValue for libc::c_int {}
@@ -21,7 +21,7 @@ unsafe impl OptionValue for libc::c_int {}
 /// # Errors
 ///
 /// The kernel's.
-pub(super) fn set<T: OptionValue>(
+pub(crate) fn set<T: OptionValue>(
     socket: &impl AsFd,
     level: libc::c_int,
     name: libc::c_int,
@@ -49,7 +49,7 @@ pub(super) fn set<T: OptionValue>(
 /// # Errors
 ///
 /// The kernel's; `EINVAL` from some options when `N` bytes are too few.
-pub(super) fn get<const N: usize>(
+pub(crate) fn get<const N: usize>(
     socket: &impl AsFd,
     level: libc::c_int,
     name: libc::c_int,
