@@ -1,4 +1,4 @@
-//! FRR: zebra and bgpd with EVPN over the kernel's VTEP.
+//! FRR: zebra and bgpd with EVPN over the kernel's VTEP, and bfdd.
 
 use std::{
     fmt::Write as _,
@@ -20,8 +20,9 @@ use crate::{Daemon, Host, Memory, eventually, programs};
 pub struct Frr {
     host: Host,
     directory: PathBuf,
-    // Dropped in this order: bgpd talks to zebra.
+    // Dropped in this order: bgpd and bfdd talk to zebra.
     bgpd: Daemon,
+    _bfdd: Option<Daemon>,
     zebra: Daemon,
 }
 
@@ -41,14 +42,28 @@ impl Frr {
     ///
     /// When FRR is not installed or refuses to start.
     pub fn start_with(host: &Host, bgpd_conf: &str) -> Result<Self> {
+        Self::start_daemons(host, bgpd_conf, false)
+    }
+
+    /// Starts bfdd too, for neighbors with `bfd`.
+    ///
+    /// # Errors
+    ///
+    /// When FRR is not installed or refuses to start.
+    pub fn start_with_bfd(host: &Host, bgpd_conf: &str) -> Result<Self> {
+        Self::start_daemons(host, bgpd_conf, true)
+    }
+
+    fn start_daemons(host: &Host, bgpd_conf: &str, bfd: bool) -> Result<Self> {
         let directory = host.lab().directory().join(format!("frr-{}", host.name()));
         fs::create_dir(&directory)?;
         fs::write(directory.join("zebra.conf"), "")?;
         fs::write(directory.join("bgpd.conf"), bgpd_conf)?;
+        fs::write(directory.join("bfdd.conf"), "")?;
         fs::write(directory.join("vtysh.conf"), "")?;
         let (uid, gid) = frr_user()?;
         chown(&directory, Some(uid), Some(gid))?;
-        for file in ["zebra.conf", "bgpd.conf", "vtysh.conf"] {
+        for file in ["zebra.conf", "bgpd.conf", "bfdd.conf", "vtysh.conf"] {
             chown(directory.join(file), Some(uid), Some(gid))?;
         }
         let zebra = daemon(host, &directory, "zebra")?;
@@ -57,11 +72,13 @@ impl Frr {
             ensure!(socket.exists(), "zebra did not start: {}", zebra.log());
             Ok(())
         })?;
+        let bfdd = bfd.then(|| daemon(host, &directory, "bfdd")).transpose()?;
         let bgpd = daemon(host, &directory, "bgpd")?;
         let frr = Self {
             host: host.clone(),
             directory,
             bgpd,
+            _bfdd: bfdd,
             zebra,
         };
         eventually(Duration::from_secs(10), || frr.vtysh("show bgp summary"))
@@ -193,6 +210,10 @@ fn daemon(host: &Host, directory: &Path, program: &str) -> Result<Daemon> {
         .arg(directory.join("zserv"))
         .arg("--vty_socket")
         .arg(directory);
+    if program == "bfdd" {
+        // Its other socket would be shared by all namespaces.
+        command.arg("--bfdctl").arg(directory.join("bfdd.sock"));
+    }
     Daemon::spawn(host.lab(), &format!("{program}-{}", host.name()), command)
 }
 

@@ -31,6 +31,8 @@
 //! and says so.
 
 mod agent;
+mod bfd_speaker;
+mod bird;
 mod cable;
 mod capture;
 mod daemon;
@@ -54,6 +56,8 @@ mod vxlan;
 mod wait;
 
 pub use agent::{Agent, AgentConfig, CliOutput, agent_binary};
+pub use bfd_speaker::{BfdPacket, BfdSpeaker};
+pub use bird::Bird;
 pub use capture::{Capture, Frame};
 pub use daemon::{Daemon, Memory};
 pub use fabric::Fabric;

@@ -30,6 +30,43 @@ const NEVER_SEES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "bfd",
+        &[
+            "crate::bgp",
+            "crate::control",
+            "crate::core",
+            "crate::daemon",
+            "crate::evpn",
+            "crate::intent",
+            "crate::observe",
+            "crate::reconcile",
+        ],
+    ),
+    (
+        "bfd::wire",
+        &["crate::config", "Instant::now", "SystemTime::now", "tokio"],
+    ),
+    (
+        "bfd::fsm",
+        &[
+            "socket2",
+            "std::net::UdpSocket",
+            "Instant::now",
+            "SystemTime::now",
+            "tokio",
+        ],
+    ),
+    (
+        "bfd::table",
+        &[
+            "socket2",
+            "std::net::UdpSocket",
+            "Instant::now",
+            "SystemTime::now",
+            "tokio",
+        ],
+    ),
+    (
         "bgp::wire",
         &[
             "crate::bgp::fsm",

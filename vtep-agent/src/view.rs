@@ -52,6 +52,32 @@ pub struct Peer {
     pub restart_time_s: Option<u64>,
     /// Why the session last went down, or the last malformed UPDATE.
     pub last_error: Option<String>,
+    /// Its BFD session; `null`: none is configured.
+    #[serde(default)]
+    pub bfd: Option<Bfd>,
+}
+
+/// The BFD session of a peer in `show bgp`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Bfd {
+    /// `admin_down`, `down`, `init` or `up`,
+    pub state: String,
+    /// for so many seconds.
+    pub state_s: u64,
+    /// The peer's state; `null` when it is not heard.
+    pub remote_state: Option<String>,
+    /// Multihop (RFC 5883).
+    pub multihop: bool,
+    /// Interval at which we send, without jitter; `null`: the peer wants no periodic packets.
+    pub transmit_ms: Option<u64>,
+    /// How long the peer may be silent; `null` when it is not heard.
+    pub detection_ms: Option<u64>,
+    /// Why it last left `up`.
+    pub last_down: Option<String>,
+    /// How long ago.
+    pub last_down_s: Option<u64>,
+    /// What keeps it from coming up, as far as the agent sees.
+    pub problem: Option<String>,
 }
 
 /// An element of `show routes`.

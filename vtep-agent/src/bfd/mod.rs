@@ -73,14 +73,15 @@ pub struct SessionConfig {
 }
 
 impl SessionConfig {
-    /// What a BGP peer is configured with; `None` without `bfd`, and for a peer that is shut down.
-    pub fn of(peer: &PeerConfig, local_asn: Asn, vtep: Ipv4Addr) -> Option<Self> {
+    /// What the BGP peer that has this address is configured with; `None` without `bfd`, and for a
+    /// peer that is shut down.
+    pub fn of(peer: &PeerConfig, address: IpAddr, local_asn: Asn, vtep: Ipv4Addr) -> Option<Self> {
         let bfd = peer.bfd.filter(|_| peer.shutdown.is_none())?;
         Some(Self {
             endpoint: Endpoint {
-                remote: peer.name.address()?,
+                remote: address,
                 local: peer.source(local_asn, vtep),
-                interface: None,
+                interface: peer.name.interface().cloned(),
                 hops: peer.bfd_hops(local_asn)?,
             },
             settings: Settings {
@@ -147,9 +148,9 @@ impl Bfd {
 
     /// Tells all peers that the sessions are switched off (AdminDown), so that they don't conclude
     /// anything from the silence that follows, and waits until that is sent.
-    pub async fn shutdown(self) {
-        drop(self.control);
-        let _ = self.finished.await;
+    pub async fn shutdown(&mut self) {
+        let _ = self.control.send(Control::Shutdown);
+        let _ = (&mut self.finished).await;
     }
 }
 

@@ -28,10 +28,11 @@ const BATCH: usize = 64;
 /// How often to try for a port that is taken.
 const LISTEN_AGAIN: Duration = Duration::from_secs(5);
 
-/// From the handle to the thread; its end is the thread's.
+/// From the handle to the thread.
 #[derive(Debug)]
 pub(super) enum Control {
     Configure(Vec<(PeerId, SessionConfig)>),
+    Shutdown,
 }
 
 type Report = Box<dyn FnMut(PeerId, Liveness) + Send>;
@@ -64,7 +65,7 @@ impl Speaker {
         }
     }
 
-    /// Runs until the handle is gone.
+    /// Runs until told to shut down, or until the handle is gone.
     pub(super) async fn run(mut self, mut control: mpsc::UnboundedReceiver<Control>) {
         loop {
             let deadline = self.table.deadline();
@@ -72,7 +73,7 @@ impl Speaker {
             tokio::select! {
                 control = control.recv() => match control {
                     Some(Control::Configure(sessions)) => self.configure(sessions),
-                    None => break,
+                    Some(Control::Shutdown) | None => break,
                 },
                 () = readable(&self.listeners) => {}
                 () = sleep(deadline) => {}

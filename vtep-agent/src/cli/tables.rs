@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     control::Table,
-    view::{Bd, Bgp, Counters, Flood, MacEntry, Neighbor, Port, Route, Uplink, Vtep},
+    view::{Bd, Bgp, Counters, Flood, MacEntry, Neighbor, Peer, Port, Route, Uplink, Vtep},
 };
 
 /// A table as text, with a header even when it is empty.
@@ -53,10 +53,7 @@ fn bgp(bgp: &Bgp) -> String {
             },
             or_dash(peer.hostname.as_deref()),
             or_dash(peer.asn),
-            match peer.routes_stale {
-                0 => peer.state.clone(),
-                _ => format!("{}, {} stale", peer.state, peer.routes_stale),
-            },
+            session_state(peer),
             peer.uptime_s.map_or_else(dash, duration),
             peer.routes_received.to_string(),
             peer.routes_accepted.to_string(),
@@ -66,6 +63,17 @@ fn bgp(bgp: &Bgp) -> String {
     });
     let peers = grid(columns, rows);
     format!("AS {}, router id {}\n\n{peers}", bgp.asn, bgp.router_id)
+}
+
+fn session_state(peer: &Peer) -> String {
+    let mut state = peer.state.clone();
+    if peer.routes_stale > 0 {
+        state += &format!(", {} stale", peer.routes_stale);
+    }
+    if let Some(bfd) = &peer.bfd {
+        state += &format!(", BFD {}", bfd.state);
+    }
+    state
 }
 
 fn routes(routes: Vec<Route>) -> String {

@@ -353,6 +353,7 @@ impl PeerConfig {
     /// session of an internal peer usually joins loopback addresses.
     pub fn bfd_hops(&self, local_asn: Asn) -> Option<Hops> {
         let of_bgp = match (self.ttl_security, self.multihop) {
+            _ if self.name.interface().is_some() => Hops::Single,
             (Some(1), _) | (None, Some(1)) => Hops::Single,
             (Some(hops), _) => Hops::Multi(hops),
             (None, Some(_)) => Hops::Multi(u8::MAX),

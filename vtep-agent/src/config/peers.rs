@@ -11,13 +11,13 @@ use std::{
 use toml::Spanned;
 
 use super::{
-    BfdConfig, MaxPrefixes, PeerAsn, PeerConfig, Secret,
+    BfdConfig, Hops, MaxPrefixes, PeerAsn, PeerConfig, Secret,
     bfd::bfd,
     diagnostic::Fault,
     field::{self, Distinct, Result, asn, is_unicast, number, parse_with},
     raw::{self, Integer, Scalar},
 };
-use crate::types::{Asn, Families, PeerName};
+use crate::types::{Families, PeerName};
 
 /// Largest key of TCP MD5 signatures in Linux (`TCP_MD5SIG_MAXKEYLEN`).
 const MAX_PASSWORD: usize = 80;
@@ -102,7 +102,7 @@ pub(super) fn peers(
         };
         let name = name(raw, key, vteps)?;
         let peer = peer(peer_table, name, key, own.or(group))?;
-        if peer.route_reflector_client && !is_internal(peer.asn, local_asn) {
+        if peer.route_reflector_client && !peer.is_internal(local_asn) {
             let reflector = raw.route_reflector_client.as_ref();
             return Err(Fault::new(
                 reflector.map_or_else(|| key.span(), Spanned::span),
@@ -130,9 +130,12 @@ fn peer(
     if let PeerName::Interface(_) = &name {
         let local = options.local_address.is_some();
         let multihop = options.multihop.flatten().is_some();
+        let bfd = options.bfd.flatten().and_then(|bfd| bfd.hops);
+        let far = bfd.is_some_and(Hops::is_multihop);
         for (option, given, span) in [
             ("local_address", local, span_of(&raw.local_address)),
             ("multihop", multihop, span_of(&raw.multihop)),
+            ("multihop in bfd", far, span_of(&raw.bfd)),
         ] {
             if given {
                 return Err(Fault::new(
@@ -290,14 +293,6 @@ fn name(raw: &raw::Peer, key: &Spanned<String>, vteps: &[Ipv4Addr]) -> Result<Pe
 
 fn span_of<T>(key: &Option<Spanned<T>>) -> Option<Range<usize>> {
     key.as_ref().map(Spanned::span)
-}
-
-fn is_internal(peer: PeerAsn, local: Asn) -> bool {
-    match peer {
-        PeerAsn::Is(asn) => asn == local,
-        PeerAsn::Internal => true,
-        PeerAsn::External => false,
-    }
 }
 
 fn ip(text: &Spanned<String>, key: &str) -> Result<IpAddr> {

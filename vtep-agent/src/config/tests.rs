@@ -484,3 +484,83 @@ fn options_of_peers() {
     };
     assert_eq!(peer, expected);
 }
+
+/// RFC 5881, RFC 5883: how far the session goes follows BGP unless it is said.
+#[test]
+fn bfd() {
+    let text = format!(
+        "{MINIMAL}
+[bgp.group.watched]
+bfd = {{ interval = 100, multiplier = 5 }}
+[[bgp.peer]]
+address = \"198.18.0.2\"
+asn = 65001
+group = \"watched\"
+[[bgp.peer]]
+address = \"198.18.0.3\"
+asn = 65000
+group = \"watched\"
+[[bgp.peer]]
+address = \"198.18.0.4\"
+asn = 65000
+group = \"watched\"
+bfd = false
+[[bgp.peer]]
+address = \"198.18.0.5\"
+asn = 65000
+bfd = {{ multihop = false, strict = true }}
+[[bgp.peer]]
+address = \"198.18.0.6\"
+asn = 65001
+multihop = 4
+bfd = true
+[[bgp.peer]]
+address = \"198.18.0.7\"
+asn = 65001
+ttl_security = 1
+bfd = true
+[[bgp.peer]]
+address = \"198.18.0.8\"
+asn = 65001
+bfd = {{ multihop = 3 }}
+"
+    );
+    let config = config(&text);
+    let hops: Vec<_> = config
+        .bgp
+        .peers
+        .iter()
+        .map(|peer| peer.bfd_hops(config.bgp.asn))
+        .collect();
+    let expected = [
+        None,
+        Some(Hops::Single),
+        Some(Hops::Multi(255)),
+        None,
+        Some(Hops::Single),
+        Some(Hops::Multi(255)),
+        Some(Hops::Single),
+        Some(Hops::Multi(3)),
+    ];
+    assert_eq!(hops, expected);
+    assert_eq!(Hops::Multi(3).least_ttl(), 253);
+    let watched = config.bgp.peers[1].bfd.unwrap();
+    assert_eq!(watched.interval, Duration::from_millis(100));
+    assert_eq!((watched.multiplier.get(), watched.strict), (5, false));
+    let default = config.bgp.peers[5].bfd.unwrap();
+    assert_eq!(default, BfdConfig::default());
+    assert_eq!(
+        default.interval * default.multiplier.get().into(),
+        Duration::from_millis(900)
+    );
+    assert!(config.bgp.peers[4].bfd.unwrap().strict);
+    let explanation = Explanation::new(&config, &[]).to_string();
+    for part in [
+        "BFD 5 x 100 ms (single hop)",
+        "BFD 5 x 100 ms (multihop)",
+        "BFD 3 x 300 ms (single hop), no session without it",
+        "BFD 3 x 300 ms (multihop, up to 3)",
+    ] {
+        assert!(explanation.contains(part), "{part}: {explanation}");
+    }
+}

@@ -5,6 +5,7 @@
 //! first the maps, then devices and peers, so that nobody is told of a MAC that does not forward yet.
 
 mod attach;
+mod bfd;
 mod report;
 mod tunnel;
 
@@ -23,6 +24,7 @@ use tokio::{
 };
 
 use crate::{
+    bfd::Bfd,
     bgp::{
         fsm::Cease,
         peer::PeerEvent,
@@ -80,6 +82,8 @@ struct Daemon {
     devices: Devices,
     tunnel: Tunnel,
     sessions: Sessions,
+    bfd: Bfd,
+    bfd_wanted: bfd::Wanted,
     monitor: Monitor,
     metrics: Metrics,
     frames: FrameSocket,
@@ -129,6 +133,7 @@ impl Daemon {
         };
         let metrics = Metrics::new()?;
         let (sessions, peers) = Sessions::start(session_options(&config))?;
+        let bfd = bfd::start(&sessions)?;
         let monitor = Monitor::start()?;
         let options = LoadOptions::new(config.vtep.pin_dir.clone(), config.vtep.max_macs);
         let frames = FrameSocket::open()?;
@@ -172,6 +177,8 @@ impl Daemon {
             devices: Devices::default(),
             tunnel,
             sessions,
+            bfd,
+            bfd_wanted: bfd::Wanted::default(),
             monitor,
             metrics,
             frames,
@@ -232,6 +239,7 @@ impl Daemon {
                     }
                     self.devices.retry(&mut self.dataplane);
                     self.retry_save();
+                    self.sync_bfd();
                     self.prune_neighbours();
                     let shortest = self.core.shortest_ageing();
                     if shortest.is_some_and(|age| scanned.elapsed() >= IDLE_SCAN.min(age / 4)) {
@@ -346,7 +354,10 @@ impl Daemon {
                 tracing::info!("the restart is over");
                 self.sessions.settled();
             }
-            Output::Peers(peers) => self.sessions.configure(peers),
+            Output::Peers(peers) => {
+                self.configure_bfd(&peers);
+                self.sessions.configure(peers);
+            }
         }
     }
 
@@ -437,6 +448,8 @@ impl Daemon {
     async fn stop(mut self) -> Result<()> {
         tracing::info!("stopping");
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        // Before anything else goes silent.
+        self.bfd.shutdown().await;
         match self.core.config().vtep.on_stop {
             OnStop::Keep => {
                 let cease = Cease::Restart("agent stopped, forwarding goes on".to_owned());

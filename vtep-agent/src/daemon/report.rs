@@ -116,6 +116,7 @@ impl Daemon {
                     capabilities: words(&peer.capabilities),
                     restart_time_s: peer.restart_time.map(|time| time.as_secs()),
                     last_error: peer.last_error.clone(),
+                    bfd: self.bfd(peer.peer, now),
                 }
             })
             .collect();
@@ -182,6 +183,12 @@ impl Daemon {
             reconcile_errors: totals.errors,
             events_lost: counters.stat(Stat::EventsLost),
             signature_failures: self.sessions.signature_failures().iter().collect(),
+            bfd_discards: self
+                .bfd
+                .discards()
+                .iter()
+                .map(|(reason, count)| (reason.name(), count))
+                .collect(),
         }
     }
 
@@ -203,6 +210,7 @@ impl Daemon {
         PeerMetrics {
             name: peer.name.to_string(),
             up: is_established(peer),
+            bfd: self.bfd_metrics(peer.peer),
             messages: [("received", &peer.received), ("sent", &peer.sent)]
                 .into_iter()
                 .flat_map(|(direction, counts)| {

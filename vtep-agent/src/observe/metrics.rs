@@ -54,6 +54,7 @@ impl Metrics {
         )?
         .set([env!("CARGO_PKG_VERSION")], 1);
         page.peers(snapshot)?;
+        page.bfd(snapshot)?;
         page.bds(snapshot)?;
         page.traffic(snapshot)?;
         page.agent(snapshot)?;
@@ -102,6 +103,32 @@ impl Page {
             for (&outcome, &count) in &peer.update_errors {
                 errors.add([name, outcome], count);
             }
+        }
+        Ok(())
+    }
+
+    fn bfd(&self, snapshot: &Snapshot) -> Result<()> {
+        let up = self.gauge("vtep_bfd_up", "The peer's BFD session is up.", ["peer"])?;
+        let packets = self.counter(
+            "vtep_bfd_packets_total",
+            "BFD packets, without those discarded.",
+            ["peer", "direction"],
+        )?;
+        for peer in &snapshot.peers {
+            if let Some(bfd) = &peer.bfd {
+                let name = peer.name.as_str();
+                up.set([name], bfd.up.into());
+                packets.add([name, "received"], bfd.received);
+                packets.add([name, "sent"], bfd.sent);
+            }
+        }
+        let discards = self.counter(
+            "vtep_bfd_discards_total",
+            "BFD packets discarded by reason.",
+            ["reason"],
+        )?;
+        for &(reason, count) in &snapshot.bfd_discards {
+            discards.add([reason], count);
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ pub use http::{HttpError, Query, Server};
 pub use logs::{InvalidFilter, LogFormat, init as init_logs};
 pub use metrics::Metrics;
 pub use snapshot::{
-    BdMetrics, MapMetrics, Origins, PathMetrics, PeerMetrics, PortMetrics, Snapshot,
+    BdMetrics, BfdMetrics, MapMetrics, Origins, PathMetrics, PeerMetrics, PortMetrics, Snapshot,
 };
 
 #[cfg(test)]

@@ -28,6 +28,8 @@ pub struct Snapshot {
     pub events_lost: u64,
     /// TCP segments that the host dropped because of their signature, by what was wrong with it.
     pub signature_failures: BTreeMap<&'static str, u64>,
+    /// BFD packets discarded, by reason.
+    pub bfd_discards: Vec<(&'static str, u64)>,
 }
 
 /// A BGP peer.
@@ -37,6 +39,8 @@ pub struct PeerMetrics {
     pub name: String,
     /// The session is established.
     pub up: bool,
+    /// Its BFD session, if there is one.
+    pub bfd: Option<BfdMetrics>,
     /// Messages since the start, by direction (`sent`, `received`) and type (`open`, `update`,
     /// `notification`, `keepalive`, `route_refresh`).
     pub messages: BTreeMap<(&'static str, &'static str), u64>,
@@ -45,6 +49,17 @@ pub struct PeerMetrics {
     /// Malformed UPDATEs since the start, by what RFC 7606 has done with them
     /// (`attribute_discard`, `treat_as_withdraw`, `session_reset` and so on).
     pub update_errors: BTreeMap<&'static str, u64>,
+}
+
+/// The BFD session of a peer.
+#[derive(Clone, Copy, Debug)]
+pub struct BfdMetrics {
+    /// It is up.
+    pub up: bool,
+    /// Packets received, without those discarded.
+    pub received: u64,
+    /// Packets sent.
+    pub sent: u64,
 }
 
 /// A bridge domain.

@@ -34,6 +34,11 @@ fn snapshot() -> Snapshot {
         peers: vec![PeerMetrics {
             name: "198.18.0.100".to_owned(),
             up: true,
+            bfd: Some(BfdMetrics {
+                up: true,
+                received: 5,
+                sent: 6,
+            }),
             messages: [(("sent", "update"), 3), (("received", "keepalive"), 4)].into(),
             routes: [(2, 7), (3, 1)].into(),
             update_errors: [("treat_as_withdraw", 2)].into(),
@@ -79,6 +84,7 @@ fn snapshot() -> Snapshot {
         reconcile_errors: 2,
         events_lost: 13,
         signature_failures: [("wrong", 6)].into(),
+        bfd_discards: vec![("ttl", 14), ("version", 0)],
     }
 }
 
@@ -130,6 +136,11 @@ fn every_metric_with_its_labels() {
         "vtep_convergence_seconds_bucket{le=\"+Inf\"} 0",
         "vtep_events_lost_total 13",
         "vtep_tcp_signature_failures_total{reason=\"wrong\"} 6",
+        "vtep_bfd_up{peer=\"198.18.0.100\"} 1",
+        "vtep_bfd_packets_total{direction=\"received\",peer=\"198.18.0.100\"} 5",
+        "vtep_bfd_packets_total{direction=\"sent\",peer=\"198.18.0.100\"} 6",
+        "vtep_bfd_discards_total{reason=\"ttl\"} 14",
+        "vtep_bfd_discards_total{reason=\"version\"} 0",
     ] {
         assert!(
             text.lines().any(|found| found == line),
@@ -154,7 +165,7 @@ fn kinds() {
         assert!(text.contains(&format!("# HELP {name} ")), "{name}");
         assert!(names.insert(name), "{name} is there twice");
     }
-    assert_eq!(names.len(), 26);
+    assert_eq!(names.len(), 29);
 }
 
 /// The documentation's table and the metrics are the same.

@@ -441,7 +441,7 @@ fn two_machines() {
                     match action {
                         // A third is lost in the first ten seconds.
                         Action::Send(packet) => {
-                            let lost = now < start + 10_000 * MS && loss.bits() % 3 == 0;
+                            let lost = now < start + 10_000 * MS && loss.bits().is_multiple_of(3);
                             if now < cut && !lost {
                                 queue.push((1 - index, Event::Received(packet)));
                             }

@@ -407,6 +407,7 @@ impl Table {
                     out.push(Output::Send(id, packet));
                 }
                 Action::Report(liveness) => {
+                    log(session, liveness);
                     out.extend(session.peer.map(|peer| Output::Report(peer, liveness)));
                 }
             }
@@ -424,5 +425,17 @@ impl Table {
                 return discriminator;
             }
         }
+    }
+}
+
+fn log(session: &Session, liveness: Liveness) {
+    let peer = session.endpoint.remote;
+    match (liveness, session.fsm.last_down()) {
+        (Liveness::Failed, Some(down)) => {
+            tracing::warn!(%peer, reason = %down.diagnostic, "BFD session down");
+        }
+        (Liveness::Up, _) => tracing::info!(%peer, "BFD session up"),
+        (Liveness::Unused, _) => tracing::info!(%peer, "BFD session administratively down"),
+        _ => {}
     }
 }

@@ -284,8 +284,7 @@ proptest! {
         steps in vec((0_u8..4, any::<bool>(), vec((0_usize..24, any::<u8>()), 0..3), 0_u64..400), 1..200),
     ) {
         let (mut table, mine, mut now) = table(Hops::Single);
-        let mut arrived = 0;
-        for (state, known, damage, pause) in steps {
+        for (arrived, (state, known, damage, pause)) in (1..).zip(steps) {
             let states = [State::AdminDown, State::Down, State::Init, State::Up];
             let your = known.then_some(mine);
             let mut octets = packet(states[usize::from(state)], your).encode();
@@ -293,7 +292,6 @@ proptest! {
                 octets[index] = octet;
             }
             let _ = table.receive(&arrival(), &octets, now);
-            arrived += 1;
             now += Duration::from_millis(pause);
             table.tick(now);
             prop_assert!(table.deadline().is_none_or(|at| at > now));

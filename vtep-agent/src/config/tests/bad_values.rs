@@ -394,19 +394,38 @@ fn bad_values() {
 }
 
 #[test]
-fn keys_that_are_not_built_are_named() {
-    for key in ["bfd = false"] {
-        let name = key.split(' ').next().unwrap();
-        for table in [
-            "[[bgp.peer]]\naddress = \"198.18.0.7\"\nasn = 1",
-            "[bgp.group.x]",
-        ] {
+fn bad_bfd() {
+    let cases = [
+        (
+            "bfd = 300",
+            "invalid type: integer `300`, expected true, false or { interval = 300, multiplier = 3, … }",
+        ),
+        (
+            "bfd = { interval = 9 }",
+            "interval is 9, expected 10 to 60000",
+        ),
+        (
+            "bfd = { multiplier = 0 }",
+            "multiplier is 0, expected 1 to 255",
+        ),
+        ("bfd = { multihop = 0 }", "multihop is 0, expected 1 to 255"),
+        (
+            "bfd = { multihop = \"yes\" }",
+            "multihop is \"yes\", expected 1 to 255 hops, true or false",
+        ),
+        (
+            "bfd = { echo = true }",
+            "unknown key `echo`, expected one of `interval`, `multiplier`, `multihop`, `strict`",
+        ),
+    ];
+    for table in [
+        "[[bgp.peer]]\naddress = \"198.18.0.7\"\nasn = 1",
+        "[bgp.group.x]",
+    ] {
+        for (key, expected) in cases {
             let text = format!("{MINIMAL}{table}\n{key}\n");
             let error = parse(&text).map(|_| ()).unwrap_err();
-            assert!(
-                error.ends_with(&format!("{name} is not supported yet, remove the key")),
-                "{error}"
-            );
+            assert!(error.ends_with(expected), "{error}");
         }
     }
 }

@@ -3,6 +3,7 @@
 mod collision;
 mod graceful;
 mod options;
+mod path;
 mod properties;
 mod restart;
 mod session;
