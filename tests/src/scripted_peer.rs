@@ -246,7 +246,11 @@ impl ScriptedPeer {
         match self.stream.read(&mut chunk) {
             Ok(0) => self.closed = true,
             Ok(length) => self.buffer.extend(chunk.iter().take(length)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) => {}
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => self.closed = true,
             Err(error) => return Err(error.into()),
         }
