@@ -194,8 +194,8 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("netlink_packet_core", &["kernel"]),
     ("netlink_packet_route", &["kernel"]),
     ("netlink_sys", &["kernel"]),
-    ("crate::dataplane", &["dataplane", "daemon"]),
-    ("crate::kernel", &["kernel", "daemon"]),
+    ("crate::dataplane", &["dataplane", "daemon", "doctor"]),
+    ("crate::kernel", &["kernel", "daemon", "doctor"]),
 ];
 
 #[test]

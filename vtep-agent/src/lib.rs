@@ -8,6 +8,7 @@ pub mod control;
 pub mod core;
 pub mod daemon;
 pub mod dataplane;
+pub mod doctor;
 pub mod evpn;
 pub mod intent;
 pub mod kernel;

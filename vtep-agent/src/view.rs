@@ -295,6 +295,18 @@ pub struct Counters {
     /// Entries that could not be written yet, by BPF map; those of a full map stay here. Maps that
     /// are complete are left out.
     pub unwritten: BTreeMap<String, u64>,
+    /// How full each BPF map is.
+    #[serde(default)]
+    pub maps: BTreeMap<String, MapFill>,
+}
+
+/// Use of a BPF map.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapFill {
+    /// Entries that the agent wrote.
+    pub entries: u64,
+    /// Room.
+    pub capacity: u64,
 }
 
 /// Packets and bytes.

@@ -3,7 +3,7 @@ use std::{net::IpAddr, path::PathBuf};
 use clap::{Parser, Subcommand};
 
 use crate::{
-    config::XdpMode,
+    config::{DEFAULT_CONFIG, XdpMode},
     control::{Clearable, Table},
     observe::LogFormat,
     types::{BdName, IfName, Mac, Vni},
@@ -27,7 +27,7 @@ pub(super) enum Command {
     /// Run the agent in the foreground
     Run {
         /// Configuration file
-        #[arg(long, value_name = "FILE", default_value = "/etc/vtep/vtep.toml")]
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
         config: PathBuf,
         /// What is logged, e.g. debug or info,vtep_agent::bgp=debug
         /// [default: VTEP_LOG, RUST_LOG or info]
@@ -40,7 +40,7 @@ pub(super) enum Command {
     /// Check a configuration and explain what it does; touches nothing
     Check {
         /// Configuration file
-        #[arg(long, value_name = "FILE", default_value = "/etc/vtep/vtep.toml")]
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
         config: PathBuf,
         /// Print JSON
         #[arg(long)]
@@ -88,6 +88,17 @@ pub(super) enum Command {
     },
     /// Read the configuration file again and apply the difference
     Reload,
+    /// Look for problems of kernel, NICs, MTU, maps and BGP, and say what to do; exit status 1 if
+    /// traffic does not flow as configured
+    Doctor {
+        /// Configuration file, for an agent that does not run
+        /// [default: /etc/vtep/vtep.toml if it is there]
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

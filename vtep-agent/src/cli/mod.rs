@@ -14,9 +14,11 @@ use clap::Parser as _;
 use serde_json::Value;
 
 use crate::{
-    config::{Config, DEFAULT_SOCKET, Explanation},
+    config::{Config, DEFAULT_CONFIG, DEFAULT_SOCKET, Explanation},
     control::{self, Message, Request, Table},
-    daemon, observe,
+    daemon,
+    doctor::{self, Facts, Severity},
+    observe,
 };
 use args::{Args, BdCommand, Command, PortCommand};
 
@@ -98,6 +100,7 @@ fn run(Args { command, socket }: Args) -> Outcome {
             bd: bd.map(String::from),
         },
         Command::Reload => Message::Reload {},
+        Command::Doctor { config, json } => return doctor(config, &socket_path(socket), json),
     };
     call(&socket_path(socket), &message).map(drop)
 }
@@ -130,6 +133,25 @@ fn show(socket: &Path, what: Table, bd: Option<String>, json: bool) -> Outcome {
     match json {
         true => print_json(&data),
         false => print(&tables::render(what, data)?),
+    }
+}
+
+fn doctor(config: Option<PathBuf>, socket: &Path, json: bool) -> Outcome {
+    let usual = Path::new(DEFAULT_CONFIG);
+    let config = config.or_else(|| usual.exists().then(|| usual.to_owned()));
+    let findings = doctor::examine(&Facts::gather(config.as_deref(), socket));
+    match json {
+        true => print_json(&serde_json::to_value(&findings)?)?,
+        false if findings.is_empty() => print("no problems found\n")?,
+        false => findings
+            .iter()
+            .try_for_each(|finding| print(&format!("{finding}\n")))?,
+    }
+    let errors = findings.iter().filter(|f| f.severity == Severity::Error);
+    match errors.count() {
+        0 => Ok(()),
+        1 => Err(anyhow::anyhow!("1 error found").into()),
+        count => Err(anyhow::anyhow!("{count} errors found").into()),
     }
 }
 

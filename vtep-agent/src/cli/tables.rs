@@ -250,6 +250,7 @@ fn counters(counters: &Counters) -> String {
         suppressed,
         flood_copies,
         unwritten,
+        maps,
     } = counters;
     let totals = [
         ("decapsulated packets", rx.packets),
@@ -266,7 +267,12 @@ fn counters(counters: &Counters) -> String {
     let unwritten = unwritten
         .iter()
         .map(|(map, count)| [format!("not written: {map}"), count.to_string()]);
-    let rows = totals.into_iter().chain(drops).chain(unwritten);
+    let maps = maps.iter().filter(|(_, fill)| fill.entries != 0);
+    let maps = maps.map(|(map, fill)| {
+        let use_of = format!("{} of {}", fill.entries, fill.capacity);
+        [format!("entries: {map}"), use_of]
+    });
+    let rows = totals.into_iter().chain(drops).chain(unwritten).chain(maps);
     grid(["COUNTER", ">VALUE"], rows)
 }
 

@@ -54,7 +54,7 @@ fn usage_errors_are_one_line() {
         (
             "",
             "'vtep-agent' requires a subcommand but one was not provided \
-              [subcommands: run, check, attach, detach, bd, port, show, clear, reload]; \
+              [subcommands: run, check, attach, detach, bd, port, show, clear, reload, doctor]; \
               usage: vtep-agent [OPTIONS] <COMMAND>",
         ),
         (
@@ -202,7 +202,8 @@ fn examples() -> [(Table, Value); 10] {
             Table::Counters,
             json!({"drops": {"unknown_vni": 4, "no_path": 0},
             "rx": {"packets": 0, "bytes": 0}, "tx": {"packets": 7, "bytes": 700},
-            "suppressed": {"arp": 1, "nd": 2}, "flood_copies": 3, "unwritten": {"fdb": 5}}),
+            "suppressed": {"arp": 1, "nd": 2}, "flood_copies": 3, "unwritten": {"fdb": 5},
+            "maps": {"fdb": {"entries": 9, "capacity": 10}}}),
         ),
         (
             Table::Uplinks,
@@ -284,16 +285,17 @@ fn tables_for_people() {
     blue  100  VTEP 198.18.0.2      100
 
     $ vtep-agent show counters
-    COUNTER                             VALUE
-    decapsulated packets                    0
-    decapsulated bytes                      0
-    encapsulated packets                    7
-    encapsulated bytes                    700
-    suppressed ARP requests                 1
-    suppressed neighbour solicitations      2
-    flood copies                            3
-    dropped: unknown_vni                    4
-    not written: fdb                        5
+    COUNTER                               VALUE
+    decapsulated packets                      0
+    decapsulated bytes                        0
+    encapsulated packets                      7
+    encapsulated bytes                      700
+    suppressed ARP requests                   1
+    suppressed neighbour solicitations        2
+    flood copies                              3
+    dropped: unknown_vni                      4
+    not written: fdb                          5
+    entries: fdb                        9 of 10
 
     $ vtep-agent show uplinks
     UPLINK  XDP     STATE   MTU

@@ -32,6 +32,10 @@ use crate::types::{
     Asn, BdName, Families, IfName, ImportTarget, PeerName, RouteDistinguisher, RouteTarget, Vni,
 };
 
+/// The configuration file unless the command line names another.
+pub const DEFAULT_CONFIG: &str = "/etc/vtep/vtep.toml";
+/// Where pins are unless the file says otherwise.
+pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/vtep";
 /// Where the control socket is unless the file or `--socket` says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/vtep/agent.sock";
 

@@ -9,7 +9,8 @@ use toml::Spanned;
 use vtep_common::abi::{DEFAULT_MAX_MACS, MAX_LOCAL_VTEPS, MAX_UPLINKS};
 
 use super::{
-    DEFAULT_SOCKET, DuplicatePolicy, OnStop, SourceCheck, UnknownVni, VtepConfig, XdpMode,
+    DEFAULT_PIN_DIR, DEFAULT_SOCKET, DuplicatePolicy, OnStop, SourceCheck, UnknownVni, VtepConfig,
+    XdpMode,
     diagnostic::Fault,
     field::{Result, each, is_unicast, name, number_or, parse_with, path_or},
     raw::{self, OneOrMany},
@@ -49,7 +50,7 @@ pub(super) fn vtep(raw: &raw::Vtep, warnings: &mut Vec<Fault>) -> Result<VtepCon
         uplinks,
         xdp: raw.xdp.unwrap_or(XdpMode::Auto),
         port: number_or(&raw.port, "port", 1..=u16::MAX, 4789)?,
-        pin_dir: path_or(&raw.pin_dir, "pin_dir", "/sys/fs/bpf/vtep")?,
+        pin_dir: path_or(&raw.pin_dir, "pin_dir", DEFAULT_PIN_DIR)?,
         state_dir: path_or(&raw.state_dir, "state_dir", "/var/lib/vtep")?,
         socket: socket(&raw.socket)?,
         metrics: metrics(raw.metrics.as_ref())?,

@@ -67,6 +67,7 @@ impl Daemon {
             }
             Table::Counters => json(&view::Counters {
                 unwritten: self.unwritten(),
+                maps: self.map_fill(),
                 ..totals(&self.counters()?)
             }),
         }
@@ -92,6 +93,14 @@ impl Daemon {
             .filter(|(_, pending)| *pending > 0)
             .map(|(map, pending)| (map.name().to_owned(), pending as u64))
             .collect()
+    }
+
+    fn map_fill(&self) -> BTreeMap<String, view::MapFill> {
+        let fill = |of: MapMetrics| {
+            let (entries, capacity) = (of.entries, of.capacity);
+            (of.map.to_owned(), view::MapFill { entries, capacity })
+        };
+        self.map_metrics().into_iter().map(fill).collect()
     }
 
     fn bgp(&self) -> view::Bgp {
@@ -328,5 +337,6 @@ fn totals(counters: &DatapathCounters) -> view::Counters {
         },
         flood_copies: counters.bds.values().map(|bd| bd.flood_copies).sum(),
         unwritten: BTreeMap::new(),
+        maps: BTreeMap::new(),
     }
 }

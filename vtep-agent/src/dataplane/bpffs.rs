@@ -33,11 +33,7 @@ impl Drop for Lock {
 /// directory is below it, at the directory itself otherwise. What is pinned on a bpffs that was
 /// mounted here lives as long as the mount: in a mount namespace of our own, as long as we do.
 pub(super) fn prepare(pin_dir: &Path) -> Result<(), DataplaneError> {
-    let existing = pin_dir
-        .ancestors()
-        .find(|path| path.exists())
-        .unwrap_or(Path::new("/"));
-    if !is_bpffs(existing).map_err(|error| DataplaneError::pin(existing, error))? {
+    if !is_below(pin_dir).map_err(|error| DataplaneError::pin(pin_dir, error))? {
         let target = mount_point(pin_dir);
         mount(&target).map_err(|error| DataplaneError::Bpffs {
             path: target.clone(),
@@ -62,6 +58,12 @@ pub(super) fn lock(pin_dir: &Path) -> Result<Lock, DataplaneError> {
         }),
         Err(TryLockError::Error(error)) => Err(DataplaneError::pin(pin_dir, error)),
     }
+}
+
+/// Whether a directory, or the nearest one above it that exists, is on a bpffs.
+pub(super) fn is_below(path: &Path) -> io::Result<bool> {
+    let existing = path.ancestors().find(|path| path.exists());
+    is_bpffs(existing.unwrap_or(Path::new("/")))
 }
 
 fn mount_point(pin_dir: &Path) -> PathBuf {

@@ -23,7 +23,7 @@ use std::{
     collections::HashMap,
     future::Future,
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -117,6 +117,22 @@ impl LoadOptions {
 /// [`DataplaneError::Privilege`] names what it lacks.
 pub fn check_privileges() -> Result<(), DataplaneError> {
     probe::privileges()
+}
+
+/// What keeps this process from loading the programs; nothing, if all is well.
+pub fn obstacles() -> Vec<DataplaneError> {
+    let checks = [probe::privileges(), probe::kernel()];
+    checks.into_iter().filter_map(Result::err).collect()
+}
+
+/// Whether the kernel has tcx links (Linux 6.6).
+pub fn has_tcx() -> bool {
+    probe::tcx()
+}
+
+/// Whether a directory is on a bpffs, or would be if it existed.
+pub fn is_on_bpffs(path: &Path) -> bool {
+    bpffs::is_below(path).unwrap_or(false)
 }
 
 impl Dataplane {

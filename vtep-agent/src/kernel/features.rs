@@ -3,22 +3,10 @@
 use std::io;
 
 use super::{
-    message::{Attributes, Message, Request, Value},
+    genetlink::Family,
+    message::{Message, Request},
     socket::{RequestError, Requests},
 };
-
-/// `CTRL_CMD_GETFAMILY` with version 1.
-const GET_FAMILY: [u8; 4] = [3, 1, 0, 0];
-/// `CTRL_ATTR_FAMILY_ID` of linux/genetlink.h.
-const CTRL_ATTR_FAMILY_ID: u16 = 1;
-/// `CTRL_ATTR_FAMILY_NAME`
-const CTRL_ATTR_FAMILY_NAME: u16 = 2;
-/// `CTRL_ATTR_MCAST_GROUPS`
-const CTRL_ATTR_MCAST_GROUPS: u16 = 7;
-/// `CTRL_ATTR_MCAST_GRP_NAME`
-const CTRL_ATTR_MCAST_GRP_NAME: u16 = 1;
-/// `CTRL_ATTR_MCAST_GRP_ID`
-const CTRL_ATTR_MCAST_GRP_ID: u16 = 2;
 
 /// `NETDEV_CMD_DEV_GET` of linux/netdev.h.
 const DEV_GET: u8 = 1;
@@ -50,17 +38,15 @@ impl Features {
     /// `None` where the kernel has no such family.
     pub fn open() -> Result<Option<Self>, RequestError> {
         let mut requests = Requests::open(libc::NETLINK_GENERIC as isize)?;
-        let request = Request::new(libc::GENL_ID_CTRL as u16, 0, &GET_FAMILY)
-            .with(CTRL_ATTR_FAMILY_NAME, b"netdev\0");
-        let found = match requests.get(&request, decode_family) {
-            Err(error) if error.is(libc::ENOENT) => return Ok(None),
-            found => found?,
+        let Some(family) = Family::find(&mut requests, "netdev")? else {
+            return Ok(None);
         };
-        let (family, group) =
-            found.ok_or_else(|| io::Error::other("the netdev family has no group \"mgmt\""))?;
+        let group = family
+            .group("mgmt")
+            .ok_or_else(|| io::Error::other("the netdev family has no group \"mgmt\""))?;
         Ok(Some(Self {
             requests,
-            family,
+            family: family.id,
             group,
         }))
     }
@@ -97,19 +83,6 @@ pub(super) fn decode(message: &Message<'_>) -> Option<XdpFeatures> {
     })
 }
 
-/// Number of the family and of its group `mgmt`.
-fn decode_family(message: &Message<'_>) -> Option<(u16, u32)> {
-    let (_, attributes) = message.split::<4>()?;
-    let mut groups = attributes.find(CTRL_ATTR_MCAST_GROUPS)?.nested();
-    let group = groups.find_map(|(_, group)| management(group.nested()))?;
-    Some((attributes.find(CTRL_ATTR_FAMILY_ID)?.u16()?, group))
-}
-
-fn management(group: Attributes<'_>) -> Option<u32> {
-    let name = group.find(CTRL_ATTR_MCAST_GRP_NAME).and_then(Value::text)?;
-    (name == "mgmt").then(|| group.find(CTRL_ATTR_MCAST_GRP_ID)?.u32())?
-}
-
 #[cfg(test)]
 mod tests {
     use super::{super::message::attribute, *};
@@ -135,21 +108,5 @@ mod tests {
         assert_eq!(decode(&message(&body)), Some(expected));
         body[0] = 3; // NETDEV_CMD_DEV_DEL_NTF
         assert_eq!(decode(&message(&body)), None);
-    }
-
-    #[test]
-    fn family_without_the_group() {
-        let group = |name: &[u8]| {
-            let mut group = attribute(CTRL_ATTR_MCAST_GRP_NAME, name);
-            group.extend(attribute(CTRL_ATTR_MCAST_GRP_ID, &5u32.to_ne_bytes()));
-            attribute(CTRL_ATTR_MCAST_GROUPS, &attribute(1, &group))
-        };
-        let mut body = vec![1, 2, 0, 0];
-        body.extend(attribute(CTRL_ATTR_FAMILY_ID, &0x1au16.to_ne_bytes()));
-        body.extend(group(b"page-pool\0"));
-        assert_eq!(decode_family(&message(&body)), None);
-        body.truncate(4 + 8);
-        body.extend(group(b"mgmt\0"));
-        assert_eq!(decode_family(&message(&body)), Some((0x1a, 5)));
     }
 }

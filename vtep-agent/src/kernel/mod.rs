@@ -11,10 +11,12 @@
 
 mod features;
 mod filters;
+mod genetlink;
 mod links;
 mod message;
 mod monitor;
 mod neighbours;
+mod nic;
 mod ports;
 mod routes;
 mod socket;
@@ -31,6 +33,7 @@ use crate::types::IfName;
 
 pub use filters::has_ingress_filters;
 pub use monitor::Monitor;
+pub use nic::{Nic, nic};
 pub use ports::{PortBefore, prepare_port, restore_port};
 pub use tunnel::{create_tunnel, remove_tunnel, tunnel_name};
 
