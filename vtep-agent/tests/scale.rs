@@ -18,8 +18,8 @@ use vtep_agent::{
         wire::{self, Advertisement, Context, MAX_LEN, Message, Route},
     },
     config::{
-        AutoRt, BdConfig, BgpConfig, Config, DuplicatePolicy, OnStop, PeerAsn, PeerConfig,
-        SourceCheck, UnderlayConfig, UnknownVni, VtepConfig, XdpMode,
+        AutoRt, AutoRtImport, BdConfig, BgpConfig, Config, DuplicatePolicy, OnStop, PeerAsn,
+        PeerConfig, SourceCheck, UnderlayConfig, UnknownVni, VtepConfig, XdpMode,
     },
     core::{Command, Core, Input, Output, Start, State},
     evpn::Originator,
@@ -175,6 +175,7 @@ fn config() -> Config {
             asn: ASN,
             listen: true,
             auto_rt: AutoRt::As,
+            auto_rt_import: AutoRtImport::AnyAs,
             arp_nd_flags: false,
             selection_deferral: Duration::from_secs(120),
             peers: vec![PeerConfig::new(

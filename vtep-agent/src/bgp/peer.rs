@@ -55,6 +55,8 @@ pub struct Session {
     pub long_lived_forwarding_preserved: bool,
     /// The peer restarted as well and waits for nobody's End-of-RIB (its R bit, RFC 4724 §3).
     pub restarting: bool,
+    /// Route target memberships are exchanged: the peer gets what it asks for (RFC 4684).
+    pub rt_constraint: bool,
     /// How often our AS may be in its AS_PATHs.
     pub allowas_in: u8,
     /// We reflect its routes to others, and theirs to it (RFC 4456).
@@ -98,6 +100,7 @@ impl Session {
             long_lived: false,
             long_lived_forwarding_preserved: false,
             restarting: false,
+            rt_constraint: false,
             allowas_in: 0,
             route_reflector_client: false,
         }

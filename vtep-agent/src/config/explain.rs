@@ -12,7 +12,7 @@ use super::{
     AutoRt, BdConfig, BgpConfig, Config, Diagnostic, DuplicateAction, DuplicatePolicy, FloodPolicy,
     Hops, OnStop, PeerAsn, PeerConfig, SourceCheck, UnknownVni, VtepConfig, XdpMode,
 };
-use crate::types::{Asn, ImportTarget, RouteTarget};
+use crate::types::{Asn, RouteTarget};
 
 /// A configuration with everything derived that can be derived without touching the host.
 #[derive(Debug, Serialize)]
@@ -79,6 +79,7 @@ struct Peer {
     max_prefixes: Option<u32>,
     ttl_security: Option<u8>,
     allowas_in: u8,
+    rt_constraint: bool,
     route_reflector_client: bool,
     shutdown: Option<String>,
     passive: bool,
@@ -211,6 +212,7 @@ impl Peer {
             max_prefixes: peer.max_prefixes.map(|max| max.limit),
             ttl_security: peer.ttl_security,
             allowas_in: peer.allowas_in,
+            rt_constraint: peer.rt_constraint,
             route_reflector_client: peer.route_reflector_client,
             shutdown: peer.shutdown.clone(),
             graceful_restart: peer.graceful_restart,
@@ -238,7 +240,11 @@ impl Bd {
     fn new(bd: &BdConfig, bgp: &BgpConfig) -> Self {
         let import = match &bd.rt_import {
             Some(targets) => targets.iter().map(ToString::to_string).collect(),
-            None => vec![ImportTarget::AnyAdmin(bd.vni.get()).to_string()],
+            None => bgp
+                .auto_import(bd.vni)
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
         };
         let export = match (&bd.rt_export, bgp.auto_rt) {
             (Some(targets), _) => targets.iter().map(ToString::to_string).collect(),
@@ -385,6 +391,9 @@ impl fmt::Display for Peer {
         }
         if self.route_reflector_client {
             f.write_str(", route reflector client")?;
+        }
+        if !self.rt_constraint {
+            f.write_str(", no route target constraint")?;
         }
         if self.shutdown.is_some() {
             f.write_str(", shut down")?;

@@ -148,6 +148,8 @@ pub struct BgpConfig {
     pub listen: bool,
     /// Form of automatic route targets.
     pub auto_rt: AutoRt,
+    /// What bridge domains import that don't say it.
+    pub auto_rt_import: AutoRtImport,
     /// Announce the ARP/ND flags of every binding (RFC 9047), not only those of routers.
     pub arp_nd_flags: bool,
     /// How long the End-of-RIB of peers is waited for after a restart (RFC 4724 §4.1).
@@ -160,10 +162,34 @@ pub struct BgpConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AutoRt {
-    /// `AS:VNI`, import `*:VNI`.
+    /// `AS:VNI`.
     As,
-    /// RFC 8365 §5.1.2.1; import stays `*:VNI`, which matches both.
+    /// RFC 8365 §5.1.2.1; automatic import takes both.
     Rfc8365,
+}
+
+/// Automatic import.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AutoRtImport {
+    /// `*:VNI`.
+    AnyAs,
+    /// Both automatic forms with our AS. Unlike a wildcard it can be said by route target membership
+    /// (RFC 4684).
+    OwnAs,
+}
+
+impl BgpConfig {
+    /// What a bridge domain imports that doesn't say it.
+    pub fn auto_import(&self, vni: Vni) -> Vec<ImportTarget> {
+        match self.auto_rt_import {
+            AutoRtImport::AnyAs => vec![ImportTarget::AnyAdmin(vni.get())],
+            AutoRtImport::OwnAs => vec![
+                ImportTarget::Exact(RouteTarget::auto(self.asn, vni)),
+                ImportTarget::Exact(RouteTarget::auto_rfc8365(self.asn, vni)),
+            ],
+        }
+    }
 }
 
 /// `[[bgp.peer]]`
@@ -195,6 +221,9 @@ pub struct PeerConfig {
     pub ttl_security: Option<u8>,
     /// How often our AS may be in its AS_PATHs, at most 10.
     pub allowas_in: u8,
+    /// Exchange route target memberships if it does too (RFC 4684): each side gets only routes that
+    /// it asks for.
+    pub rt_constraint: bool,
     /// Our client: we reflect its routes to others, and theirs to it (RFC 4456). Internal.
     pub route_reflector_client: bool,
     /// Administratively down, with this text for the peer's operator (RFC 9003).
@@ -325,6 +354,7 @@ impl PeerConfig {
             max_prefixes: None,
             ttl_security: None,
             allowas_in: 0,
+            rt_constraint: true,
             route_reflector_client: false,
             shutdown: None,
             graceful_restart: true,

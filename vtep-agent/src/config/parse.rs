@@ -3,8 +3,8 @@
 use std::{path::Path, time::Duration};
 
 use super::{
-    AutoRt, BgpConfig, Config, ConfigError, Diagnostic, bds, diagnostic::Fault, field, peers, raw,
-    underlay, vtep,
+    AutoRt, AutoRtImport, BgpConfig, Config, ConfigError, Diagnostic, bds, diagnostic::Fault,
+    field, peers, raw, underlay, vtep,
 };
 
 impl Config {
@@ -50,6 +50,7 @@ fn resolve(raw: &raw::File, file: &Path, warnings: &mut Vec<Fault>) -> Result<Co
         asn,
         listen: raw.bgp.listen.unwrap_or(true),
         auto_rt: raw.bgp.auto_rt.unwrap_or(AutoRt::As),
+        auto_rt_import: raw.bgp.auto_rt_import.unwrap_or(AutoRtImport::AnyAs),
         arp_nd_flags: raw.bgp.arp_nd_flags.unwrap_or(true),
         selection_deferral: Duration::from_secs(field::number_or(
             &raw.bgp.selection_deferral,

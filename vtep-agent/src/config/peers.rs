@@ -39,6 +39,7 @@ struct Options {
     max_prefixes: Option<MaxPrefixes>,
     ttl_security: Option<u8>,
     allowas_in: Option<u8>,
+    rt_constraint: Option<bool>,
     route_reflector_client: Option<bool>,
     shutdown: Option<Option<String>>,
     graceful_restart: Option<bool>,
@@ -201,6 +202,7 @@ fn peer(
         max_prefixes: options.max_prefixes,
         ttl_security: options.ttl_security,
         allowas_in: options.allowas_in.unwrap_or(default.allowas_in),
+        rt_constraint: options.rt_constraint.unwrap_or(default.rt_constraint),
         route_reflector_client: options
             .route_reflector_client
             .unwrap_or(default.route_reflector_client),
@@ -248,6 +250,7 @@ fn options(raw: &raw::Peer, directory: &Path) -> Result<Options> {
             .as_ref()
             .map(|times| number(times, "allowas_in", 0..=10))
             .transpose()?,
+        rt_constraint: raw.rt_constraint,
         route_reflector_client: raw
             .route_reflector_client
             .as_ref()
@@ -468,6 +471,7 @@ impl Options {
             max_prefixes: self.max_prefixes.or(group.max_prefixes),
             ttl_security: self.ttl_security.or(group.ttl_security),
             allowas_in: self.allowas_in.or(group.allowas_in),
+            rt_constraint: self.rt_constraint.or(group.rt_constraint),
             route_reflector_client: self.route_reflector_client.or(group.route_reflector_client),
             shutdown: self.shutdown.or(group.shutdown),
             graceful_restart: self.graceful_restart.or(group.graceful_restart),

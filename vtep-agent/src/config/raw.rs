@@ -9,7 +9,9 @@ use serde::{
 };
 use toml::Spanned;
 
-use super::{AutoRt, DuplicateAction, FloodPolicy, OnStop, SourceCheck, UnknownVni, XdpMode};
+use super::{
+    AutoRt, AutoRtImport, DuplicateAction, FloodPolicy, OnStop, SourceCheck, UnknownVni, XdpMode,
+};
 
 type Text = Spanned<String>;
 type Number = Spanned<Integer>;
@@ -59,6 +61,7 @@ pub(super) struct Bgp {
     pub(super) asn: Number,
     pub(super) listen: Option<bool>,
     pub(super) auto_rt: Option<AutoRt>,
+    pub(super) auto_rt_import: Option<AutoRtImport>,
     pub(super) arp_nd_flags: Option<bool>,
     pub(super) selection_deferral: Option<Number>,
     #[serde(default)]
@@ -86,6 +89,7 @@ pub(super) struct Peer {
     pub(super) max_prefixes: Option<Spanned<MaxPrefixes>>,
     pub(super) ttl_security: Option<Number>,
     pub(super) allowas_in: Option<Number>,
+    pub(super) rt_constraint: Option<bool>,
     pub(super) route_reflector_client: Option<Spanned<bool>>,
     pub(super) shutdown: Option<Spanned<Scalar>>,
     pub(super) graceful_restart: Option<bool>,

@@ -80,6 +80,7 @@ fn documented_example() {
             asn: Asn(65000),
             listen: true,
             auto_rt: AutoRt::As,
+            auto_rt_import: AutoRtImport::AnyAs,
             arp_nd_flags: true,
             selection_deferral: Duration::from_secs(120),
             peers: vec![PeerConfig {
@@ -462,7 +463,7 @@ fn options_of_peers() {
     let text = MINIMAL.replacen(
         "[[bd]]",
         "max_prefixes = { limit = 7, warn_only = true }\nttl_security = 2\nshutdown = \"moved\"\n\
-         send_hold_time = 0\nextended_messages = false\nallowas_in = 3\nroute_reflector_client = true\nrestart_time = 30\nlong_lived_graceful_restart = 3600\n[[bd]]",
+         send_hold_time = 0\nextended_messages = false\nallowas_in = 3\nrt_constraint = false\nroute_reflector_client = true\nrestart_time = 30\nlong_lived_graceful_restart = 3600\n[[bd]]",
         1,
     );
     let mut config = config(&text);
@@ -477,6 +478,7 @@ fn options_of_peers() {
         send_hold_time: Some(Duration::ZERO),
         extended_messages: false,
         allowas_in: 3,
+        rt_constraint: false,
         route_reflector_client: true,
         restart_time: Duration::from_secs(30),
         long_lived_graceful_restart: Some(Duration::from_secs(3600)),

@@ -261,7 +261,7 @@ impl Core {
         config
             .rt_import
             .clone()
-            .unwrap_or_else(|| vec![ImportTarget::AnyAdmin(config.vni.get())])
+            .unwrap_or_else(|| self.config.bgp.auto_import(config.vni))
     }
 
     fn rt_export(&self, config: &BdConfig) -> Vec<RouteTarget> {

@@ -47,7 +47,7 @@ use self::{
 };
 use crate::{
     bgp::{
-        rib::{AdjRibIn, AdjRibOut},
+        rib::{AdjRibIn, AdjRibOut, Memberships},
         wire::{ArpNd, Family},
     },
     config::Config,
@@ -68,6 +68,7 @@ pub struct Core {
     adj_in: AdjRibIn,
     adj_out: AdjRibOut,
     underlay: Underlay,
+    memberships: Memberships,
     targets: TargetIndex,
     bds: BTreeMap<BdId, BridgeDomain>,
     names: BTreeMap<BdName, BdId>,
@@ -98,6 +99,7 @@ impl Core {
             adj_in: AdjRibIn::new(Family::EVPN, underlay::speaker(&config)),
             underlay: Underlay::new(&config),
             adj_out: AdjRibOut::new(config.bgp.asn, config.vtep.router_id, deferral.is_some()),
+            memberships: Memberships::new(underlay::speaker(&config), config.vtep.address().into()),
             config,
             state,
             state_dirty: false,
@@ -195,6 +197,7 @@ impl Core {
             .chain(self.adj_in.deadline())
             .chain(self.deferral.as_ref().and_then(Deferral::deadline))
             .chain(self.underlay.ribs.values().filter_map(AdjRibIn::deadline))
+            .chain(self.memberships.deadline())
             .min()
     }
 
@@ -268,8 +271,10 @@ impl Core {
         }
         self.publish(now);
         self.settle(now);
+        // First what we ask for.
+        let memberships = self.memberships.flush().into_iter();
         let unicast = self.underlay.out.flush();
-        for (peer, advertisement) in self.adj_out.flush().into_iter().chain(unicast) {
+        for (peer, advertisement) in memberships.chain(self.adj_out.flush()).chain(unicast) {
             self.outputs.push(Output::Send(peer, advertisement));
         }
         if std::mem::take(&mut self.state_dirty) {

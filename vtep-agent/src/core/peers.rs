@@ -109,19 +109,29 @@ impl Core {
                 if let Some(deferral) = &mut self.deferral {
                     deferral.up(peer, &session);
                 }
+                self.memberships.up(peer, &session, now);
                 self.adj_out.up(peer, &session);
                 self.adj_in.up(peer, session, now)
             }
             PeerEvent::Down => {
+                self.memberships.down(peer);
                 self.adj_out.down(peer);
                 self.adj_in.down(peer)
             }
             PeerEvent::Restarting(retention) => {
+                self.memberships.restarting(peer, retention, now);
                 self.adj_out.down(peer);
                 self.adj_in.restarting(peer, retention, now)
             }
             PeerEvent::Update(_) if self.is_over_limit(peer) => Vec::new(),
-            PeerEvent::Update(update) => {
+            PeerEvent::Update(mut update) => {
+                let asked = self.memberships.update(peer, update.take(Family::RTC), now);
+                for (prefix, wanted) in asked.changes {
+                    self.adj_out.ask(peer, prefix, wanted);
+                }
+                if asked.complete {
+                    self.adj_out.stop_waiting(peer);
+                }
                 if update.end_of_rib == Some(Family::EVPN)
                     && let Some(deferral) = &mut self.deferral
                 {
@@ -132,6 +142,10 @@ impl Core {
                 let changes = self.adj_in.update(peer, *update, imported, now);
                 self.check_limit(peer, Family::EVPN, self.adj_in.count(peer));
                 changes
+            }
+            PeerEvent::Refresh(Family::RTC) => {
+                self.memberships.refresh(peer);
+                Vec::new()
             }
             PeerEvent::Refresh(Family::EVPN) => {
                 self.adj_out.refresh(peer);
@@ -181,9 +195,12 @@ impl Core {
         }
     }
 
-    /// Drops stale routes whose time is over.
+    /// Drops stale routes whose time is over, and ends the wait for peers to say what they want.
     pub(super) fn expire_routes(&mut self, now: Instant) {
         self.expire_underlay(now);
+        for peer in self.memberships.expire(now) {
+            self.adj_out.stop_waiting(peer);
+        }
         let changes = self.adj_in.expire(now);
         self.changes(changes, now);
     }
@@ -204,6 +221,7 @@ impl Core {
             return;
         }
         self.adj_in.set_reflecting(reflecting);
+        self.memberships.set_reflecting(reflecting);
         match reflecting {
             true => {
                 for (key, best) in self.adj_in.best() {
@@ -229,8 +247,8 @@ impl Core {
         routes
     }
 
-    /// Sets what bridge domains import (`None`: nothing any more) and applies the difference to all
-    /// routes in one pass.
+    /// Sets what bridge domains import (`None`: nothing any more) and applies the difference to
+    /// the routes that it concerns.
     pub(super) fn set_targets(
         &mut self,
         targets: Vec<(BdId, Option<Vec<ImportTarget>>)>,
@@ -238,39 +256,39 @@ impl Core {
     ) {
         let mut touched = BTreeSet::new();
         let mut before = TargetIndex::default();
+        let mut changed = BTreeSet::new();
         for (bd, targets) in targets {
             touched.insert(bd);
-            before.set(bd, self.targets.get(bd));
+            let old = self.targets.get(bd).to_vec();
+            before.set(bd, &old);
+            let new = targets.as_deref().unwrap_or_default();
+            // Asked for before the old ones are not asked for any more.
+            new.iter()
+                .for_each(|target| self.memberships.import(*target));
+            old.iter()
+                .for_each(|target| self.memberships.release(*target));
+            let (old, new) = (BTreeSet::from_iter(old), new.iter().copied().collect());
+            changed.extend(old.symmetric_difference(&new));
             match targets {
                 Some(targets) => self.targets.set(bd, &targets),
                 None => self.targets.remove(bd),
             }
         }
-        let mut differences = Vec::new();
-        for (key, best) in self.adj_in.best() {
+        let index = &self.targets;
+        let imported = |attributes: &Attributes| index.has_match(attributes);
+        for (key, best) in self.adj_in.reimport(changed.iter(), imported) {
             let was = before.matching(&best.attributes);
             let is = self.targets.matching(&best.attributes);
-            let leave: Vec<_> = was.iter().filter(|bd| !is.contains(bd)).copied().collect();
-            let join: Vec<_> = is
+            for bd in was.iter().filter(|bd| !is.contains(bd)) {
+                self.apply(*bd, &key, Some(&best), None, now);
+            }
+            for bd in is
                 .iter()
                 .filter(|bd| touched.contains(bd) && !was.contains(bd))
-                .copied()
-                .collect();
-            if !leave.is_empty() || !join.is_empty() {
-                differences.push((key.clone(), best, leave, join));
+            {
+                self.apply(*bd, &key, None, Some(&best), now);
             }
         }
-        for (key, best, leave, join) in differences {
-            for bd in leave {
-                self.apply(bd, &key, Some(&best), None, now);
-            }
-            for bd in join {
-                self.apply(bd, &key, None, Some(&best), now);
-            }
-        }
-        let targets = &self.targets;
-        self.adj_in
-            .recount(|attributes| targets.has_match(attributes));
     }
 
     fn change(&mut self, change: Change, now: Instant) {

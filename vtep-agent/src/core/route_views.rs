@@ -172,7 +172,7 @@ fn route_rd(route: &Route) -> Option<RouteDistinguisher> {
         RouteKey::Opaque { value, .. } => value
             .first_chunk::<8>()
             .map(|bytes| RouteDistinguisher(*bytes)),
-        RouteKey::Unicast(_) => None,
+        RouteKey::Unicast(_) | RouteKey::Membership(_) => None,
     }
 }
 
@@ -184,7 +184,7 @@ fn attributes_view(route: &Route, attributes: &Attributes) -> view::RouteAttribu
         Route::Imet(_) => (attributes.pmsi.as_ref().map(|pmsi| pmsi.label), None),
         Route::EthernetSegment(route) => (None, Some(route.esi)),
         Route::IpPrefix(route) => (Some(route.label), Some(route.esi)),
-        Route::Opaque { .. } | Route::Unicast(_) => (None, None),
+        Route::Opaque { .. } | Route::Unicast(_) | Route::Membership(_) => (None, None),
     };
     let sequence =
         matches!(route, Route::MacIp(_)).then(|| mobility.map_or(0, |mobility| mobility.sequence));

@@ -47,6 +47,8 @@ pub struct Settings {
     pub restart: Restart,
     /// How often our AS may be in the peer's AS_PATHs.
     pub allowas_in: u8,
+    /// Exchange route target memberships (RFC 4684).
+    pub rt_constraint: bool,
     /// The peer is our client (RFC 4456).
     pub route_reflector_client: bool,
     /// Neither connect nor accept while BFD runs and doesn't say that the path is up.

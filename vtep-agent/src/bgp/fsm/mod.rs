@@ -59,8 +59,10 @@ use self::{
     collision::Speaker,
     connection::{Connection, Phase},
 };
-use super::wire::{Context, EXTENDED_MAX_LEN, MAX_LEN, Message, Notification, Open, RouteRefresh};
-use crate::types::{Families, Liveness};
+use super::wire::{
+    Context, EXTENDED_MAX_LEN, Family, MAX_LEN, Message, Notification, Open, RouteRefresh,
+};
+use crate::types::Liveness;
 
 /// How long TCP may take to connect: the ConnectRetryTime in the state Connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -303,11 +305,16 @@ impl Fsm {
                 out.push(Action::Update(Box::new(update)));
             }
             (Phase::Established(..), Message::RouteRefresh(refresh)) => {
-                let families = connection.negotiated().map(|both| both.context.families);
+                let context = connection.negotiated().map(|both| &both.context);
+                let context = context.unwrap_or(&self.before_open);
+                let unicast_or_evpn = refresh.family.is_in(context.families);
+                let membership = refresh.family == Family::RTC && context.rt_constraint;
                 connection.restart_hold(now);
                 match refresh.subtype {
-                    _ if !refresh.family.is_in(families.unwrap_or(Families::NONE)) => {}
-                    RouteRefresh::REQUEST => out.push(Action::Refresh(refresh.family)),
+                    RouteRefresh::REQUEST if unicast_or_evpn || membership => {
+                        out.push(Action::Refresh(refresh.family));
+                    }
+                    _ if !unicast_or_evpn => {}
                     RouteRefresh::BEGIN => out.push(Action::RefreshBegin(refresh.family)),
                     RouteRefresh::END => out.push(Action::RefreshEnd(refresh.family)),
                     subtype => tracing::debug!(subtype, "ROUTE-REFRESH ignored"),

@@ -49,6 +49,7 @@ impl Negotiated {
             ("graceful_restart", self.graceful.is_some()),
             ("extended_next_hop", self.session.extended_next_hop),
             ("long_lived_graceful_restart", self.session.long_lived),
+            ("rt_constraint", self.context.rt_constraint),
         ]
         .into_iter()
         .filter_map(|(name, both)| both.then_some(name))
@@ -66,6 +67,9 @@ pub(super) fn open(settings: &Settings, restart: Restart) -> Open {
     ]);
     if offers_extended_next_hop(settings) {
         capabilities.push(Capability::ExtendedNextHop(vec![IPV6_NEXT_HOP]));
+    }
+    if settings.rt_constraint && settings.families.evpn {
+        capabilities.push(Capability::Multiprotocol(Family::RTC));
     }
     if settings.extended_messages {
         capabilities.push(Capability::ExtendedMessage);
@@ -105,6 +109,8 @@ pub(super) fn negotiate(settings: &Settings, open: &Open) -> Result<Negotiated, 
         let ours: Vec<_> = multiprotocol(settings.families).collect();
         return Err(Notification::unsupported_capabilities(&ours));
     }
+    let rtc = Capability::Multiprotocol(Family::RTC);
+    let rt_constraint = settings.rt_constraint && families.evpn && open.capabilities.contains(&rtc);
     let graceful = graceful::negotiate(settings, open);
     let long_lived = graceful.and_then(|peer| peer.long_lived);
     Ok(Negotiated {
@@ -115,6 +121,7 @@ pub(super) fn negotiate(settings: &Settings, open: &Open) -> Result<Negotiated, 
             long_lived_forwarding_preserved: long_lived
                 .is_some_and(|peer| peer.forwarding_preserved),
             restarting: graceful.is_some_and(|peer| peer.restarting),
+            rt_constraint,
             allowas_in: settings.allowas_in,
             route_reflector_client: settings.route_reflector_client && internal,
             families,
@@ -135,6 +142,7 @@ pub(super) fn negotiate(settings: &Settings, open: &Open) -> Result<Negotiated, 
         },
         context: Context {
             families,
+            rt_constraint,
             enhanced_refresh: open
                 .capabilities
                 .contains(&Capability::EnhancedRouteRefresh),

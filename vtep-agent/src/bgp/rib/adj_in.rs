@@ -14,6 +14,7 @@ use super::{
     decision::{self, Step},
     intern::Interner,
     stale::Stale,
+    target_routes::TargetRoutes,
 };
 use crate::{
     bgp::{
@@ -21,7 +22,7 @@ use crate::{
         wire::{Attributes, Family, Route, RouteKey, Update},
     },
     config::PrefixRule,
-    types::{Asn, PeerId},
+    types::{Asn, ImportTarget, PeerId},
 };
 
 /// Who we are, for loop detection, and which prefixes we take.
@@ -47,6 +48,7 @@ pub struct AdjRibIn {
     speaker: Speaker,
     pub(super) routes: HashMap<RouteKey, Paths>,
     attributes: Interner,
+    targets: TargetRoutes,
     pub(super) peers: BTreeMap<PeerId, Peer>,
     /// A change of the best path's peer alone is a change.
     reflecting: bool,
@@ -155,6 +157,7 @@ impl AdjRibIn {
             speaker,
             routes: HashMap::new(),
             attributes: Interner::default(),
+            targets: TargetRoutes::default(),
             peers: BTreeMap::new(),
             reflecting: false,
         }
@@ -265,10 +268,10 @@ impl AdjRibIn {
                     .speaker
                     .judge(&path.attributes, path.session.allowas_in);
                 path.rejected = unusable.or_else(|| self.speaker.judge_route(&path.route));
+                path.accept(true, &mut self.peers);
             }
             entry.best = decision::best(&entry.paths);
         }
-        self.recount(|_| true);
     }
 
     /// The paths to an NLRI that are to be used together, the best one first: those that are no worse
@@ -309,17 +312,25 @@ impl AdjRibIn {
             .filter_map(|(key, entry)| entry.best().map(|best| (key, best)))
     }
 
-    /// What is imported changed.
-    pub fn recount(&mut self, imported: impl Fn(&Attributes) -> bool) {
-        for peer in self.peers.values_mut() {
-            peer.received.accepted = 0;
-        }
-        for path in self.routes.values_mut().flat_map(|entry| &mut entry.paths) {
-            path.accepted = path.rejected.is_none() && imported(&path.attributes);
-            if let Some(peer) = self.peers.get_mut(&path.peer) {
-                peer.received.accepted += u64::from(path.accepted);
+    /// Other targets are imported than before: judges the routes with one of `changed` anew, and
+    /// answers their best paths. Only these routes are visited.
+    pub fn reimport<'a>(
+        &mut self,
+        changed: impl Iterator<Item = &'a ImportTarget>,
+        imported: impl Fn(&Attributes) -> bool,
+    ) -> Vec<(RouteKey, Best)> {
+        let mut affected = Vec::new();
+        for key in self.targets.imported(changed) {
+            let Some(entry) = self.routes.get_mut(key) else {
+                continue;
+            };
+            for path in &mut entry.paths {
+                let imported = imported(&path.attributes);
+                path.accept(imported, &mut self.peers);
             }
+            affected.extend(entry.best().map(|best| (key.clone(), best)));
         }
+        affected
     }
 
     /// How many routes a peer sent.
@@ -346,8 +357,15 @@ impl AdjRibIn {
             }
             peer.received.add(&path);
         }
+        let attributes = old.as_ref().map(|old| &old.attributes);
+        if attributes.is_none_or(|old| !Arc::ptr_eq(old, &path.attributes)) {
+            self.targets.insert(&key, &path.attributes);
+        }
         match old {
-            Some(old) => *old = path,
+            Some(old) => {
+                let old = std::mem::replace(old, path);
+                entry.unindex(&mut self.targets, &key, &old);
+            }
             None => {
                 // Mostly there is one path; a vector would begin with room for four.
                 if entry.paths.is_empty() {
@@ -369,6 +387,7 @@ impl AdjRibIn {
         let before = entry.best();
         if let Some(index) = entry.paths.iter().position(|path| path.peer == peer) {
             let gone = entry.paths.remove(index);
+            entry.unindex(&mut self.targets, &key, &gone);
             if let Some(peer) = self.peers.get_mut(&peer) {
                 peer.received.remove(&gone);
             }
@@ -411,19 +430,40 @@ impl Received {
     }
 }
 
+impl Path {
+    /// Notes whether somebody imports it.
+    fn accept(&mut self, imported: bool, peers: &mut BTreeMap<PeerId, Peer>) {
+        let accepted = self.rejected.is_none() && imported;
+        let was = std::mem::replace(&mut self.accepted, accepted);
+        if let Some(peer) = peers.get_mut(&self.peer) {
+            peer.received.accepted += u64::from(accepted);
+            peer.received.accepted -= u64::from(was);
+        }
+    }
+}
+
 impl Speaker {
     fn judge(&self, attributes: &Attributes, allowas_in: u8) -> Option<Rejected> {
         let next_hop = attributes.next_hop.to_canonical();
+        if let Some(looped) = self.looped(attributes, allowas_in) {
+            Some(looped)
+        } else if self.addresses.contains(&next_hop) {
+            Some(Rejected::OwnNextHop)
+        } else if next_hop.is_unspecified() || next_hop.is_multicast() || next_hop.is_loopback() {
+            Some(Rejected::InvalidNextHop)
+        } else {
+            None
+        }
+    }
+
+    /// The path has been here before.
+    pub(super) fn looped(&self, attributes: &Attributes, allowas_in: u8) -> Option<Rejected> {
         if decision::occurrences(&attributes.as_path, self.asn) > allowas_in.into() {
             Some(Rejected::AsLoop)
         } else if attributes.originator_id == Some(self.router_id) {
             Some(Rejected::OriginatorLoop)
         } else if attributes.cluster_list.contains(&self.router_id) {
             Some(Rejected::ClusterLoop)
-        } else if self.addresses.contains(&next_hop) {
-            Some(Rejected::OwnNextHop)
-        } else if next_hop.is_unspecified() || next_hop.is_multicast() || next_hop.is_loopback() {
-            Some(Rejected::InvalidNextHop)
         } else {
             None
         }
@@ -451,6 +491,12 @@ impl Peer {
 }
 
 impl Paths {
+    /// A path of it is gone.
+    fn unindex(&self, targets: &mut TargetRoutes, key: &RouteKey, gone: &Path) {
+        let others = self.paths.iter().map(|path| &*path.attributes);
+        targets.remove(key, &gone.attributes, others);
+    }
+
     pub(super) fn mark_stale(&mut self, peer: PeerId) {
         let of_peer = self.paths.iter_mut().filter(|path| path.peer == peer);
         of_peer.for_each(|path| path.stale = true);

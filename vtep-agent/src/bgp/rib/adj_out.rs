@@ -1,20 +1,22 @@
-//! What we tell peers: routes of our own, the same ones to every peer of the EVPN family, and as a
-//! route reflector those of other peers.
+//! What we tell peers: routes of our own, and as a route reflector those of other peers; to a peer that
+//! says by route target membership what it wants, no others (RFC 4684).
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::Ipv4Addr,
     sync::Arc,
 };
 
 use super::{
     Advertisement, Best,
-    reflect::{self, Receiver, Reflected, Reflector},
+    interest::Wants,
+    reflect::{Receiver, Reflected, Reflector},
+    target_routes::TargetRoutes,
 };
 use crate::{
     bgp::{
         peer::Session,
-        wire::{AsPath, AsSegment, Attributes, Family, Route, RouteKey},
+        wire::{AsPath, AsSegment, Attributes, Family, Route, RouteKey, TargetPrefix},
     },
     types::{Asn, PeerId},
 };
@@ -30,6 +32,7 @@ pub struct AdjRibOut {
     reflector: Reflector,
     reflected: Reflected,
     routes: HashMap<RouteKey, Own>,
+    targets: TargetRoutes,
     /// What peers were told of the routes that were touched since the last flush.
     touched: HashMap<RouteKey, Option<Own>>,
     peers: BTreeMap<PeerId, Peer>,
@@ -48,6 +51,10 @@ struct Own {
 struct Peer {
     internal: bool,
     client: bool,
+    /// It is still to say what it wants, and told nothing before.
+    waiting: bool,
+    /// `None`: everything.
+    wants: Option<Wants>,
     /// The whole table is to be sent.
     dump: Option<Dump>,
     /// It has not got our End-of-RIB yet.
@@ -72,6 +79,7 @@ impl AdjRibOut {
             },
             reflected: Reflected::default(),
             routes: HashMap::new(),
+            targets: TargetRoutes::default(),
             touched: HashMap::new(),
             peers: BTreeMap::new(),
             incomplete,
@@ -83,12 +91,15 @@ impl AdjRibOut {
         self.incomplete = false;
     }
 
-    /// A session is established: it gets everything, and End-of-RIB.
+    /// A session is established: it gets everything that it wants, and End-of-RIB. A peer that
+    /// exchanges memberships has to say first what it wants.
     pub fn up(&mut self, peer: PeerId, session: &Session) {
         if session.families.evpn {
             let state = Peer {
                 internal: session.internal,
                 client: session.route_reflector_client,
+                waiting: session.rt_constraint,
+                wants: session.rt_constraint.then(Wants::default),
                 dump: Some(Dump::Initial),
                 owed_end_of_rib: true,
             };
@@ -110,6 +121,21 @@ impl AdjRibOut {
         }
     }
 
+    /// A peer asks for routes with one prefix of targets more, or less.
+    pub fn ask(&mut self, peer: PeerId, prefix: TargetPrefix, wanted: bool) {
+        let state = self.peers.get_mut(&peer);
+        if let Some(wants) = state.and_then(|peer| peer.wants.as_mut()) {
+            wants.change(prefix, wanted);
+        }
+    }
+
+    /// A peer has said what it wants.
+    pub fn stop_waiting(&mut self, peer: PeerId) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.waiting = false;
+        }
+    }
+
     /// Announces a route, or replaces it.
     pub fn announce(&mut self, route: Route, attributes: Arc<Attributes>) {
         let key = route.key();
@@ -117,13 +143,20 @@ impl AdjRibOut {
         if self.routes.get(&key) == Some(&own) {
             return;
         }
+        self.targets.insert(&key, &own.attributes);
+        let now = Arc::clone(&own.attributes);
         let before = self.routes.insert(key.clone(), own);
+        if let Some(before) = &before {
+            self.targets
+                .remove(&key, &before.attributes, [&*now].into_iter());
+        }
         self.touched.entry(key).or_insert(before);
     }
 
     /// Withdraws a route.
     pub fn withdraw(&mut self, key: &RouteKey) {
         if let Some(before) = self.routes.remove(key) {
+            self.targets.remove(key, &before.attributes, [].into_iter());
             self.touched.entry(key.clone()).or_insert(Some(before));
         }
     }
@@ -140,47 +173,24 @@ impl AdjRibOut {
 
     /// What has to be sent now, by peer.
     pub fn flush(&mut self) -> Vec<(PeerId, Advertisement)> {
-        let mut withdraw = Vec::new();
-        let mut announce = Vec::new();
-        for (key, before) in self.touched.drain() {
-            match self.routes.get(&key) {
-                Some(own) if before.as_ref() != Some(own) => announce.push(own.clone()),
-                None if before.is_some() => withdraw.push(key),
-                _ => {}
-            }
-        }
-        withdraw.sort_unstable();
-        let difference = Announcements::new(self.asn, announce);
+        let differences = self.take_differences();
         let reflected = self.reflected.take_differences();
-        let mut all = None;
+        let mut shared = Shared::default();
         let mut sent = Vec::new();
-        for (id, peer) in &mut self.peers {
-            let dump = peer.dump.take();
-            let (withdraw, announcements) = match dump {
-                // A new session knows nothing that could be withdrawn; another one does.
-                Some(Dump::Initial) => (Vec::new(), None),
-                Some(Dump::Refresh) => (withdraw.clone(), None),
-                None => (withdraw.clone(), Some(&difference)),
-            };
-            let announcements = announcements.unwrap_or_else(|| {
-                all.get_or_insert_with(|| {
-                    Announcements::new(self.asn, self.routes.values().cloned().collect())
-                })
-            });
-            let owed = peer.owed_end_of_rib;
-            peer.owed_end_of_rib &= self.incomplete;
+        for (id, peer) in self.peers.iter().filter(|(_, peer)| !peer.waiting) {
+            let receiver = peer.receiver(*id);
+            let (withdraw, announce) = self.own(receiver, peer.dump, &differences, &mut shared);
             let mut advertisement = Advertisement {
                 family: Family::EVPN,
                 withdraw,
-                announce: announcements.towards(peer.internal).to_vec(),
-                end_of_rib: owed && !self.incomplete,
+                announce,
+                end_of_rib: peer.owed_end_of_rib && !self.incomplete,
                 // RFC 7313 §4: no BoRR before our End-of-RIB.
-                refresh: dump == Some(Dump::Refresh) && !owed,
+                refresh: peer.dump == Some(Dump::Refresh) && !peer.owed_end_of_rib,
             };
-            let receiver = peer.receiver(*id);
-            if dump != Some(Dump::Initial) {
-                let all = dump.is_none();
-                reflect::update(
+            if peer.dump != Some(Dump::Initial) {
+                let all = peer.dump.is_none();
+                self.reflected.update(
                     &reflected,
                     receiver,
                     self.reflector,
@@ -188,11 +198,11 @@ impl AdjRibOut {
                     &mut advertisement,
                 );
             }
-            if dump.is_some() {
+            if peer.dump.is_some() {
                 self.reflected
                     .dump(receiver, self.reflector, &mut advertisement);
             }
-            if dump.is_some()
+            if peer.dump.is_some()
                 || advertisement.end_of_rib
                 || !advertisement.withdraw.is_empty()
                 || !advertisement.announce.is_empty()
@@ -200,7 +210,104 @@ impl AdjRibOut {
                 sent.push((*id, advertisement));
             }
         }
+        for peer in self.peers.values_mut().filter(|peer| !peer.waiting) {
+            peer.dump = None;
+            peer.owed_end_of_rib &= self.incomplete;
+            if let Some(wants) = &mut peer.wants {
+                wants.settle();
+            }
+        }
         sent
+    }
+
+    /// What became of the routes that were touched.
+    fn take_differences(&mut self) -> Vec<Difference> {
+        let mut differences: Vec<_> = self
+            .touched
+            .drain()
+            .map(|(key, before)| {
+                let now = self.routes.get(&key).cloned();
+                (key, before, now)
+            })
+            .filter(|(_, before, now)| before != now)
+            .collect();
+        // A fixed order makes a run repeatable.
+        differences.sort_unstable_by(|(a, ..), (b, ..)| a.cmp(b));
+        differences
+    }
+
+    /// What one peer is told of our own routes: withdrawals and announcements. A new session knows
+    /// nothing that could be withdrawn; another one does.
+    fn own(
+        &self,
+        receiver: Receiver<'_>,
+        dump: Option<Dump>,
+        differences: &[Difference],
+        shared: &mut Shared,
+    ) -> (Vec<RouteKey>, Groups) {
+        let all = || Announcements::new(self.asn, self.routes.values().cloned().collect());
+        let Some(wants) = receiver.wants else {
+            let gone = differences.iter().filter(|(.., now)| now.is_none());
+            let withdraw = match dump {
+                Some(Dump::Initial) => Vec::new(),
+                _ => gone.map(|(key, ..)| key.clone()).collect(),
+            };
+            let announcements = match dump {
+                Some(_) => shared.all.get_or_insert_with(all),
+                None => shared.difference.get_or_insert_with(|| {
+                    let now = differences.iter().filter_map(|(.., now)| now.clone());
+                    Announcements::new(self.asn, now.collect())
+                }),
+            };
+            return (withdraw, announcements.towards(receiver.internal).to_vec());
+        };
+        let (mut withdraw, mut announce) = (Vec::new(), Vec::new());
+        if dump != Some(Dump::Initial) {
+            (withdraw, announce) = self.wanted_differences(wants, differences);
+        }
+        if dump.is_some() {
+            let wanted = self
+                .routes
+                .values()
+                .filter(|own| wants.now.covers(&own.attributes));
+            announce = wanted.cloned().collect();
+        }
+        let announcements = Announcements::new(self.asn, announce);
+        (withdraw, announcements.towards(receiver.internal).to_vec())
+    }
+
+    /// What changes for a peer that asks for some routes only, because they changed or because it
+    /// asks for others than before.
+    fn wanted_differences(
+        &self,
+        wants: &Wants,
+        differences: &[Difference],
+    ) -> (Vec<RouteKey>, Vec<Own>) {
+        let (mut withdraw, mut announce) = (Vec::new(), Vec::new());
+        for (key, before, now) in differences {
+            let was = before
+                .as_ref()
+                .is_some_and(|own| wants.told.covers(&own.attributes));
+            match now.as_ref().filter(|own| wants.now.covers(&own.attributes)) {
+                Some(own) => announce.push(own.clone()),
+                None if was => withdraw.push(key.clone()),
+                None => {}
+            }
+        }
+        let done: HashSet<_> = differences.iter().map(|(key, ..)| key).collect();
+        let affected = wants.affected(&self.targets, self.routes.keys());
+        for key in affected.into_iter().filter(|key| !done.contains(key)) {
+            let Some(own) = self.routes.get(key) else {
+                continue;
+            };
+            let was = wants.told.covers(&own.attributes);
+            match wants.now.covers(&own.attributes) {
+                true if !was => announce.push(own.clone()),
+                false if was => withdraw.push(key.clone()),
+                _ => {}
+            }
+        }
+        (withdraw, announce)
     }
 
     /// Our own routes, in no particular order.
@@ -213,7 +320,15 @@ impl AdjRibOut {
     /// Number of routes that this peer was told.
     pub fn sent(&self, peer: PeerId) -> usize {
         self.peers.get(&peer).map_or(0, |state| {
-            self.routes.len() + self.reflected.count(state.receiver(peer))
+            let own = match &state.wants {
+                _ if state.waiting => return 0,
+                None => self.routes.len(),
+                Some(wants) => {
+                    let asked = |own: &&Own| wants.now.covers(&own.attributes);
+                    self.routes.values().filter(asked).count()
+                }
+            };
+            own + self.reflected.count(state.receiver(peer))
         })
     }
 
@@ -224,20 +339,34 @@ impl AdjRibOut {
 }
 
 impl Peer {
-    fn receiver(&self, peer: PeerId) -> Receiver {
+    fn receiver(&self, peer: PeerId) -> Receiver<'_> {
         Receiver {
             peer,
             internal: self.internal,
             client: self.client,
+            wants: self.wants.as_ref(),
         }
     }
+}
+
+/// A route before and after the last flush.
+type Difference = (RouteKey, Option<Own>, Option<Own>);
+
+/// Routes by attributes, as they leave.
+type Groups = Vec<(Arc<Attributes>, Vec<Route>)>;
+
+/// What all peers that want everything are told.
+#[derive(Default)]
+struct Shared {
+    all: Option<Announcements>,
+    difference: Option<Announcements>,
 }
 
 /// Routes grouped by attributes, in the two forms in which they leave.
 #[derive(Default)]
 struct Announcements {
-    internal: Vec<(Arc<Attributes>, Vec<Route>)>,
-    external: Vec<(Arc<Attributes>, Vec<Route>)>,
+    internal: Groups,
+    external: Groups,
 }
 
 impl Announcements {

@@ -1,7 +1,7 @@
 //! One copy of each set of attributes. A peer that sends every route in an UPDATE of its own repeats
 //! them, and so does a second reflector.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, fmt, sync::Arc};
 
 use crate::bgp::wire::Attributes;
 
@@ -10,7 +10,6 @@ const SWEEP_MIN: usize = 1024;
 
 /// The sets of attributes that routes have. One that no route has any more goes at the next sweep;
 /// sweeps come as the number of sets doubles, so that they cost each new set a constant.
-#[derive(Debug)]
 pub(super) struct Interner {
     sets: HashSet<Arc<Attributes>>,
     sweep_at: usize,
@@ -28,6 +27,16 @@ impl Interner {
         }
         self.sets.insert(Arc::clone(&attributes));
         attributes
+    }
+}
+
+/// The sets that routes have; the others only wait for the sweep.
+impl fmt::Debug for Interner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let used = |set: &&Arc<Attributes>| Arc::strong_count(set) > 1;
+        f.debug_set()
+            .entries(self.sets.iter().filter(used))
+            .finish()
     }
 }
 

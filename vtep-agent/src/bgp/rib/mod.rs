@@ -1,16 +1,20 @@
-//! Routing tables: adj-rib-in with the decision process, adj-rib-out.
+//! Routing tables: adj-rib-in with the decision process, adj-rib-out, and who wants what.
 
 mod adj_in;
 mod adj_out;
 mod decision;
+mod interest;
 mod intern;
+mod memberships;
 mod reflect;
 mod stale;
+mod target_routes;
 mod unicast_out;
 
 pub use adj_in::{AdjRibIn, Best, Change, NotBest, Path, Received, Rejected, Speaker};
 pub use adj_out::AdjRibOut;
 pub use decision::Step;
+pub use memberships::{Asked, Memberships};
 pub use unicast_out::UnicastOut;
 
 pub use super::wire::Advertisement;

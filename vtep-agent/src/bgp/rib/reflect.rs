@@ -5,9 +5,13 @@
 //! external peer gets our AS in front. The next hop stays the VTEP's in all cases, since tunnels end
 //! there and not here.
 
-use std::{collections::HashMap, net::Ipv4Addr, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    net::Ipv4Addr,
+    sync::Arc,
+};
 
-use super::{Advertisement, Best};
+use super::{Advertisement, Best, Path, interest::Wants, target_routes::TargetRoutes};
 use crate::{
     bgp::{
         peer::Session,
@@ -32,10 +36,11 @@ pub(super) struct Reflector {
 #[derive(Debug, Default)]
 pub(super) struct Reflected {
     routes: HashMap<RouteKey, Reflection>,
+    targets: TargetRoutes,
     touched: HashMap<RouteKey, Option<Reflection>>,
 }
 
-/// A best path.
+/// A path that may be told to others.
 #[derive(Clone, Debug)]
 pub(super) struct Reflection {
     peer: PeerId,
@@ -49,24 +54,35 @@ type Difference = (RouteKey, Option<Reflection>, Option<Reflection>);
 
 /// A peer that paths are told to.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Receiver {
+pub(super) struct Receiver<'a> {
     pub(super) peer: PeerId,
     pub(super) internal: bool,
     pub(super) client: bool,
+    /// `None`: everything.
+    pub(super) wants: Option<&'a Wants>,
 }
 
 impl Reflected {
     /// The best path became another one.
     pub(super) fn set(&mut self, key: RouteKey, best: Option<Best>) {
+        if let Some(best) = &best {
+            self.targets.insert(&key, &best.attributes);
+        }
         let before = match best {
             Some(best) => self.routes.insert(key.clone(), Reflection::new(best)),
             None => self.routes.remove(&key),
         };
+        if let Some(before) = &before {
+            let now = self.routes.get(&key).map(|now| &*now.attributes);
+            self.targets
+                .remove(&key, &before.attributes, now.into_iter());
+        }
         self.touched.entry(key).or_insert(before);
     }
 
     /// Nothing is reflected any more.
     pub(super) fn clear(&mut self) {
+        self.targets = TargetRoutes::default();
         for (key, before) in self.routes.drain() {
             self.touched.entry(key).or_insert(Some(before));
         }
@@ -88,15 +104,74 @@ impl Reflected {
     }
 
     /// Number of paths that a peer is told.
-    pub(super) fn count(&self, receiver: Receiver) -> usize {
+    pub(super) fn count(&self, receiver: Receiver<'_>) -> usize {
         let told = |reflection: &&Reflection| reflection.is_for(receiver);
         self.routes.values().filter(told).count()
+    }
+
+    /// Adds the part of `differences` that concerns a peer, and what follows from its asking for other
+    /// routes than before; with `all` unset only what is withdrawn.
+    pub(super) fn update(
+        &self,
+        differences: &[Difference],
+        receiver: Receiver<'_>,
+        reflector: Reflector,
+        all: bool,
+        advertisement: &mut Advertisement,
+    ) {
+        let gone = differences.iter().filter(|(_, before, now)| {
+            let was = before
+                .as_ref()
+                .is_some_and(|before| before.was_for(receiver));
+            let is = now.as_ref().is_some_and(|now| now.is_for(receiver));
+            was && !is
+        });
+        advertisement
+            .withdraw
+            .extend(gone.map(|(key, ..)| key.clone()));
+        let (gained, lost) = self.reconsidered(differences, receiver);
+        advertisement.withdraw.extend(lost);
+        if all {
+            let now = differences
+                .iter()
+                .filter_map(|(.., now)| now.as_ref())
+                .filter(|reflection| reflection.is_for(receiver));
+            announce(now.chain(gained), receiver, reflector, advertisement);
+        }
+    }
+
+    /// Of the paths that are the same as before, those that a peer now asks for and those that it no
+    /// longer asks for.
+    fn reconsidered(
+        &self,
+        differences: &[Difference],
+        receiver: Receiver<'_>,
+    ) -> (Vec<&Reflection>, Vec<RouteKey>) {
+        let (mut gained, mut lost) = (Vec::new(), Vec::new());
+        let Some(wants) = receiver.wants else {
+            return (gained, lost);
+        };
+        let done: HashSet<_> = differences.iter().map(|(key, ..)| key).collect();
+        let affected = wants.affected(&self.targets, self.routes.keys());
+        let mut affected: Vec<_> = affected.difference(&done).copied().collect();
+        affected.sort_unstable();
+        for key in affected {
+            let Some(reflection) = self.routes.get(key) else {
+                continue;
+            };
+            match (reflection.was_for(receiver), reflection.is_for(receiver)) {
+                (false, true) => gained.push(reflection),
+                (true, false) => lost.push(key.clone()),
+                _ => {}
+            }
+        }
+        (gained, lost)
     }
 
     /// Adds everything that a peer is told.
     pub(super) fn dump(
         &self,
-        receiver: Receiver,
+        receiver: Receiver<'_>,
         reflector: Reflector,
         advertisement: &mut Advertisement,
     ) {
@@ -111,37 +186,10 @@ impl Reflected {
     }
 }
 
-/// Adds the part of `differences` that concerns a peer; with `all` unset only what is withdrawn.
-pub(super) fn update(
-    differences: &[Difference],
-    receiver: Receiver,
-    reflector: Reflector,
-    all: bool,
-    advertisement: &mut Advertisement,
-) {
-    let told = |side: &Option<Reflection>| {
-        side.as_ref()
-            .is_some_and(|reflection| reflection.is_for(receiver))
-    };
-    let gone = differences
-        .iter()
-        .filter(|(_, before, now)| told(before) && !told(now));
-    advertisement
-        .withdraw
-        .extend(gone.map(|(key, ..)| key.clone()));
-    if all {
-        let now = differences
-            .iter()
-            .filter_map(|(.., now)| now.as_ref())
-            .filter(|reflection| reflection.is_for(receiver));
-        announce(now, receiver, reflector, advertisement);
-    }
-}
-
 /// Groups paths by attributes: those of one UPDATE share theirs.
 fn announce<'a>(
     reflections: impl Iterator<Item = &'a Reflection>,
-    receiver: Receiver,
+    receiver: Receiver<'_>,
     reflector: Reflector,
     advertisement: &mut Advertisement,
 ) {
@@ -173,7 +221,29 @@ impl Reflection {
         }
     }
 
-    fn is_for(&self, receiver: Receiver) -> bool {
+    pub(super) fn of(path: &Path) -> Self {
+        Self {
+            peer: path.peer,
+            session: Arc::clone(&path.session),
+            route: path.route.clone(),
+            attributes: Arc::clone(&path.attributes),
+        }
+    }
+
+    /// A peer is told the path.
+    fn is_for(&self, receiver: Receiver<'_>) -> bool {
+        let asked = |wants: &Wants| wants.now.covers(&self.attributes);
+        self.is_allowed(receiver) && receiver.wants.is_none_or(asked)
+    }
+
+    /// A peer has been told the path.
+    fn was_for(&self, receiver: Receiver<'_>) -> bool {
+        let asked = |wants: &Wants| wants.told.covers(&self.attributes);
+        self.is_allowed(receiver) && receiver.wants.is_none_or(asked)
+    }
+
+    /// A peer may be told the path, if it wants it.
+    pub(super) fn is_allowed(&self, receiver: Receiver<'_>) -> bool {
         let communities = &self.attributes.communities;
         self.peer != receiver.peer
             && (self.session.route_reflector_client || receiver.client)
@@ -181,7 +251,8 @@ impl Reflection {
             && (receiver.internal || !communities.contains(&NO_EXPORT))
     }
 
-    fn towards(&self, receiver: Receiver, reflector: Reflector) -> Attributes {
+    /// Attributes as a peer is told them.
+    pub(super) fn towards(&self, receiver: Receiver<'_>, reflector: Reflector) -> Attributes {
         let attributes = Attributes::clone(&self.attributes);
         match (receiver.internal, self.session.internal) {
             (true, true) => {

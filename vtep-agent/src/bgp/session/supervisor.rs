@@ -216,6 +216,7 @@ impl Supervisor {
             restart,
             passive: config.passive,
             allowas_in: config.allowas_in,
+            rt_constraint: config.rt_constraint,
             route_reflector_client: config.route_reflector_client,
             needs_path: config.bfd.is_some_and(|bfd| bfd.strict),
             shutdown: config.shutdown.is_some(),

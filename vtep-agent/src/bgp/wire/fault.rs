@@ -166,6 +166,8 @@ pub enum Cause {
     RouterMac(Mac),
     #[error("{0} is no unicast prefix")]
     Prefix(IpNet),
+    #[error("route target membership has {0} bits")]
+    MembershipLength(u8),
 }
 
 impl Cause {

@@ -52,6 +52,8 @@ pub struct Context {
     pub peer_asn: Asn,
     /// Families of which routes are read; those of others are skipped.
     pub families: Families,
+    /// Route target memberships are exchanged (RFC 4684).
+    pub rt_constraint: bool,
     /// NLRI of the EVPN family carry a path identifier (RFC 7911). It is not kept: a peer that may
     /// send several paths for one key needs a table that tells them apart.
     pub add_path: bool,
@@ -75,6 +77,7 @@ impl Default for Context {
             internal: true,
             peer_asn: Asn(0),
             families: Families::EVPN,
+            rt_constraint: false,
             add_path: false,
             enhanced_refresh: false,
             strict_nlri: false,

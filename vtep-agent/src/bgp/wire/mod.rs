@@ -21,6 +21,7 @@ mod capability;
 mod community;
 mod fault;
 mod frame;
+mod membership;
 mod message;
 mod nlri;
 mod notification;
@@ -41,6 +42,7 @@ pub use capability::{
 pub use community::{ArpNd, Encapsulation, ExtCommunity, MacMobility};
 pub use fault::{AttributeCode, Cause, Fault, Outcome};
 pub use frame::{EXTENDED_MAX_LEN, Frame, HEADER_LEN, MAX_LEN, MessageType, next_frame};
+pub use membership::{Membership, TargetPrefix};
 pub use message::{Context, Decoded, Message, RouteRefresh, decode, end_of_rib};
 pub use notification::Notification;
 pub use open::Open;

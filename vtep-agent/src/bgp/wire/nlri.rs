@@ -214,7 +214,7 @@ pub(super) fn outside_key(route_type: u8) -> usize {
     }
 }
 
-/// Appends type, length and value; length and prefix in the unicast families.
+/// Appends type, length and value; length and prefix in the other families.
 pub(super) fn encode(route: &Route, out: &mut BytesMut) {
     let (route_type, value): (u8, &dyn Fn(&mut BytesMut)) = match route {
         Route::EthernetAd(route) => (1, &|out| {
@@ -259,6 +259,7 @@ pub(super) fn encode(route: &Route, out: &mut BytesMut) {
         }),
         Route::Opaque { route_type, value } => (*route_type, &|out| out.put_slice(value)),
         Route::Unicast(prefix) => return prefix::encode(prefix, out),
+        Route::Membership(membership) => return membership.encode(out),
     };
     out.put_u8(route_type);
     with_u8_length(out, value);
@@ -323,6 +324,7 @@ pub(super) fn withdrawal(key: &RouteKey) -> Route {
             }
         }
         RouteKey::Unicast(prefix) => Route::Unicast(prefix),
+        RouteKey::Membership(membership) => Route::Membership(membership),
     }
 }
 

@@ -1,11 +1,11 @@
 //! Routes and their keys: EVPN (RFC 7432 §7, RFC 9136 §3), IPv4 and IPv6 unicast (RFC 4271 §4.3,
-//! RFC 2545).
+//! RFC 2545), route target membership (RFC 4684 §4).
 
 use std::{fmt, net::IpAddr};
 
 use bytes::Bytes;
 
-use super::{Family, nlri};
+use super::{Family, Membership, nlri};
 use crate::types::{Esi, EthernetTag, Mac, RouteDistinguisher};
 
 /// An NLRI; `Display` is that of its key. Labels are the 24 bits of the field, which for VXLAN are
@@ -31,6 +31,8 @@ pub enum Route {
     },
     /// A prefix of IPv4 or IPv6 unicast, host bits zero.
     Unicast(ipnet::IpNet),
+    /// Route target membership.
+    Membership(Membership),
 }
 
 /// Type 1.
@@ -164,10 +166,12 @@ pub enum RouteKey {
     },
     /// A prefix of IPv4 or IPv6 unicast.
     Unicast(ipnet::IpNet),
+    /// Route target membership.
+    Membership(Membership),
 }
 
 impl Route {
-    /// Number of its EVPN type; 0, which is reserved, for a unicast prefix.
+    /// Number of its EVPN type; 0, which is reserved, in other families.
     pub fn route_type(&self) -> u8 {
         match self {
             Self::EthernetAd(_) => 1,
@@ -176,7 +180,7 @@ impl Route {
             Self::EthernetSegment(_) => 4,
             Self::IpPrefix(_) => 5,
             Self::Opaque { route_type, .. } => *route_type,
-            Self::Unicast(_) => 0,
+            Self::Unicast(_) | Self::Membership(_) => 0,
         }
     }
 
@@ -184,6 +188,7 @@ impl Route {
     pub fn family(&self) -> Family {
         match self {
             Self::Unicast(prefix) => Family::of_prefix(prefix),
+            Self::Membership(_) => Family::RTC,
             _ => Family::EVPN,
         }
     }
@@ -229,6 +234,7 @@ impl Route {
                 }
             }
             Self::Unicast(prefix) => RouteKey::Unicast(prefix),
+            Self::Membership(membership) => RouteKey::Membership(membership),
         }
     }
 }
@@ -238,6 +244,7 @@ impl RouteKey {
     pub fn family(&self) -> Family {
         match self {
             Self::Unicast(prefix) => Family::of_prefix(prefix),
+            Self::Membership(_) => Family::RTC,
             _ => Family::EVPN,
         }
     }
@@ -250,7 +257,7 @@ impl fmt::Display for Route {
 }
 
 /// `[2]:[0]:[48]:[02:00:00:00:00:01]:[32]:[192.0.2.10]` and so on; an opaque route as its type and
-/// hexadecimal value; a prefix as such.
+/// hexadecimal value; a prefix or a membership as such.
 impl fmt::Display for RouteKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -282,6 +289,7 @@ impl fmt::Display for RouteKey {
                 f.write_str("]")
             }
             Self::Unicast(prefix) => prefix.fmt(f),
+            Self::Membership(membership) => membership.fmt(f),
         }
     }
 }

@@ -8,7 +8,7 @@ fn bad_values() {
         (
             "asn = 65000\n[[bgp",
             "asn = 65000\nasm = 1\n[[bgp",
-            "6:1: unknown key `asm`, expected one of `asn`, `listen`, `auto_rt`, `arp_nd_flags`, `selection_deferral`, `peer`, `group`",
+            "6:1: unknown key `asm`, expected one of `asn`, `listen`, `auto_rt`, `auto_rt_import`, `arp_nd_flags`, `selection_deferral`, `peer`, `group`",
         ),
         (
             "vni = 100",

@@ -2,6 +2,7 @@
 
 mod churn;
 mod commands;
+mod constraint;
 mod duplicates;
 mod encodings;
 mod flooding;
@@ -35,8 +36,8 @@ use crate::{
         wire::{Attributes, Family, Route, Update},
     },
     config::{
-        AutoRt, BdConfig, BgpConfig, Config, DuplicatePolicy, OnStop, PeerAsn, PeerConfig,
-        PortPattern, SourceCheck, UnderlayConfig, UnknownVni, VtepConfig, XdpMode,
+        AutoRt, AutoRtImport, BdConfig, BgpConfig, Config, DuplicatePolicy, OnStop, PeerAsn,
+        PeerConfig, PortPattern, SourceCheck, UnderlayConfig, UnknownVni, VtepConfig, XdpMode,
     },
     evpn::Originator,
     types::{Asn, BdName, Families, IfName, Mac, PeerId, RouteDistinguisher, RouteTarget, Vni},
@@ -279,6 +280,7 @@ fn config() -> Config {
             asn: Asn(65000),
             listen: true,
             auto_rt: AutoRt::As,
+            auto_rt_import: AutoRtImport::AnyAs,
             arp_nd_flags: true,
             selection_deferral: Duration::from_secs(120),
             peers: vec![peer(100)],

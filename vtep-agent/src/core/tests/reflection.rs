@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::bgp::wire::{AsPath, AsSegment, RawAttribute, RouteKey};
+use crate::bgp::wire::{AsPath, AsSegment, Family, RawAttribute, RouteKey};
 
 const CLIENT: PeerId = PeerId(1);
 const OTHER_CLIENT: PeerId = PeerId(2);

@@ -39,6 +39,7 @@ fn settings() -> Settings {
         long_lived: None,
         restart: Restart::default(),
         allowas_in: 0,
+        rt_constraint: true,
         route_reflector_client: false,
         needs_path: false,
         shutdown: false,

@@ -28,6 +28,7 @@ fn comes_up() {
             Capability::RouteRefresh,
             Capability::EnhancedRouteRefresh,
             Capability::FourOctetAs(LOCAL_ASN),
+            Capability::Multiprotocol(Family::RTC),
             Capability::ExtendedMessage,
             Capability::GracefulRestart(GracefulRestart {
                 restarting: false,

@@ -30,7 +30,7 @@ fn their_context() -> BgpParsingContext {
     )
 }
 
-fn their_reading(bytes: &[u8]) -> BgpMessage {
+pub(super) fn their_reading(bytes: &[u8]) -> BgpMessage {
     let mut reader = SliceReader::new(bytes);
     let message = BgpMessage::parse(&mut reader, &mut their_context()).unwrap();
     assert!(reader.is_empty());

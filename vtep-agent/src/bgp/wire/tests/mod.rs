@@ -4,6 +4,7 @@ mod differential;
 mod encodings;
 mod errors;
 mod generate;
+mod membership;
 mod messages;
 mod properties;
 mod unicast;

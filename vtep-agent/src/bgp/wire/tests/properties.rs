@@ -64,7 +64,7 @@ proptest! {
             withdraw: withdraw.clone(),
             announce: vec![(attributes.clone(), announced.clone())],
             end_of_rib,
-            refresh: false,
+            ..Advertisement::default()
         };
         let max_len = if extended { EXTENDED_MAX_LEN } else { MAX_LEN };
         let mut out = Vec::new();

@@ -65,7 +65,7 @@ pub(in super::super) fn encode(
     out: &mut Vec<Bytes>,
 ) {
     let mut update = update.clone();
-    for family in Family::all_of(context.families) {
+    for family in Family::all_of(context.families).chain([Family::RTC]) {
         let Update {
             announced,
             attributes,

@@ -185,7 +185,11 @@ impl Decoder<'_> {
         }
         let classic_next_hop = self.parsed.next_hop.map(IpAddr::V4);
         let classic_next_hop = classic_next_hop.filter(|_| !self.classic.announced.is_empty());
-        for next_hop in [self.multiprotocol.next_hop, classic_next_hop] {
+        // The next hop of a membership means nothing.
+        let membership = |route: &Route| route.family() == Family::RTC;
+        let next_hop = self.multiprotocol.next_hop;
+        let next_hop = next_hop.filter(|_| !self.multiprotocol.announced.iter().any(membership));
+        for next_hop in [next_hop, classic_next_hop] {
             if let Some(next_hop) = next_hop.filter(|next_hop| !is_unicast(*next_hop)) {
                 self.fault(Outcome::TreatAsWithdraw, Cause::NextHop(next_hop), &[]);
             }

@@ -1,4 +1,4 @@
-//! MP_REACH_NLRI and MP_UNREACH_NLRI (RFC 4760 §3, §4) with EVPN, IPv4 and IPv6 unicast NLRI.
+//! MP_REACH_NLRI and MP_UNREACH_NLRI (RFC 4760 §3, §4) with NLRI of the families of a session.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -6,14 +6,14 @@ use bytes::Bytes;
 
 use super::{
     super::{
-        AttributeCode, Cause, Context, Family, Fault, Outcome, Reader, Route, RouteKey, nlri,
-        prefix,
+        AttributeCode, Cause, Context, Family, Fault, Membership, Outcome, Reader, Route, RouteKey,
+        nlri, prefix,
     },
     code,
 };
 
-/// What the two attributes of an UPDATE say about families of the session. An error returned by the methods
-/// means that routes of unknown identity are lost, which resets the session (RFC 7606 §5.3, §7.11).
+/// What the two attributes of an UPDATE say about families of the session. An error returned by the
+/// methods means that routes of unknown identity are lost, which resets the session (RFC 7606 §5.3, §7.11).
 #[derive(Default)]
 pub(super) struct Multiprotocol {
     pub(super) next_hop: Option<IpAddr>,
@@ -37,7 +37,7 @@ impl Multiprotocol {
         let length = reader.u8().map_err(malformed)?;
         let next_hop = reader.take(length.into()).map_err(malformed)?;
         let _reserved = reader.u8().map_err(malformed)?;
-        if !family.is_in(context.families) {
+        if !is_read(family, context) {
             return Ok(());
         }
         self.next_hop = Some(address(family, next_hop).ok_or(Cause::Malformed(code))?);
@@ -69,7 +69,7 @@ impl Multiprotocol {
         let code = AttributeCode(code::MP_UNREACH);
         let mut reader = Reader::new(value);
         let family = Family::decode(&mut reader).map_err(|_| Cause::Malformed(code))?;
-        if !family.is_in(context.families) {
+        if !is_read(family, context) {
             return Ok(());
         }
         self.unreach = Some(family);
@@ -102,6 +102,10 @@ fn address(family: Family, next_hop: &[u8]) -> Option<IpAddr> {
     }
 }
 
+fn is_read(family: Family, context: &Context) -> bool {
+    family.is_in(context.families) || family == Family::RTC && context.rt_constraint
+}
+
 fn routes(
     (code, family, context): (AttributeCode, Family, &Context),
     mut reader: Reader<'_>,
@@ -110,6 +114,19 @@ fn routes(
 ) -> Result<(), Cause> {
     let overrun = |_| Cause::Malformed(code);
     while !reader.is_empty() {
+        if family == Family::RTC {
+            let mut start = reader;
+            let membership = Membership::decode(&mut reader).map_err(overrun)?;
+            if let Err(cause) = &membership
+                && context.strict_nlri
+            {
+                return Err(cause.clone());
+            }
+            let length = start.len().saturating_sub(reader.len());
+            let bytes = start.take(length).map_err(overrun)?;
+            each(membership.map(Route::Membership), bytes, faults);
+            continue;
+        }
         if family != Family::EVPN {
             let mut start = reader;
             let route = Route::Unicast(prefix::decode(family, &mut reader).map_err(overrun)?);
