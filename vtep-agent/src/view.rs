@@ -14,6 +14,10 @@ pub struct Bgp {
     pub asn: u32,
     /// Our BGP identifier.
     pub router_id: Ipv4Addr,
+    /// The agent was restarted, and keeps what was installed before until every peer has sent its
+    /// End-of-RIB.
+    #[serde(default)]
+    pub restarting: bool,
     /// Every peer, by address, then by interface.
     pub peers: Vec<Peer>,
 }
@@ -50,6 +54,9 @@ pub struct Peer {
     /// How long the peer's routes are kept while it restarts; `null`: it doesn't restart gracefully.
     #[serde(default)]
     pub restart_time_s: Option<u64>,
+    /// Graceful restart as agreed on in this session or the last; `null`: not at all.
+    #[serde(default)]
+    pub graceful_restart: Option<GracefulRestart>,
     /// Why the session last went down, or the last malformed UPDATE.
     pub last_error: Option<String>,
     /// Its BFD session; `null`: none is configured.
@@ -80,6 +87,23 @@ pub struct Bfd {
     pub problem: Option<String>,
 }
 
+/// Graceful restart of a peer in `show bgp` (RFC 4724, RFC 8538, RFC 9494).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GracefulRestart {
+    /// A NOTIFICATION that is no hard reset ends no routes either: N bit of both.
+    pub notification: bool,
+    /// R bit of the peer's OPEN: it had restarted.
+    pub restarting: bool,
+    /// F bit of its OPEN: its forwarding went on.
+    pub forwarding_preserved: bool,
+    /// How much longer its routes stay as long-lived stale ones; `null`: not at all.
+    pub long_lived_s: Option<u64>,
+    /// It ended its first routes of this session (End-of-RIB).
+    pub end_of_rib: bool,
+    /// Why its stale routes are kept; `null` while there are none.
+    pub stale_reason: Option<String>,
+}
+
 /// An element of `show routes`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Route {
@@ -101,6 +125,9 @@ pub struct Route {
     /// Kept while its peer restarts, until the peer sends it again or ends its routes.
     #[serde(default)]
     pub stale: bool,
+    /// Why it is kept.
+    #[serde(default)]
+    pub stale_reason: Option<String>,
     /// Why it is not best or not installed.
     pub reason: Option<String>,
     /// Path attributes.

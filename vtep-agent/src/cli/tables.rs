@@ -62,7 +62,14 @@ fn bgp(bgp: &Bgp) -> String {
         ]
     });
     let peers = grid(columns, rows);
-    format!("AS {}, router id {}\n\n{peers}", bgp.asn, bgp.router_id)
+    let restart = match bgp.restarting {
+        false => "",
+        true => ", restarted: routes of before are kept until every peer has sent its own",
+    };
+    format!(
+        "AS {}, router id {}{restart}\n\n{peers}",
+        bgp.asn, bgp.router_id
+    )
 }
 
 fn session_state(peer: &Peer) -> String {
@@ -102,11 +109,20 @@ fn routes(routes: Vec<Route>) -> String {
             or_dash(route.attributes.vni),
             or_dash(route.attributes.sequence),
             words(&route.attributes.route_targets),
-            or_dash(route.reason),
+            why(route.reason, route.stale_reason),
         ]
     });
     let table = grid(columns, rows);
     format!("* best, > in use, S stale\n\n{table}")
+}
+
+fn why(reason: Option<String>, stale: Option<String>) -> String {
+    let stale = stale.map(|stale| format!("stale: {stale}"));
+    let reasons: Vec<_> = reason.into_iter().chain(stale).collect();
+    match reasons.is_empty() {
+        true => dash(),
+        false => reasons.join("; "),
+    }
 }
 
 fn bds(bds: Vec<Bd>) -> String {

@@ -139,24 +139,29 @@ fn examples() -> [(Table, Value); 10] {
     [
         (
             Table::Bgp,
-            json!({"asn": 65000, "router_id": "198.18.0.1", "peers": [
+            json!({"asn": 65000, "router_id": "198.18.0.1", "restarting": false, "peers": [
             {"address": "198.18.0.100", "interface": null, "asn": 65000, "state": "established", "uptime_s": 12,
              "hostname": "rr1",
              "routes_received": 9, "routes_accepted": 9, "routes_sent": 3, "last_error": null,
              "routes_stale": 0, "capabilities": ["route_refresh"], "restart_time_s": null,
+             "graceful_restart": null,
              "bfd": {"state": "up", "state_s": 12, "remote_state": "up", "multihop": true, "transmit_ms": 300,
               "detection_ms": 900, "last_down": null, "last_down_s": null, "problem": null}},
             {"address": null, "interface": "eth1", "asn": null, "state": "active", "uptime_s": null,
              "hostname": null,
              "routes_received": 0, "routes_accepted": 0, "routes_sent": 0,
              "last_error": "connection\nrefused",
-             "routes_stale": 0, "capabilities": [], "restart_time_s": 120, "bfd": null}]}),
+             "routes_stale": 0, "capabilities": [], "restart_time_s": 120, "bfd": null,
+             "graceful_restart": {"notification": true, "restarting": false,
+                "forwarding_preserved": true, "long_lived_s": null, "end_of_rib": false,
+                "stale_reason": "the peer is away, within its restart time"}}]}),
         ),
         (
             Table::Routes,
             json!([{"type": 2, "rd": "198.18.0.2:3",
             "key": "[2]:[0]:[48]:[02:00:00:00:00:02]:[32]:[10.0.0.2]", "next_hop": "198.18.0.2",
-            "peer": "198.18.0.100", "best": true, "installed": true, "stale": false, "reason": null,
+            "peer": "198.18.0.100", "best": true, "installed": true, "stale": false,
+            "stale_reason": null, "reason": null,
             "attributes": {"route_targets": ["65000:100"], "vni": 100, "sequence": 0,
                 "sticky": false, "esi": null, "as_path": null, "local_pref": 100,
                 "originator_id": null, "encapsulations": ["vxlan"]}}]),
@@ -235,6 +240,25 @@ fn views_are_the_documented_json() {
             Table::Uplinks => same::<Vec<Uplink>>(json),
         }
     }
+}
+
+/// What an operator looks at after a restart, of the agent or of a peer.
+#[test]
+fn restarts_in_tables() {
+    let mut examples = examples().into_iter();
+    let (_, mut bgp) = examples.next().unwrap();
+    bgp["restarting"] = json!(true);
+    let text = tables::render(Table::Bgp, bgp).unwrap();
+    assert!(
+        text.starts_with("AS 65000, router id 198.18.0.1, restarted: "),
+        "{text}"
+    );
+    let (_, mut routes) = examples.next().unwrap();
+    routes[0]["stale"] = json!(true);
+    routes[0]["stale_reason"] = json!("the peer is away");
+    let text = tables::render(Table::Routes, routes).unwrap();
+    assert!(text.contains("*>S "), "{text}");
+    assert!(text.contains("stale: the peer is away"), "{text}");
 }
 
 #[test]

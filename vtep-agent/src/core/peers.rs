@@ -12,7 +12,7 @@ use super::{Core, Output, nexthops::GroupKey};
 use crate::{
     bgp::{
         peer::PeerEvent,
-        rib::{Best, Change},
+        rib::{Best, Change, WhyStale},
         wire::{Attributes, Family, RouteKey},
     },
     config::PeerConfig,
@@ -48,6 +48,10 @@ pub struct PeerRoutes {
     pub accepted: u64,
     /// Those that it has not sent again since it restarted.
     pub stale: u64,
+    /// Why they are kept.
+    pub why_stale: Option<WhyStale>,
+    /// It ended its first routes of this session.
+    pub end_of_rib: bool,
     /// Routes in its adj-rib-out.
     pub sent: u64,
 }
@@ -240,6 +244,8 @@ impl Core {
             received_by_type: received.by_type,
             accepted: received.accepted,
             stale: received.stale,
+            why_stale: self.adj_in.why_stale(peer),
+            end_of_rib: self.adj_in.has_ended(peer),
             sent: self.adj_out.sent(peer) as u64,
             received_unicast: BTreeMap::new(),
         };

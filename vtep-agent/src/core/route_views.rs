@@ -7,7 +7,7 @@ use vtep_common::abi::{BdId, FdbKey};
 use super::{CommandError, Core, nexthops::GroupKey};
 use crate::{
     bgp::{
-        rib::{Best, NotBest, Path},
+        rib::{Best, NotBest, Path, WhyStale},
         wire::{AsPath, AsSegment, Attributes, Route, RouteKey},
     },
     evpn::{BridgeDomain, Imported, Winner, encapsulation_name, import},
@@ -60,6 +60,7 @@ impl Core {
             best: true,
             installed: announced,
             stale: false,
+            stale_reason: None,
             reason: (!announced).then(|| "not announced: no peer is established".to_owned()),
             attributes: attributes_view(route, attributes),
         }
@@ -87,6 +88,7 @@ impl Core {
             best: not_best.is_none(),
             installed: use_.is_ok(),
             stale: path.stale,
+            stale_reason: self.why_stale(path).map(|reason| reason.to_string()),
             reason: use_.err(),
             attributes: attributes_view(&path.route, &path.attributes),
         }
@@ -107,6 +109,10 @@ impl Core {
             }
         }
         Err(reason)
+    }
+
+    fn why_stale(&self, path: &Path) -> Option<WhyStale> {
+        self.adj_in.why_stale(path.peer).filter(|_| path.stale)
     }
 
     fn use_in(

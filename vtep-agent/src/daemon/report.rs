@@ -8,8 +8,13 @@ use vtep_common::abi::{BdCounters, BdId, PortCounters, Stat, Traffic};
 
 use super::Daemon;
 use crate::{
-    bgp::{fsm::State, session::PeerStatus, wire::Outcome},
+    bgp::{
+        fsm::{Graceful, State},
+        session::PeerStatus,
+        wire::Outcome,
+    },
     control::Table,
+    core::PeerRoutes,
     dataplane::DatapathCounters,
     observe::{
         BdMetrics, MapMetrics, Origins, PathMetrics, PeerMetrics, PortMetrics, Query, Snapshot,
@@ -124,6 +129,9 @@ impl Daemon {
                     routes_sent: counts.sent,
                     capabilities: words(&peer.capabilities),
                     restart_time_s: peer.restart_time.map(|time| time.as_secs()),
+                    graceful_restart: peer
+                        .graceful
+                        .map(|graceful| graceful_view(graceful, &counts)),
                     last_error: peer.last_error.clone(),
                     bfd: self.bfd(peer.peer, now),
                 }
@@ -132,6 +140,7 @@ impl Daemon {
         view::Bgp {
             asn: self.core.config().bgp.asn.0,
             router_id: self.config.router_id,
+            restarting: !self.core.settled(),
             peers,
         }
     }
@@ -286,6 +295,18 @@ impl Daemon {
 
 fn is_established(peer: &PeerStatus) -> bool {
     peer.state == State::Established
+}
+
+fn graceful_view(graceful: Graceful, routes: &PeerRoutes) -> view::GracefulRestart {
+    let long_lived = graceful.long_lived;
+    view::GracefulRestart {
+        notification: graceful.notification,
+        restarting: graceful.restarting,
+        forwarding_preserved: graceful.forwarding_preserved,
+        long_lived_s: long_lived.map(|long_lived| long_lived.stale_time.as_secs()),
+        end_of_rib: routes.end_of_rib,
+        stale_reason: routes.why_stale.map(|reason| reason.to_string()),
+    }
 }
 
 fn words(names: &[&str]) -> Vec<String> {

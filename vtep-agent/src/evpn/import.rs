@@ -11,7 +11,7 @@ use vtep_common::abi::BdId;
 use super::{Receiver, Remote, RemoteId};
 use crate::{
     bgp::{
-        rib::Best,
+        rib::{Best, LLGR_STALE},
         wire::{ArpNd, Attributes, Encapsulation, Imet, MacIp, Route, RouteKey, TunnelType},
     },
     types::{Esi, EthernetTag, ImportTarget, Mac, RouteTarget, Vni},
@@ -174,6 +174,7 @@ fn mac_ip(route: &MacIp, best: &Best, vni: Vni) -> Result<Imported, Unused> {
         vni: route.label1,
         sequence: mobility.sequence,
         sticky: mobility.sticky,
+        long_lived_stale: best.attributes.communities.contains(&LLGR_STALE),
         flags: arp_nd(route.ip, &best.attributes),
         received: best.received,
     };

@@ -103,6 +103,8 @@ pub struct Remote {
     pub sequence: u32,
     /// Mobility's sticky flag.
     pub sticky: bool,
+    /// Long-lived stale: only where there is nothing else (RFC 9494 §4.3).
+    pub long_lived_stale: bool,
     /// Flags of the binding.
     pub flags: ArpNd,
     /// When the route was received.
@@ -543,7 +545,7 @@ impl MacEntry {
         }
     }
 
-    /// Where it is held as a duplicate; then sticky first, then the highest sequence number, then the
+    /// Where it is held as a duplicate; then not a long-lived stale route; then sticky first, then the highest sequence number, then the
     /// lowest VTEP (RFC 7432 §15). The route's own name only makes the choice repeatable.
     fn best_remote(&self) -> Option<&(RemoteId, Remote)> {
         let preference = |a: &&(RemoteId, Remote), b: &&(RemoteId, Remote)| {
@@ -551,6 +553,7 @@ impl MacEntry {
             let is_held = |remote: &Remote| self.held_by == Some(remote.next_hop);
             is_held(a)
                 .cmp(&is_held(b))
+                .then_with(|| b.long_lived_stale.cmp(&a.long_lived_stale))
                 .then_with(|| a.sticky.cmp(&b.sticky))
                 .then_with(|| mobility::compare(a.sequence, b.sequence))
                 .then_with(|| Reverse(a.next_hop).cmp(&Reverse(b.next_hop)))

@@ -47,11 +47,11 @@ pub struct AdjRibIn {
     family: Family,
     speaker: Speaker,
     pub(super) routes: HashMap<RouteKey, Paths>,
-    attributes: Interner,
+    pub(super) attributes: Interner,
     targets: TargetRoutes,
     pub(super) peers: BTreeMap<PeerId, Peer>,
     /// A change of the best path's peer alone is a change.
-    reflecting: bool,
+    pub(super) reflecting: bool,
 }
 
 /// One path to an NLRI.
@@ -170,9 +170,13 @@ impl AdjRibIn {
 
     /// A session is established. What is left of an older one goes, now or at its End-of-RIB.
     pub fn up(&mut self, peer: PeerId, session: Session, now: Instant) -> Vec<Change> {
-        let retained = session.graceful_restart
-            && session.forwarding_preserved
-            && self.peers.get(&peer).is_some_and(|peer| !peer.is_up());
+        let away = self.peers.get(&peer).filter(|peer| !peer.is_up());
+        // RFC 9494 §4.2: each capability has an F bit for its own phase.
+        let preserved = |away: &Peer| match away.is_long_lived() {
+            true => session.long_lived && session.long_lived_forwarding_preserved,
+            false => session.graceful_restart && session.forwarding_preserved,
+        };
+        let retained = away.is_some_and(preserved);
         let changes = match retained {
             true => Vec::new(),
             false => self.down(peer),
@@ -497,6 +501,19 @@ impl Paths {
         targets.remove(key, &gone.attributes, others);
     }
 
+    pub(super) fn of(&self, peer: PeerId) -> Option<&Path> {
+        self.paths.iter().find(|path| path.peer == peer)
+    }
+
+    pub(super) fn of_mut(&mut self, peer: PeerId) -> Option<&mut Path> {
+        self.paths.iter_mut().find(|path| path.peer == peer)
+    }
+
+    /// Paths changed.
+    pub(super) fn decide(&mut self) {
+        self.best = decision::best(&self.paths);
+    }
+
     pub(super) fn mark_stale(&mut self, peer: PeerId) {
         let of_peer = self.paths.iter_mut().filter(|path| path.peer == peer);
         of_peer.for_each(|path| path.stale = true);
@@ -509,7 +526,7 @@ impl Paths {
             .any(|path| path.peer == peer && path.stale)
     }
 
-    fn best(&self) -> Option<Best> {
+    pub(super) fn best(&self) -> Option<Best> {
         let path = self.paths.get(self.best?)?;
         Some(Best {
             peer: path.peer,
@@ -535,7 +552,7 @@ impl Paths {
 
 impl Change {
     /// Where the path came from matters only to those to whom it is told again.
-    fn between(
+    pub(super) fn between(
         key: RouteKey,
         before: Option<Best>,
         after: Option<Best>,

@@ -51,6 +51,7 @@ struct Own {
 struct Peer {
     internal: bool,
     client: bool,
+    long_lived: bool,
     /// It is still to say what it wants, and told nothing before.
     waiting: bool,
     /// `None`: everything.
@@ -98,6 +99,7 @@ impl AdjRibOut {
             let state = Peer {
                 internal: session.internal,
                 client: session.route_reflector_client,
+                long_lived: session.long_lived,
                 waiting: session.rt_constraint,
                 wants: session.rt_constraint.then(Wants::default),
                 dump: Some(Dump::Initial),
@@ -344,6 +346,7 @@ impl Peer {
             peer,
             internal: self.internal,
             client: self.client,
+            long_lived: self.long_lived,
             wants: self.wants.as_ref(),
         }
     }

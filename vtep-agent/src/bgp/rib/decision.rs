@@ -2,7 +2,7 @@
 
 use std::{cmp::Ordering, fmt, net::Ipv4Addr};
 
-use super::Path;
+use super::{LLGR_STALE, Path};
 use crate::{
     bgp::wire::{AsPath, AsSegment, Route},
     types::Asn,
@@ -14,6 +14,8 @@ const DEFAULT_LOCAL_PREF: u32 = 100;
 /// The step of the decision at which a path lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
+    /// RFC 9494 §4.3, before all others
+    LongLivedStale,
     /// Its peer restarts and another's doesn't; unicast only.
     Stale,
     /// RFC 4271 §9.1.1
@@ -38,6 +40,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Stale => "not best: its peer is restarting",
+            Self::LongLivedStale => "not best: long-lived stale",
             Self::LocalPref => "not best: lower LOCAL_PREF",
             Self::AsPathLength => "not best: longer AS_PATH",
             Self::Origin => "not best: higher ORIGIN",
@@ -119,6 +122,7 @@ fn compare(a: &Path, b: &Path) -> (Ordering, Step) {
 fn preference(a: &Path, b: &Path) -> Option<(Ordering, Step)> {
     let stale = |path: &Path| path.stale && matches!(path.route, Route::Unicast(_));
     let local_pref = |path: &Path| path.attributes.local_pref.unwrap_or(DEFAULT_LOCAL_PREF);
+    let is_stale = |path: &Path| path.attributes.communities.contains(&LLGR_STALE);
     let med = |path: &Path| path.attributes.med.unwrap_or(0);
     let med_order = if same_neighbour(a, b) {
         med(a).cmp(&med(b))
@@ -127,6 +131,7 @@ fn preference(a: &Path, b: &Path) -> Option<(Ordering, Step)> {
     };
     let steps = [
         (stale(a).cmp(&stale(b)), Step::Stale),
+        (is_stale(a).cmp(&is_stale(b)), Step::LongLivedStale),
         (local_pref(b).cmp(&local_pref(a)), Step::LocalPref),
         (
             path_length(&a.attributes.as_path).cmp(&path_length(&b.attributes.as_path)),

@@ -335,6 +335,7 @@ impl Memberships {
             peer,
             internal: session.internal,
             client: session.route_reflector_client,
+            long_lived: session.long_lived,
             wants: None,
         };
         // RFC 4684 §3.2: a client also hears that others want what it wants itself, and who is no

@@ -5,6 +5,7 @@ mod adj_out;
 mod decision;
 mod interest;
 mod intern;
+mod long_lived;
 mod memberships;
 mod reflect;
 mod stale;
@@ -14,7 +15,9 @@ mod unicast_out;
 pub use adj_in::{AdjRibIn, Best, Change, NotBest, Path, Received, Rejected, Speaker};
 pub use adj_out::AdjRibOut;
 pub use decision::Step;
+pub use long_lived::{LLGR_STALE, NO_LLGR};
 pub use memberships::{Asked, Memberships};
+pub use stale::WhyStale;
 pub use unicast_out::UnicastOut;
 
 pub use super::wire::Advertisement;

@@ -3,7 +3,7 @@
 //! A path goes from clients to everybody and from everybody to clients, never back to where it came
 //! from. Reflection between internal peers leaves all attributes but two as they are (§8, §10); an
 //! external peer gets our AS in front. The next hop stays the VTEP's in all cases, since tunnels end
-//! there and not here.
+//! there and not here. Long-lived stale paths go only to those who know them (RFC 9494 §4.3).
 
 use std::{
     collections::{HashMap, HashSet},
@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Advertisement, Best, Path, interest::Wants, target_routes::TargetRoutes};
+use super::{Advertisement, Best, LLGR_STALE, Path, interest::Wants, target_routes::TargetRoutes};
 use crate::{
     bgp::{
         peer::Session,
@@ -58,6 +58,8 @@ pub(super) struct Receiver<'a> {
     pub(super) peer: PeerId,
     pub(super) internal: bool,
     pub(super) client: bool,
+    /// It knows long-lived stale routes.
+    pub(super) long_lived: bool,
     /// `None`: everything.
     pub(super) wants: Option<&'a Wants>,
 }
@@ -247,6 +249,7 @@ impl Reflection {
         let communities = &self.attributes.communities;
         self.peer != receiver.peer
             && (self.session.route_reflector_client || receiver.client)
+            && (receiver.long_lived || !communities.contains(&LLGR_STALE))
             && !communities.contains(&NO_ADVERTISE)
             && (receiver.internal || !communities.contains(&NO_EXPORT))
     }

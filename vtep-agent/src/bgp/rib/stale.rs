@@ -1,11 +1,15 @@
 //! Routes that are kept although their peer doesn't vouch for them at present: while it restarts
 //! (RFC 4724 §4.2) or sends everything again (RFC 7313 §4), until what it sends has replaced them.
 //!
-//! A stale path takes part in the decision as before; forwarding must not notice the restart.
+//! A stale path takes part in the decision as before; forwarding must not notice the restart. Only one
+//! that is [long-lived](super::long_lived) gives way to others.
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
-use super::{AdjRibIn, Change};
+use super::{AdjRibIn, Change, long_lived::LongLived};
 use crate::{bgp::peer::Retention, types::PeerId};
 
 /// How long stale routes outlive the moment from which their peer could have sent them again: the
@@ -27,19 +31,54 @@ pub(super) enum Awaited {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stale {
     pub(super) awaited: Awaited,
-    /// They go then in any case.
+    /// They go then in any case, unless they become long-lived.
     pub(super) until: Instant,
+    pub(super) long_lived: LongLived,
+}
+
+/// Why stale routes are kept. `Display` is for operators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhyStale {
+    /// The peer is restarting.
+    Away,
+    /// It has been away for longer than its restart time (RFC 9494).
+    LongLived,
+    /// It is back, and still sending its routes.
+    EndOfRib,
+    /// It is sending everything again (RFC 7313).
+    Refresh,
+}
+
+impl fmt::Display for WhyStale {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Away => "the peer is away, within its restart time",
+            Self::LongLived => "the peer is away, beyond its restart time: used if nothing else is",
+            Self::EndOfRib => "the peer is back, and has not sent its End-of-RIB",
+            Self::Refresh => "the peer is sending its routes again",
+        })
+    }
 }
 
 impl AdjRibIn {
     /// A session is gone, and its routes stay as told.
     pub fn restarting(&mut self, peer: PeerId, retention: Retention, now: Instant) -> Vec<Change> {
-        // Stale a second time without the N bit: RFC 4724 §4.2.
-        let changes = match retention.keep_stale {
-            true => Vec::new(),
-            false => self.sweep(peer),
+        let old = self.peers.get(&peer).and_then(|peer| peer.stale);
+        let long_lived = match (old.map(|stale| stale.long_lived), retention.long_lived) {
+            (Some(begun @ LongLived::Until(_)), Some(_)) => begun,
+            (_, Some(time)) => LongLived::For(time),
+            (_, None) => LongLived::No,
         };
-        self.mark(peer, Awaited::Session, now + retention.restart_time);
+        // Stale a second time without the N bit: RFC 4724 §4.2.
+        let mut changes = match (retention.keep_stale, long_lived) {
+            (true, _) | (_, LongLived::Until(_)) => Vec::new(),
+            _ => self.sweep(peer),
+        };
+        let until = now + retention.restart_time;
+        self.mark(peer, Awaited::Session, until, long_lived);
+        if retention.restart_time.is_zero() {
+            changes.extend(self.outlive(peer, now));
+        }
         changes
     }
 
@@ -55,7 +94,7 @@ impl AdjRibIn {
         for (peer, up) in over {
             changes.extend(match up {
                 true => self.sweep(peer),
-                false => self.down(peer),
+                false => self.outlive(peer, now),
             });
         }
         changes
@@ -67,15 +106,27 @@ impl AdjRibIn {
         stale.map(|stale| stale.until).min()
     }
 
+    /// Why a peer's stale routes are kept.
+    pub fn why_stale(&self, peer: PeerId) -> Option<WhyStale> {
+        let peer = self.peers.get(&peer)?;
+        Some(match peer.stale?.awaited {
+            Awaited::Session if peer.is_long_lived() => WhyStale::LongLived,
+            Awaited::Session => WhyStale::Away,
+            Awaited::EndOfRib => WhyStale::EndOfRib,
+            Awaited::EndOfRefresh => WhyStale::Refresh,
+        })
+    }
+
     /// The session is back and its forwarding went on: what it doesn't send until End-of-RIB goes.
     pub(super) fn await_end_of_rib(&mut self, peer: PeerId, now: Instant) {
         if let Some(state) = self.peers.get_mut(&peer)
-            && state.stale.is_some()
+            && let Some(stale) = &mut state.stale
         {
-            state.stale = Some(Stale {
-                awaited: Awaited::EndOfRib,
-                until: now + STALE_TIME,
-            });
+            stale.awaited = Awaited::EndOfRib;
+            // The end of long-lived ones stands (RFC 9494 §4.2).
+            if !matches!(stale.long_lived, LongLived::Until(_)) {
+                stale.until = now + STALE_TIME;
+            }
         }
     }
 
@@ -97,7 +148,10 @@ impl AdjRibIn {
             Some(session) if session.graceful_restart && !state.end_of_rib => {
                 tracing::warn!(peer = %session.address, "route refresh before End-of-RIB ignored");
             }
-            Some(_) => self.mark(peer, Awaited::EndOfRefresh, now + STALE_TIME),
+            Some(_) => {
+                let until = now + STALE_TIME;
+                self.mark(peer, Awaited::EndOfRefresh, until, LongLived::No);
+            }
             None => {}
         }
     }
@@ -108,14 +162,18 @@ impl AdjRibIn {
     }
 
     /// Makes all routes of a peer stale.
-    fn mark(&mut self, peer: PeerId, awaited: Awaited, until: Instant) {
+    fn mark(&mut self, peer: PeerId, awaited: Awaited, until: Instant, long_lived: LongLived) {
         let Some(state) = self.peers.get_mut(&peer) else {
             return;
         };
         if awaited == Awaited::Session {
             state.session = None;
         }
-        state.stale = Some(Stale { awaited, until });
+        state.stale = Some(Stale {
+            awaited,
+            until,
+            long_lived,
+        });
         for key in &state.keys {
             if let Some(entry) = self.routes.get_mut(key) {
                 entry.mark_stale(peer);

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     bgp::{
-        fsm::{Negotiated, Settings, State},
+        fsm::{Graceful, Negotiated, Settings, State},
         wire::{MessageType, Outcome},
     },
     config::PeerAsn,
@@ -43,6 +43,8 @@ pub struct PeerStatus {
     pub capabilities: Vec<&'static str>,
     /// How long the peer's routes are kept while it restarts; also after the session.
     pub restart_time: Option<Duration>,
+    /// All that the peer said of graceful restart; also after the session.
+    pub graceful: Option<Graceful>,
     /// Why the session last went down or could not come up, or the last malformed UPDATE.
     pub last_error: Option<String>,
     /// Messages received.
@@ -76,6 +78,7 @@ impl PeerStatus {
             families: Families::NONE,
             capabilities: Vec::new(),
             restart_time: None,
+            graceful: None,
             last_error: settings
                 .shutdown
                 .then(|| "shut down by the configuration".to_owned()),
@@ -94,6 +97,7 @@ impl PeerStatus {
         self.hostname.clone_from(&negotiated.hostname);
         self.families = negotiated.session.families;
         self.capabilities = negotiated.capabilities();
+        self.graceful = negotiated.graceful;
         let graceful = negotiated.graceful.filter(|graceful| graceful.evpn);
         self.restart_time = graceful.map(|graceful| graceful.restart_time);
     }

@@ -8,6 +8,7 @@ mod encodings;
 mod flooding;
 mod graceful;
 mod learning;
+mod long_lived;
 mod mobility;
 mod neighbors;
 mod ports;
