@@ -41,13 +41,16 @@ pub struct Peer {
     pub uptime_s: Option<u64>,
     /// Routes in its adj-rib-in.
     pub routes_received: u64,
-    /// Those that some bridge domain imports.
+    /// Those that some bridge domain imports, or that the underlay accepts.
     pub routes_accepted: u64,
     /// Those that are kept while the peer restarts.
     #[serde(default)]
     pub routes_stale: u64,
     /// Routes in its adj-rib-out.
     pub routes_sent: u64,
+    /// Families of the session: `evpn`, `ipv4`, `ipv6`.
+    #[serde(default)]
+    pub families: Vec<String>,
     /// Capabilities that both sides have, by name.
     #[serde(default)]
     pub capabilities: Vec<String>,
@@ -155,6 +158,40 @@ pub struct RouteAttributes {
     pub originator_id: Option<Ipv4Addr>,
     /// Tunnel types of the encapsulation communities, by name.
     pub encapsulations: Vec<String>,
+}
+
+/// An element of `show routes --family ipv4` and `ipv6`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UnicastRoute {
+    /// The prefix.
+    pub prefix: String,
+    /// Next hop; `null` for our own.
+    pub next_hop: Option<IpAddr>,
+    /// Where it came from; `null` for our own.
+    pub peer: Option<IpAddr>,
+    /// Best of its prefix.
+    pub best: bool,
+    /// In the host's routing table, perhaps beside others (a route of our own: announced).
+    pub installed: bool,
+    /// Not sent again yet since its peer began to send everything again.
+    pub stale: bool,
+    /// Why it is not installed.
+    pub reason: Option<String>,
+    /// Path attributes.
+    pub attributes: UnicastAttributes,
+}
+
+/// Attributes in `show routes --family ipv4` and `ipv6`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct UnicastAttributes {
+    /// AS path as text.
+    pub as_path: Option<String>,
+    /// LOCAL_PREF.
+    pub local_pref: Option<u32>,
+    /// MULTI_EXIT_DISC.
+    pub med: Option<u32>,
+    /// `igp`, `egp` or `incomplete`.
+    pub origin: Option<String>,
 }
 
 /// An element of `show bds`.

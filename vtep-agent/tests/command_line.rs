@@ -204,6 +204,10 @@ fn agent_answers() {
     serve(&socket, |request| match request {
         Request::Show(..) => Ok(json!([{"address": "198.18.0.2", "bds": ["blue"], "macs": 1,
             "reachable": true, "added_later": 1}])),
+        Request::ShowRoutes(_) => Ok(json!([{"prefix": "198.18.0.2/32", "next_hop": "192.0.2.1",
+            "peer": "192.0.2.1", "best": false, "installed": true, "stale": false, "reason": null,
+            "attributes": {"as_path": "65101 65002", "local_pref": null, "med": null,
+            "origin": "igp"}}])),
         Request::Change(_) => Ok(Value::Null),
         Request::Reload => Err("vtep.toml:1:1: missing key `vtep`".to_owned()),
     });
@@ -216,6 +220,16 @@ fn agent_answers() {
     let (status, stdout, _) = run(&["show", "vteps", "--json", "--socket", path]);
     let json: Value = serde_json::from_str(&stdout).expect("JSON");
     assert_eq!((status, &json[0]["added_later"]), (0, &json!(1)));
+    let ipv4 = ["show", "routes", "--family", "ipv4", "--socket", path];
+    let (status, stdout, _) = run(&ipv4);
+    assert_eq!(status, 0);
+    assert!(
+        stdout.ends_with(
+            "    PREFIX         NEXT HOP   PEER       AS PATH      REASON\n \
+             >  198.18.0.2/32  192.0.2.1  192.0.2.1  65101 65002  -\n"
+        ),
+        "{stdout}"
+    );
     let (status, stdout, _) = run(&["bd", "add", "blue", "--vni", "1", "--socket", path]);
     assert_eq!((status, stdout.as_str()), (0, ""));
     let (status, _, stderr) = run(&["reload", "--socket", path]);

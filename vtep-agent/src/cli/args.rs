@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     config::{DEFAULT_CONFIG, XdpMode},
-    control::{Clearable, Table},
+    control::{Clearable, RouteFamily, Table},
     observe::LogFormat,
     types::{BdName, IfName, Mac, Vni},
 };
@@ -73,6 +73,9 @@ pub(super) enum Command {
         /// Only this bridge domain; bgp, counters and uplinks come whole
         #[arg(long, value_name = "NAME")]
         bd: Option<BdName>,
+        /// Routes of this family: evpn, or ipv4 and ipv6 for those of the host itself
+        #[arg(long, value_name = "FAMILY")]
+        family: Option<RouteFamily>,
         /// Print JSON
         #[arg(long)]
         json: bool,

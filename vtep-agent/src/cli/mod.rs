@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::{
     config::{Config, DEFAULT_CONFIG, DEFAULT_SOCKET, Explanation},
-    control::{self, Message, Request, Table},
+    control::{self, Message, Request, RouteFamily},
     daemon,
     doctor::{self, Facts, Severity},
     observe,
@@ -61,9 +61,15 @@ fn run(Args { command, socket }: Args) -> Outcome {
             return Ok(run_daemon(config, socket)?);
         }
         Command::Check { config, json } => return check(&config, socket, json),
-        Command::Show { what, bd, json } => {
+        Command::Show {
+            what,
+            bd,
+            family,
+            json,
+        } => {
             let bd = bd.map(String::from);
-            return show(&socket_path(socket), what, bd, json);
+            let message = Message::Show { what, bd, family };
+            return show(&socket_path(socket), &message, json);
         }
         Command::Attach { nic, xdp } => Message::Attach {
             nic: nic.into(),
@@ -128,11 +134,16 @@ fn check(file: &Path, socket: Option<PathBuf>, json: bool) -> Outcome {
     }
 }
 
-fn show(socket: &Path, what: Table, bd: Option<String>, json: bool) -> Outcome {
-    let data = call(socket, &Message::Show { what, bd })?;
-    match json {
-        true => print_json(&data),
-        false => print(&tables::render(what, data)?),
+fn show(socket: &Path, message: &Message, json: bool) -> Outcome {
+    let data = call(socket, message)?;
+    match message {
+        _ if json => print_json(&data),
+        Message::Show {
+            family: Some(RouteFamily::Ipv4 | RouteFamily::Ipv6),
+            ..
+        } => print(&tables::unicast_routes(data)?),
+        Message::Show { what, .. } => print(&tables::render(*what, data)?),
+        _ => Ok(()),
     }
 }
 

@@ -6,7 +6,9 @@ use serde_json::Value;
 
 use crate::{
     control::Table,
-    view::{Bd, Bgp, Counters, Flood, MacEntry, Neighbor, Peer, Port, Route, Uplink, Vtep},
+    view::{
+        Bd, Bgp, Counters, Flood, MacEntry, Neighbor, Peer, Port, Route, UnicastRoute, Uplink, Vtep,
+    },
 };
 
 /// A table as text, with a header even when it is empty.
@@ -27,6 +29,46 @@ pub(super) fn render(what: Table, data: Value) -> serde_json::Result<String> {
         Table::Counters => counters(&read(data)?),
         Table::Uplinks => uplinks(read(data)?),
     })
+}
+
+/// `show routes` of a unicast family as text.
+///
+/// # Errors
+///
+/// The agent's data is not of the shape that this program knows.
+pub(super) fn unicast_routes(data: Value) -> serde_json::Result<String> {
+    let routes: Vec<UnicastRoute> = read(data)?;
+    let columns = ["", "PREFIX", "NEXT HOP", "PEER", "AS PATH", "REASON"];
+    let rows = routes.into_iter().map(|route| {
+        [
+            route_status(route.best, route.installed, route.stale),
+            route.prefix,
+            or_dash(route.next_hop),
+            route
+                .peer
+                .map_or_else(|| "local".to_owned(), |peer| peer.to_string()),
+            or_dash(route.attributes.as_path.filter(|path| !path.is_empty())),
+            or_dash(route.reason),
+        ]
+    });
+    let table = grid(columns, rows);
+    Ok(format!("{ROUTE_LEGEND}\n\n{table}"))
+}
+
+/// What [`route_status`] means.
+const ROUTE_LEGEND: &str = "* best, > in use, S stale";
+
+fn route_status(best: bool, installed: bool, stale: bool) -> String {
+    let status = match (best, installed) {
+        (true, true) => "*>",
+        (true, false) => "*",
+        (false, true) => " >",
+        (false, false) => "",
+    };
+    match stale {
+        true => format!("{status:2}S"),
+        false => status.to_owned(),
+    }
 }
 
 fn read<T: DeserializeOwned>(data: Value) -> serde_json::Result<T> {
@@ -88,18 +130,8 @@ fn routes(routes: Vec<Route>) -> String {
         "", "RD", "ROUTE", "NEXT HOP", "PEER", ">VNI", ">SEQ", "TARGETS", "REASON",
     ];
     let rows = routes.into_iter().map(|route| {
-        let mut status = match (route.best, route.installed) {
-            (true, true) => "*>",
-            (true, false) => "*",
-            (false, true) => " >",
-            (false, false) => "",
-        }
-        .to_owned();
-        if route.stale {
-            status = format!("{status:2}S");
-        }
         [
-            status,
+            route_status(route.best, route.installed, route.stale),
             route.rd,
             route.key,
             or_dash(route.next_hop),
@@ -113,7 +145,7 @@ fn routes(routes: Vec<Route>) -> String {
         ]
     });
     let table = grid(columns, rows);
-    format!("* best, > in use, S stale\n\n{table}")
+    format!("{ROUTE_LEGEND}\n\n{table}")
 }
 
 fn why(reason: Option<String>, stale: Option<String>) -> String {

@@ -2,6 +2,7 @@ use clap::CommandFactory as _;
 use serde_json::json;
 
 use super::*;
+use crate::control::Table;
 
 fn parse(line: &str) -> Result<Args, String> {
     let words = std::iter::once("vtep-agent").chain(line.split_whitespace());
@@ -143,7 +144,7 @@ fn examples() -> [(Table, Value); 10] {
             {"address": "198.18.0.100", "interface": null, "asn": 65000, "state": "established", "uptime_s": 12,
              "hostname": "rr1",
              "routes_received": 9, "routes_accepted": 9, "routes_sent": 3, "last_error": null,
-             "routes_stale": 0, "capabilities": ["route_refresh"], "restart_time_s": null,
+             "routes_stale": 0, "families": ["evpn"], "capabilities": ["route_refresh"], "restart_time_s": null,
              "graceful_restart": null,
              "bfd": {"state": "up", "state_s": 12, "remote_state": "up", "multihop": true, "transmit_ms": 300,
               "detection_ms": 900, "last_down": null, "last_down_s": null, "problem": null}},
@@ -151,7 +152,7 @@ fn examples() -> [(Table, Value); 10] {
              "hostname": null,
              "routes_received": 0, "routes_accepted": 0, "routes_sent": 0,
              "last_error": "connection\nrefused",
-             "routes_stale": 0, "capabilities": [], "restart_time_s": 120, "bfd": null,
+             "routes_stale": 0, "families": [], "capabilities": [], "restart_time_s": 120, "bfd": null,
              "graceful_restart": {"notification": true, "restarting": false,
                 "forwarding_preserved": true, "long_lived_s": null, "end_of_rib": false,
                 "stale_reason": "the peer is away, within its restart time"}}]}),

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{
     AutoRt, BdConfig, BgpConfig, Config, Diagnostic, DuplicateAction, DuplicatePolicy, FloodPolicy,
-    Hops, OnStop, PeerAsn, PeerConfig, SourceCheck, UnknownVni, VtepConfig, XdpMode,
+    Hops, OnStop, PeerAsn, PeerConfig, SourceCheck, UnknownVni, VtepConfig, XdpMode, underlay,
 };
 use crate::types::{Asn, RouteTarget};
 
@@ -20,6 +20,8 @@ pub struct Explanation {
     valid: bool,
     vtep: Vtep,
     bgp: Bgp,
+    /// `null` without a peer that has a unicast family.
+    underlay: Option<underlay::Explained>,
     bds: Vec<Bd>,
     warnings: Vec<String>,
 }
@@ -69,6 +71,7 @@ struct Peer {
     /// `null`: any but ours.
     asn: Option<u32>,
     internal: bool,
+    families: Vec<&'static str>,
     /// `null`: the kernel's choice.
     local_address: Option<IpAddr>,
     hold_time: u64,
@@ -125,7 +128,12 @@ struct Port {
 impl Explanation {
     /// Explains `config`; `warnings` are those of [`Config::load`].
     pub fn new(config: &Config, warnings: &[Diagnostic]) -> Self {
-        let Config { vtep, bgp, bds, .. } = config;
+        let Config {
+            vtep,
+            bgp,
+            underlay,
+            bds,
+        } = config;
         let mut warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
         if vtep.uplinks.is_empty() {
             warnings.push("no uplinks: nothing is received until `vtep-agent attach NIC`".into());
@@ -145,6 +153,7 @@ impl Explanation {
                     .map(|peer| Peer::new(peer, bgp, vtep))
                     .collect(),
             },
+            underlay: underlay::Explained::new(underlay, &bgp.peers),
             bds: bds.iter().map(|bd| Bd::new(bd, bgp)).collect(),
             warnings,
         }
@@ -207,6 +216,7 @@ impl Peer {
             port: peer.port,
             asn,
             internal: peer.is_internal(bgp.asn),
+            families: peer.families.names().collect(),
             local_address: peer.source(bgp.asn, vtep.address()),
             hold_time: peer.hold_time.as_secs(),
             max_prefixes: peer.max_prefixes.map(|max| max.limit),
@@ -285,6 +295,9 @@ impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.vtep.fmt(f)?;
         self.bgp.fmt(f)?;
+        if let Some(underlay) = &self.underlay {
+            underlay.fmt(f)?;
+        }
         if self.bds.is_empty() {
             writeln!(f, "No bridge domains in the file")?;
         }
@@ -369,6 +382,9 @@ impl fmt::Display for Peer {
             (None, _) => f.write_str(", any external AS")?,
             (Some(asn), true) => write!(f, ", AS {asn} (internal)")?,
             (Some(asn), false) => write!(f, ", AS {asn} (external)")?,
+        }
+        if self.families != ["evpn"] {
+            write!(f, ", {}", self.families.join(" and "))?;
         }
         if let Some(local) = self.local_address {
             write!(f, ", from {local}")?;
@@ -477,7 +493,7 @@ impl fmt::Display for WithRouterId<'_> {
     }
 }
 
-fn list<T: ToString>(items: &[T], none: &str) -> String {
+pub(super) fn list<T: ToString>(items: &[T], none: &str) -> String {
     if items.is_empty() {
         return none.to_owned();
     }

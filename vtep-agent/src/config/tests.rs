@@ -566,3 +566,53 @@ bfd = {{ multihop = 3 }}
         assert!(explanation.contains(part), "{part}: {explanation}");
     }
 }
+
+#[test]
+fn host_routes() {
+    let text = MINIMAL
+        .replacen(
+            "\"198.18.0.100\"\n",
+            "\"198.18.0.100\"\nfamilies = [\"ipv4\", \"evpn\"]\n",
+            1,
+        )
+        .replacen(
+            "[[bd]]",
+            "[underlay]\nannounce = [\"198.18.0.1/32\", \"203.0.113.0/24\"]\n\
+             import = [\"0.0.0.0/0\", \"198.18.0.0/16 le 32\"]\necmp = 2\nmultipath_relax = true\n\
+             table = 100\nmetric = 20\n[[bd]]",
+            1,
+        );
+    let config = config(&text);
+    let families = config.bgp.peers[0].families;
+    assert!(families.ipv4 && families.evpn && !families.ipv6);
+    let UnderlayConfig {
+        announce, import, ..
+    } = &config.underlay;
+    assert_eq!(announce.len(), 2);
+    let accepts = |prefix: &str| {
+        import
+            .iter()
+            .any(|rule| rule.matches(&prefix.parse().unwrap()))
+    };
+    assert!(accepts("0.0.0.0/0") && accepts("198.18.0.0/16") && accepts("198.18.3.4/32"));
+    assert!(!accepts("10.0.0.0/8") && !accepts("198.0.0.0/8") && !accepts("::/0"));
+    let explained = Explanation::new(&config, &[]).to_string();
+    let expected = "Host routes: announces 198.18.0.1/32, 203.0.113.0/24, accepts 0.0.0.0/0, \
+                    198.18.0.0/16 le 32\n  into table 100 with metric 20, up to 2 next hops of \
+                    paths with AS_PATHs of one length\n";
+    assert!(explained.contains(expected), "{explained}");
+    assert!(explained.contains("evpn and ipv4"), "{explained}");
+}
+
+/// Without a unicast family there is nothing to route, which is worth a word if it was configured.
+#[test]
+fn an_underlay_without_peers() {
+    let text = MINIMAL.replacen("[[bd]]", "[underlay]\n[[bd]]", 1);
+    let (config, warnings) = Config::parse(&text, "vtep.toml".as_ref()).unwrap();
+    assert!(
+        warnings[0].to_string().contains("[underlay] does nothing"),
+        "{warnings:?}"
+    );
+    let explained = Explanation::new(&config, &[]).to_string();
+    assert!(!explained.contains("Host routes"), "{explained}");
+}

@@ -7,10 +7,13 @@ use std::{
 };
 
 use ipnet::IpNet;
+use serde::Serialize;
 use toml::Spanned;
 
 use super::{
+    PeerConfig,
     diagnostic::Fault,
+    explain::list,
     field::{Result, number_or, parse_with},
     raw,
 };
@@ -90,6 +93,53 @@ impl fmt::Display for PrefixRule {
             true => Ok(()),
             false => write!(f, " le {}", self.le),
         }
+    }
+}
+
+/// What `check` says of it.
+#[derive(Debug, Serialize)]
+pub(super) struct Explained {
+    announce: Vec<String>,
+    /// Empty: everything.
+    import: Vec<String>,
+    ecmp: usize,
+    multipath_relax: bool,
+    table: u32,
+    metric: u32,
+}
+
+impl Explained {
+    /// `None` when no peer has a unicast family.
+    pub(super) fn new(underlay: &UnderlayConfig, peers: &[PeerConfig]) -> Option<Self> {
+        let texts = |items: &[IpNet]| items.iter().map(ToString::to_string).collect();
+        peers
+            .iter()
+            .any(|peer| peer.families.unicast())
+            .then(|| Self {
+                announce: texts(&underlay.announce),
+                import: underlay.import.iter().map(ToString::to_string).collect(),
+                ecmp: underlay.ecmp,
+                multipath_relax: underlay.multipath_relax,
+                table: underlay.table,
+                metric: underlay.metric,
+            })
+    }
+}
+
+impl fmt::Display for Explained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let announce = list(&self.announce, "nothing");
+        let import = list(&self.import, "everything");
+        writeln!(f, "Host routes: announces {announce}, accepts {import}")?;
+        let paths = match self.multipath_relax {
+            true => "with AS_PATHs of one length",
+            false => "with one AS_PATH",
+        };
+        writeln!(
+            f,
+            "  into table {} with metric {}, up to {} next hops of paths {paths}",
+            self.table, self.metric, self.ecmp
+        )
     }
 }
 

@@ -15,6 +15,9 @@ pub enum Message {
         /// Only this bridge domain, where the table is by bridge domain.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         bd: Option<String>,
+        /// Routes of this family; EVPN by default.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        family: Option<RouteFamily>,
     },
     /// Attaches an uplink.
     Attach {
@@ -89,6 +92,18 @@ pub enum Message {
 pub enum Clearable {
     /// Duplicate MACs: they are as all others again.
     Duplicates,
+}
+
+/// Routes of which family `show routes` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum RouteFamily {
+    /// What bridge domains are made of.
+    Evpn,
+    /// Routes of the host.
+    Ipv4,
+    /// Routes of the host.
+    Ipv6,
 }
 
 /// What `show` can print.

@@ -7,7 +7,7 @@ mod request;
 mod server;
 
 pub use client::{ClientError, call};
-pub use message::{Clearable, Message, Table};
+pub use message::{Clearable, Message, RouteFamily, Table};
 pub use request::{InvalidRequest, Request};
 pub use server::{BindError, Call, Server};
 

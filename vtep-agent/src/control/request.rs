@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{
     VERSION,
-    message::{Clearable, Message, Table},
+    message::{Clearable, Message, RouteFamily, Table},
 };
 use crate::{
     config::{BdConfig, PortPattern},
@@ -18,6 +18,8 @@ pub enum Request {
     /// Wants a table, perhaps of one bridge domain. [`Table::Bgp`], [`Table::Counters`] and
     /// [`Table::Uplinks`] are not by bridge domain and come whole.
     Show(Table, Option<BdName>),
+    /// Wants the routes of a unicast family: [`RouteFamily::Evpn`] is [`Table::Routes`].
+    ShowRoutes(RouteFamily),
     /// Wants something changed.
     Change(Command),
     /// Wants the configuration file read again.
@@ -70,9 +72,9 @@ impl TryFrom<Message> for Request {
     fn try_from(message: Message) -> Result<Self, InvalidRequest> {
         let command = match message {
             Message::Reload {} => return Ok(Self::Reload),
-            Message::Show { what, bd } => {
+            Message::Show { what, bd, family } => {
                 let bd = bd.as_deref().map(value).transpose()?;
-                return Ok(Self::Show(what, bd));
+                return show(what, bd, family);
             }
             Message::Clear { what, bd } => match what {
                 Clearable::Duplicates => {
@@ -109,6 +111,23 @@ impl TryFrom<Message> for Request {
             }
         };
         Ok(Self::Change(command))
+    }
+}
+
+fn show(
+    what: Table,
+    bd: Option<BdName>,
+    family: Option<RouteFamily>,
+) -> Result<Request, InvalidRequest> {
+    match (what, family) {
+        (_, None) | (Table::Routes, Some(RouteFamily::Evpn)) => Ok(Request::Show(what, bd)),
+        (Table::Routes, Some(_)) if bd.is_some() => Err(InvalidRequest::Value(
+            "routes of bridge domains are EVPN: leave out the bd or the family".to_owned(),
+        )),
+        (Table::Routes, Some(family)) => Ok(Request::ShowRoutes(family)),
+        (_, Some(_)) => Err(InvalidRequest::Value(
+            "only routes are by family".to_owned(),
+        )),
     }
 }
 

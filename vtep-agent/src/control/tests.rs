@@ -184,7 +184,7 @@ fn bad_requests_are_named() {
         ),
         (
             r#""command":"show","what":"macs","vni":1"#,
-            "unknown field `vni`, expected `what` or `bd`",
+            "unknown field `vni`, expected one of `what`, `bd`, `family`",
         ),
         (
             r#""command":"show","what":"macs","bd":"b d""#,
@@ -259,6 +259,18 @@ fn bad_requests_are_named() {
             r#""command":"port-del","device":"t","vlan":4095"#,
             "vlan is 4095",
         ),
+        (
+            r#""command":"show","what":"macs","family":"ipv4""#,
+            "only routes are by family",
+        ),
+        (
+            r#""command":"show","what":"routes","family":"ipv4","bd":"blue""#,
+            "routes of bridge domains are EVPN",
+        ),
+        (
+            r#""command":"show","what":"routes","family":"vpn""#,
+            "unknown variant `vpn`",
+        ),
     ] {
         let error = parse(&format!("{{\"version\":1,{fields}}}")).unwrap_err();
         assert!(error.contains(expected), "{fields}: {error}");
@@ -303,6 +315,7 @@ fn client_and_server_agree() {
     let show = Message::Show {
         what: Table::Macs,
         bd: None,
+        family: None,
     };
     assert_eq!(
         call(&agent.socket, &show).unwrap(),
@@ -367,6 +380,7 @@ fn most_connections() {
         let show = Message::Show {
             what: Table::Bds,
             bd: None,
+            family: None,
         };
         call(&agent.socket, &show).is_ok()
     });

@@ -19,6 +19,7 @@ mod publish;
 mod route_views;
 mod state;
 mod underlay;
+mod unicast_views;
 mod uplinks;
 mod views;
 mod vm_ports;

@@ -56,6 +56,17 @@ pub struct PeerRoutes {
     pub sent: u64,
 }
 
+impl PeerRoutes {
+    /// Received routes, EVPN types by number and unicast families by name.
+    pub fn by_metric_type(&self) -> BTreeMap<String, u64> {
+        let evpn = self.received_by_type.iter();
+        let unicast = self.received_unicast.iter();
+        evpn.map(|(kind, count)| (kind.to_string(), *count))
+            .chain(unicast.map(|(family, count)| ((*family).to_owned(), *count)))
+            .collect()
+    }
+}
+
 impl PeerIds {
     /// Configured peers.
     pub(super) fn configured(&self) -> &[(PeerId, PeerConfig)] {

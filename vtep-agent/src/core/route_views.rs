@@ -218,7 +218,7 @@ fn attributes_view(route: &Route, attributes: &Attributes) -> view::RouteAttribu
 }
 
 /// As routers print it: sequences plain, sets in braces, confederation segments in parentheses.
-fn as_path(path: &AsPath) -> String {
+pub(super) fn as_path(path: &AsPath) -> String {
     let mut text = String::new();
     for segment in &path.0 {
         let (open, asns, close) = match segment {

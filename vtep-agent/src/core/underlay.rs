@@ -62,6 +62,11 @@ impl Underlay {
         routes.sent += self.out.sent(peer) as u64;
     }
 
+    /// The route that the kernel is to have.
+    pub(super) fn wanted(&self, prefix: &IpNet) -> Option<&HostRoute> {
+        self.wanted.get(prefix)
+    }
+
     /// Makes the desired routes to these prefixes what the tables say.
     fn publish(
         &mut self,
@@ -138,7 +143,6 @@ impl Core {
             PeerEvent::RefreshBegin(family) => {
                 if let Some(rib) = self.underlay.ribs.get_mut(family) {
                     rib.refresh_begin(peer, now);
-                    self.publish_underlay();
                 }
             }
             PeerEvent::RefreshEnd(family) => {
@@ -255,7 +259,7 @@ pub(super) fn speaker(config: &Config) -> Speaker {
     }
 }
 
-fn prefix_of(key: &RouteKey) -> Option<IpNet> {
+pub(super) fn prefix_of(key: &RouteKey) -> Option<IpNet> {
     match key {
         RouteKey::Unicast(prefix) => Some(*prefix),
         _ => None,

@@ -269,6 +269,7 @@ impl Daemon {
             Ok(removed) => tracing::debug!(removed, "neighbour entries of an earlier run"),
             Err(error) => tracing::warn!("{error}"),
         }
+        self.monitor.host_routes_complete();
     }
 
     fn read_idle_times(&mut self) {
@@ -348,7 +349,8 @@ impl Daemon {
                 self.devices
                     .detach_uplink(&mut self.dataplane, ifindex, &name);
             }
-            Output::HostRoute(..) | Output::HostRoutesComplete => {}
+            Output::HostRoute(prefix, route) => self.monitor.host_route(prefix, route),
+            Output::HostRoutesComplete => self.monitor.host_routes_complete(),
             Output::Persist(state) => self.save(state),
             Output::Settled => {
                 tracing::info!("the restart is over");
@@ -396,6 +398,7 @@ impl Daemon {
     fn answer(&mut self, request: Request) -> Result<Value, String> {
         match request {
             Request::Show(table, bd) => self.show(table, bd.as_ref()),
+            Request::ShowRoutes(family) => self.show_routes(family),
             Request::Reload => self.reload().map(|()| Value::Null),
             Request::Change(command) => self.change(command).map(|()| Value::Null),
         }

@@ -11,13 +11,14 @@ use crate::{
     bgp::{
         fsm::{Graceful, State},
         session::PeerStatus,
-        wire::Outcome,
+        wire::{Family, Outcome},
     },
-    control::Table,
+    control::{RouteFamily, Table},
     core::PeerRoutes,
     dataplane::DatapathCounters,
     observe::{
-        BdMetrics, MapMetrics, Origins, PathMetrics, PeerMetrics, PortMetrics, Query, Snapshot,
+        BdMetrics, HostRouteMetrics, MapMetrics, Origins, PathMetrics, PeerMetrics, PortMetrics,
+        Query, Snapshot,
     },
     reconcile::{Map, Tables as _},
     types::BdName,
@@ -78,6 +79,16 @@ impl Daemon {
         }
     }
 
+    pub(super) fn show_routes(&self, family: RouteFamily) -> Result<Value, String> {
+        let family = match family {
+            RouteFamily::Evpn => return self.show(Table::Routes, None),
+            RouteFamily::Ipv4 => Family::IPV4_UNICAST,
+            RouteFamily::Ipv6 => Family::IPV6_UNICAST,
+        };
+        let problems = self.monitor.host_route_problems();
+        json(&self.core.unicast_routes(family, problems))
+    }
+
     pub(super) fn report(&self, query: Query) {
         // Whoever asked may have hung up.
         match query {
@@ -127,6 +138,7 @@ impl Daemon {
                     routes_accepted: counts.accepted,
                     routes_stale: counts.stale,
                     routes_sent: counts.sent,
+                    families: peer.families.names().map(str::to_owned).collect(),
                     capabilities: words(&peer.capabilities),
                     restart_time_s: peer.restart_time.map(|time| time.as_secs()),
                     graceful_restart: peer
@@ -153,6 +165,12 @@ impl Daemon {
             reasons.push(format!(
                 "map {} is full: raise vtep.max_macs or remove endpoints",
                 map.name()
+            ));
+        }
+        let failed = self.monitor.host_route_counts().failed;
+        if failed > 0 {
+            reasons.push(format!(
+                "{failed} host routes are not installed as they should be: see `show routes --family`"
             ));
         }
         if self.outcome.pending > 0 {
@@ -207,6 +225,16 @@ impl Daemon {
                 .iter()
                 .map(|(reason, count)| (reason.name(), count))
                 .collect(),
+            host_routes: self.host_route_metrics(),
+        }
+    }
+
+    fn host_route_metrics(&self) -> HostRouteMetrics {
+        let counts = self.monitor.host_route_counts();
+        HostRouteMetrics {
+            installed: counts.installed,
+            failed: counts.failed,
+            errors: counts.errors,
         }
     }
 
@@ -237,7 +265,7 @@ impl Daemon {
                         .map(move |(kind, count)| ((direction, kind), count))
                 })
                 .collect(),
-            routes: self.core.peer_routes(peer.peer).received_by_type,
+            routes: self.core.peer_routes(peer.peer).by_metric_type(),
             update_errors: Outcome::ALL
                 .iter()
                 .map(|outcome| {

@@ -120,7 +120,14 @@ impl AgentFacts {
 }
 
 fn show<T: DeserializeOwned>(socket: &Path, what: Table) -> Result<T, anyhow::Error> {
-    let data = control::call(socket, &Message::Show { what, bd: None })?;
+    let data = control::call(
+        socket,
+        &Message::Show {
+            what,
+            bd: None,
+            family: None,
+        },
+    )?;
     serde_json::from_value(data).map_err(|error| {
         anyhow::anyhow!("its tables are of another version than this command: {error}")
     })

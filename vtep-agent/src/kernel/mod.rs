@@ -6,12 +6,14 @@
 //! ```text
 //! rtnetlink groups ─┐                ┌─ links   ── Link, LinkGone
 //! netdev group ─────┴─ Monitor::next ┤
-//! track, untrack ──────────────────> └─ tracker ── Paths   (asks for routes, owns neighbours)
+//! track, untrack ──────────────────> ├─ tracker ── Paths   (asks for routes, owns neighbours)
+//! host_route ──────────────────────> └─ host_routes        (owns routes of our protocol number)
 //! ```
 
 mod features;
 mod filters;
 mod genetlink;
+mod host_routes;
 mod links;
 mod message;
 mod monitor;
@@ -32,6 +34,7 @@ use self::{
 use crate::types::IfName;
 
 pub use filters::has_ingress_filters;
+pub use host_routes::HostRouteCounts;
 pub use monitor::Monitor;
 pub use nic::{Nic, nic};
 pub use ports::{PortBefore, prepare_port, restore_port};

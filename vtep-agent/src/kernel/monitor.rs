@@ -1,7 +1,7 @@
 //! The monitor: notifications in, inputs of the core out.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     future::poll_fn,
     io,
     net::IpAddr,
@@ -9,11 +9,13 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
     KernelError, failed,
     features::{self, Features},
+    host_routes::{self, HostRouteCounts, HostRoutes},
     links::{self, Links},
     message::{Message, Messages},
     neighbours::{self, Neighbour, NeighbourKey},
@@ -21,7 +23,7 @@ use super::{
     socket::{Notice, Notices, RequestError, Requests},
     tracker::{Kernel, Tracker},
 };
-use crate::core::Input;
+use crate::core::{HostRoute, Input};
 
 /// The groups of rtnetlink that announce what paths and ports depend on.
 const GROUPS: [u32; 10] = [
@@ -76,7 +78,9 @@ impl Monitor {
             None => None,
         };
         let requests = Requests::open(libc::NETLINK_ROUTE as isize).map_err(KernelError::Open)?;
-        let mut view = View::new(requests, features);
+        let own = Requests::open(libc::NETLINK_ROUTE as isize).map_err(KernelError::Open)?;
+        own.check_strictly();
+        let mut view = View::new(requests, own, features);
         view.read_devices()?;
         Ok(Self {
             route_notices,
@@ -119,6 +123,27 @@ impl Monitor {
         self.view.tracker.untrack(vtep);
     }
 
+    /// Keeps a route in the kernel's routing table, or removes it; with the next [`Monitor::next`],
+    /// and again whenever the kernel loses or refuses it.
+    pub fn host_route(&mut self, prefix: IpNet, route: Option<HostRoute>) {
+        self.view.host_routes.set(prefix, route);
+    }
+
+    /// Routes of an agent before us that were not asked for again go.
+    pub fn host_routes_complete(&mut self) {
+        self.view.host_routes.complete();
+    }
+
+    /// Why the kernel doesn't have a route as it was asked for, by prefix.
+    pub fn host_route_problems(&self) -> &BTreeMap<IpNet, String> {
+        self.view.host_routes.problems()
+    }
+
+    /// How many routes of ours there are.
+    pub fn host_route_counts(&self) -> HostRouteCounts {
+        self.view.host_routes.counts()
+    }
+
     /// Removes managed neighbour entries of ours, or of an agent before us, that no tracked VTEP
     /// needs. For a clean stop (after [`Monitor::untrack`]), and after a restart once everything is
     /// tracked again. Returns how many there were.
@@ -130,13 +155,18 @@ impl Monitor {
         self.view.prune_neighbours().map_err(failed("neighbours"))
     }
 
-    /// Ends the tracking of all VTEPs and removes the neighbour entries managed for them.
+    /// Ends the tracking of all VTEPs and removes the neighbour entries managed for them, and all
+    /// routes of ours.
     ///
     /// # Errors
     ///
     /// No answer from the kernel, or no privilege.
     pub fn release(mut self) -> Result<(), KernelError> {
         self.view.tracker = Tracker::default();
+        self.view.host_routes.release();
+        while self.view.host_routes.is_pending() {
+            self.view.run_host_routes();
+        }
         self.prune_neighbours().map(drop)
     }
 
@@ -191,9 +221,12 @@ fn subscription(error: io::Error) -> KernelError {
 /// What is known of the namespace, and the sockets to ask for more.
 struct View {
     requests: Requests,
+    /// With strict checking, where dumps are filtered by the kernel.
+    own: Requests,
     features: Option<Features>,
     links: Links,
     tracker: Tracker,
+    host_routes: HostRoutes,
     /// Devices to read again.
     reread: BTreeSet<u32>,
     /// Notifications were lost.
@@ -206,12 +239,14 @@ struct View {
 }
 
 impl View {
-    fn new(requests: Requests, features: Option<Features>) -> Self {
+    fn new(requests: Requests, own: Requests, features: Option<Features>) -> Self {
         Self {
             requests,
+            own,
             features,
             links: Links::default(),
             tracker: Tracker::default(),
+            host_routes: HostRoutes::default(),
             reread: BTreeSet::new(),
             lost: false,
             overruns: 0,
@@ -282,13 +317,18 @@ impl View {
                 if let Some(prefix) = routes::decode_prefix(message) {
                     self.tracker.route_changed(prefix);
                 }
+                // Those that we remove ourselves are looked at once more, which costs little.
+                if message.kind == libc::RTM_DELROUTE && host_routes::is_ours(message) {
+                    self.host_routes.disturb(Instant::now());
+                }
             }
-            libc::RTM_NEWADDR
-            | libc::RTM_DELADDR
-            | libc::RTM_NEWRULE
-            | libc::RTM_DELRULE
-            | RTM_NEWNEXTHOP
-            | RTM_DELNEXTHOP => self.tracker.routing_changed(),
+            libc::RTM_NEWADDR | libc::RTM_DELADDR => {
+                self.tracker.routing_changed();
+                self.host_routes.disturb(Instant::now());
+            }
+            libc::RTM_NEWRULE | libc::RTM_DELRULE | RTM_NEWNEXTHOP | RTM_DELNEXTHOP => {
+                self.tracker.routing_changed()
+            }
             _ => {}
         }
     }
@@ -302,6 +342,7 @@ impl View {
         }
         if self.links.insert(device, &mut self.inputs) {
             self.tracker.device_changed(ifindex);
+            self.host_routes.disturb(Instant::now());
         }
         if new {
             self.reread.extend(self.links.ends_of(ifindex));
@@ -313,6 +354,7 @@ impl View {
         self.reread.remove(&ifindex);
         if self.links.remove(ifindex, &mut self.inputs) {
             self.tracker.device_changed(ifindex);
+            self.host_routes.disturb(Instant::now());
         }
     }
 
@@ -338,6 +380,7 @@ impl View {
             self.audit = now + AUDIT;
             self.read_devices()?;
             self.tracker.forget();
+            self.host_routes.disturb(now);
         }
         if self.settle.is_some_and(|at| at <= now) {
             self.settle = None;
@@ -346,6 +389,7 @@ impl View {
         for ifindex in std::mem::take(&mut self.reread) {
             self.read_device(ifindex)?;
         }
+        self.run_host_routes();
         let mut kernel = Netlink(&mut self.requests);
         let changed = self.tracker.run(&self.links, &mut kernel, LOOKUPS);
         self.inputs.extend(changed.map_err(failed("routes"))?);
@@ -353,6 +397,11 @@ impl View {
             self.settle = Some(now + SETTLING);
         }
         Ok(())
+    }
+
+    fn run_host_routes(&mut self) {
+        let mut fib = host_routes::Netlink(&mut self.own);
+        self.host_routes.run(&self.links, &mut fib, Instant::now());
     }
 
     fn read_device(&mut self, ifindex: u32) -> Result<(), KernelError> {
@@ -401,11 +450,18 @@ impl View {
     }
 
     fn is_pending(&self) -> bool {
-        self.lost || !self.inputs.is_empty() || !self.reread.is_empty() || self.tracker.is_pending()
+        self.lost
+            || !self.inputs.is_empty()
+            || !self.reread.is_empty()
+            || self.tracker.is_pending()
+            || self.host_routes.is_pending()
     }
 
     fn deadline(&self) -> Instant {
-        self.settle.map_or(self.audit, |at| at.min(self.audit))
+        let due = [self.settle, self.host_routes.deadline()];
+        due.into_iter()
+            .flatten()
+            .fold(self.audit, |first, at| first.min(at))
     }
 }
 

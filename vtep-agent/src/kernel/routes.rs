@@ -138,7 +138,7 @@ fn multipath(mut bytes: &[u8]) -> Vec<NextHop> {
 }
 
 /// `None` for a way with an encapsulation of its own (MPLS, SRv6 …), which the datapath cannot add.
-fn next_hop(ifindex: u32, attributes: Attributes<'_>) -> Option<NextHop> {
+pub(super) fn next_hop(ifindex: u32, attributes: Attributes<'_>) -> Option<NextHop> {
     if attributes.find(libc::RTA_ENCAP).is_some() {
         return None;
     }

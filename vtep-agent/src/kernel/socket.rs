@@ -76,6 +76,11 @@ impl Requests {
         })
     }
 
+    /// Has dumps filtered by what their header says; kernels before Linux 4.20 send everything.
+    pub fn check_strictly(&self) {
+        let _ = self.socket.set_netlink_get_strict_chk(true);
+    }
+
     /// Has something changed; the request asks for an acknowledgement (`NLM_F_ACK`).
     pub fn execute(&mut self, request: &Request) -> Result<(), RequestError> {
         self.exchange(request, End::Object, |_| ()).map(drop)

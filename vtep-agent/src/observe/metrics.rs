@@ -83,7 +83,7 @@ impl Page {
         )?;
         let routes = self.gauge(
             "vtep_bgp_routes",
-            "Routes in the peer's adj-rib-in by EVPN route type.",
+            "Routes in the peer's adj-rib-in by EVPN route type or unicast family.",
             ["peer", "type"],
         )?;
         let errors = self.counter(
@@ -98,7 +98,7 @@ impl Page {
                 messages.add([name, direction, kind], count);
             }
             for (kind, &count) in &peer.routes {
-                routes.set([name, &kind.to_string()], count);
+                routes.set([name, kind], count);
             }
             for (&outcome, &count) in &peer.update_errors {
                 errors.add([name, outcome], count);
@@ -246,6 +246,19 @@ impl Page {
             [],
         )?
         .add([], snapshot.reconcile_errors);
+        let routes = self.gauge(
+            "vtep_host_routes",
+            "Routes of the underlay in the host's routing tables.",
+            ["state"],
+        )?;
+        routes.set(["installed"], snapshot.host_routes.installed);
+        routes.set(["failed"], snapshot.host_routes.failed);
+        self.counter(
+            "vtep_host_route_errors_total",
+            "Changes of the host's routing tables that the kernel refused.",
+            [],
+        )?
+        .add([], snapshot.host_routes.errors);
         self.counter(
             "vtep_events_lost_total",
             "Learning events that did not reach the agent.",

@@ -9,7 +9,8 @@ pub use http::{HttpError, Query, Server};
 pub use logs::{InvalidFilter, LogFormat, init as init_logs};
 pub use metrics::Metrics;
 pub use snapshot::{
-    BdMetrics, BfdMetrics, MapMetrics, Origins, PathMetrics, PeerMetrics, PortMetrics, Snapshot,
+    BdMetrics, BfdMetrics, HostRouteMetrics, MapMetrics, Origins, PathMetrics, PeerMetrics,
+    PortMetrics, Snapshot,
 };
 
 #[cfg(test)]

@@ -30,6 +30,19 @@ pub struct Snapshot {
     pub signature_failures: BTreeMap<&'static str, u64>,
     /// BFD packets discarded, by reason.
     pub bfd_discards: Vec<(&'static str, u64)>,
+    /// Routes in the host's routing tables.
+    pub host_routes: HostRouteMetrics,
+}
+
+/// Routes in the host's routing tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostRouteMetrics {
+    /// As they are wanted.
+    pub installed: u64,
+    /// Missing, or not with all their next hops.
+    pub failed: u64,
+    /// Requests that the kernel refused since the start.
+    pub errors: u64,
 }
 
 /// A BGP peer.
@@ -44,8 +57,8 @@ pub struct PeerMetrics {
     /// Messages since the start, by direction (`sent`, `received`) and type (`open`, `update`,
     /// `notification`, `keepalive`, `route_refresh`).
     pub messages: BTreeMap<(&'static str, &'static str), u64>,
-    /// Its adj-rib-in, by EVPN route type.
-    pub routes: BTreeMap<u8, u64>,
+    /// Its adj-rib-in, by EVPN route type, and by name of a unicast family.
+    pub routes: BTreeMap<String, u64>,
     /// Malformed UPDATEs since the start, by what RFC 7606 has done with them
     /// (`attribute_discard`, `treat_as_withdraw`, `session_reset` and so on).
     pub update_errors: BTreeMap<&'static str, u64>,

@@ -40,7 +40,9 @@ fn snapshot() -> Snapshot {
                 sent: 6,
             }),
             messages: [(("sent", "update"), 3), (("received", "keepalive"), 4)].into(),
-            routes: [(2, 7), (3, 1)].into(),
+            routes: [("2", 7), ("3", 1), ("ipv4", 6)]
+                .map(|(kind, count)| (kind.to_owned(), count))
+                .into(),
             update_errors: [("treat_as_withdraw", 2)].into(),
         }],
         bds: vec![BdMetrics {
@@ -85,6 +87,11 @@ fn snapshot() -> Snapshot {
         events_lost: 13,
         signature_failures: [("wrong", 6)].into(),
         bfd_discards: vec![("ttl", 14), ("version", 0)],
+        host_routes: HostRouteMetrics {
+            installed: 15,
+            failed: 16,
+            errors: 17,
+        },
     }
 }
 
@@ -141,6 +148,10 @@ fn every_metric_with_its_labels() {
         "vtep_bfd_packets_total{direction=\"sent\",peer=\"198.18.0.100\"} 6",
         "vtep_bfd_discards_total{reason=\"ttl\"} 14",
         "vtep_bfd_discards_total{reason=\"version\"} 0",
+        "vtep_bgp_routes{peer=\"198.18.0.100\",type=\"ipv4\"} 6",
+        "vtep_host_routes{state=\"installed\"} 15",
+        "vtep_host_routes{state=\"failed\"} 16",
+        "vtep_host_route_errors_total 17",
     ] {
         assert!(
             text.lines().any(|found| found == line),
@@ -165,7 +176,7 @@ fn kinds() {
         assert!(text.contains(&format!("# HELP {name} ")), "{name}");
         assert!(names.insert(name), "{name} is there twice");
     }
-    assert_eq!(names.len(), 29);
+    assert_eq!(names.len(), 31);
 }
 
 /// The documentation's table and the metrics are the same.

@@ -517,7 +517,6 @@ impl Paths {
     pub(super) fn mark_stale(&mut self, peer: PeerId) {
         let of_peer = self.paths.iter_mut().filter(|path| path.peer == peer);
         of_peer.for_each(|path| path.stale = true);
-        self.best = decision::best(&self.paths);
     }
 
     pub(super) fn is_stale(&self, peer: PeerId) -> bool {

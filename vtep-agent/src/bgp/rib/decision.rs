@@ -4,7 +4,7 @@ use std::{cmp::Ordering, fmt, net::Ipv4Addr};
 
 use super::{LLGR_STALE, Path};
 use crate::{
-    bgp::wire::{AsPath, AsSegment, Route},
+    bgp::wire::{AsPath, AsSegment},
     types::Asn,
 };
 
@@ -16,8 +16,6 @@ const DEFAULT_LOCAL_PREF: u32 = 100;
 pub enum Step {
     /// RFC 9494 §4.3, before all others
     LongLivedStale,
-    /// Its peer restarts and another's doesn't; unicast only.
-    Stale,
     /// RFC 4271 §9.1.1
     LocalPref,
     /// RFC 4271 §9.1.2.2 a
@@ -39,7 +37,6 @@ pub enum Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Stale => "not best: its peer is restarting",
             Self::LongLivedStale => "not best: long-lived stale",
             Self::LocalPref => "not best: lower LOCAL_PREF",
             Self::AsPathLength => "not best: longer AS_PATH",
@@ -116,11 +113,8 @@ fn compare(a: &Path, b: &Path) -> (Ordering, Step) {
         .unwrap_or((a.session.address.cmp(&b.session.address), Step::PeerAddress))
 }
 
-/// The steps that are about the paths and not about who sent them; `None` when all are even. A unicast
-/// path of a peer that restarts is the last resort, since forwarding through it is a guess; EVPN routes
-/// don't say who forwards.
+/// The steps that are about the paths and not about who sent them; `None` when all are even.
 fn preference(a: &Path, b: &Path) -> Option<(Ordering, Step)> {
-    let stale = |path: &Path| path.stale && matches!(path.route, Route::Unicast(_));
     let local_pref = |path: &Path| path.attributes.local_pref.unwrap_or(DEFAULT_LOCAL_PREF);
     let is_stale = |path: &Path| path.attributes.communities.contains(&LLGR_STALE);
     let med = |path: &Path| path.attributes.med.unwrap_or(0);
@@ -130,7 +124,6 @@ fn preference(a: &Path, b: &Path) -> Option<(Ordering, Step)> {
         Ordering::Equal
     };
     let steps = [
-        (stale(a).cmp(&stale(b)), Step::Stale),
         (is_stale(a).cmp(&is_stale(b)), Step::LongLivedStale),
         (local_pref(b).cmp(&local_pref(a)), Step::LocalPref),
         (

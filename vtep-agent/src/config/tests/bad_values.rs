@@ -375,6 +375,57 @@ fn bad_values() {
             "8:12: shutdown is 1, expected true, false or a text",
         ),
         (
+            "\"198.18.0.100\"\n",
+            "\"198.18.0.100\"\nfamilies = [\"ipv4\", \"vpn\"]\n",
+            "8:21: family \"vpn\", expected \"evpn\", \"ipv4\" or \"ipv6\"",
+        ),
+        (
+            "\"198.18.0.100\"\n",
+            "\"198.18.0.100\"\nfamilies = []\n",
+            "8:12: families is empty, expected \"evpn\", \"ipv4\" or \"ipv6\"",
+        ),
+        (
+            "\"198.18.0.100\"\n",
+            "\"198.18.0.100\"\nfamilies = [\"ipv4\", \"ipv4\"]\n",
+            "8:21: family ipv4 is there twice",
+        ),
+        // [underlay]
+        (
+            "[[bd]]",
+            "[underlay]\nannounce = [\"198.18.0.1/24\"]\n[[bd]]",
+            "10:13: announce is \"198.18.0.1/24\", expected a prefix such as 198.18.0.1/32, its host bits zero",
+        ),
+        (
+            "[[bd]]",
+            "[underlay]\nimport = []\n[[bd]]",
+            "10:10: import is empty: remove the key to accept everything, or list prefixes",
+        ),
+        (
+            "[[bd]]",
+            "[underlay]\nimport = [\"198.18.0.0/16 le 15\"]\n[[bd]]",
+            "10:11: import is \"198.18.0.0/16 le 15\", expected a prefix such as 0.0.0.0/0 or 198.18.0.0/16 le 32, its host bits zero",
+        ),
+        (
+            "[[bd]]",
+            "[underlay]\necmp = 0\n[[bd]]",
+            "10:8: ecmp is 0, expected 1 to 64",
+        ),
+        (
+            "[[bd]]",
+            "[underlay]\ntable = 255\n[[bd]]",
+            "10:9: table 255 is the kernel's own, expected 254 (main) or another",
+        ),
+        (
+            "[[bd]]",
+            "[underlay]\nmetric = 0\n[[bd]]",
+            "10:10: metric is 0, expected 1 to 4294967295",
+        ),
+        (
+            "[[bd]]",
+            "[underlay]\nmultipath = true\n[[bd]]",
+            "10:1: unknown key `multipath`, expected one of `announce`, `import`, `ecmp`, `multipath_relax`, `table`, `metric`",
+        ),
+        (
             "vni = 100",
             "vni = 100\nageing = -1",
             "12:10: ageing is -1, expected 0 to 4294967295",

@@ -17,6 +17,7 @@ mod reflection;
 mod restart;
 mod sessions;
 mod simulation;
+mod underlay;
 
 use std::{
     collections::HashSet,
