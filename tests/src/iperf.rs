@@ -64,6 +64,39 @@ impl Iperf {
         }
     }
 
+    /// Starts a TCP stream of 20 Mbit/s in each direction at once, for a number of seconds.
+    ///
+    /// # Errors
+    ///
+    /// When iperf3 cannot be run.
+    pub fn both_ways(
+        seconds: u32,
+        lab: &Lab,
+        client: &Namespace,
+        server: &Namespace,
+        address: &str,
+    ) -> Result<IperfStream> {
+        let iperf3 = programs::find("iperf3")?;
+        let serial = lab.serial();
+        let mut command = server.command(&iperf3);
+        command.args(["--server", "--one-off", "--forceflush", "--bind", address]);
+        let name = format!("iperf3-{}-{serial}", server.name());
+        let mut server = Daemon::spawn(lab, &name, command)?;
+        server.wait_for_log("listening", Duration::from_secs(20))?;
+        let mut command = client.command(&iperf3);
+        command
+            .args(["--json", "--bidir", "--connect-timeout", "20000"])
+            // Far from what makes queues overflow, which is a loss of its own.
+            .args(["--bitrate", "20M"])
+            .args(["--time", &seconds.to_string(), "--client", address]);
+        let name = format!("iperf3-{}-{serial}", client.name());
+        Ok(IperfStream {
+            seconds,
+            client: Daemon::spawn(lab, &name, command)?,
+            _server: server,
+        })
+    }
+
     /// Runs a server on `address` in one namespace and a client in another.
     ///
     /// # Errors
@@ -109,6 +142,51 @@ impl Iperf {
             report["error"]
         );
         IperfResult::read(&report["end"]).context("iperf3 printed another report than expected")
+    }
+}
+
+/// Streams that are running.
+#[derive(Debug)]
+pub struct IperfStream {
+    seconds: u32,
+    client: Daemon,
+    _server: Daemon,
+}
+
+impl IperfStream {
+    /// Whether it still runs.
+    ///
+    /// # Errors
+    ///
+    /// When the process cannot be waited for.
+    pub fn is_running(&mut self) -> Result<bool> {
+        Ok(self.client.exit_status()?.is_none())
+    }
+
+    /// Waits for its end. What came through, towards the server and back.
+    ///
+    /// # Errors
+    ///
+    /// When the streams broke.
+    pub fn finish(mut self) -> Result<[IperfResult; 2]> {
+        let patience = Duration::from_secs(u64::from(self.seconds) + 60);
+        let status = self.client.wait(patience)?;
+        let log = self.client.log();
+        let report: Value = serde_json::from_str(&log)
+            .with_context(|| format!("iperf3 ({status:?}) printed no report: {log}"))?;
+        ensure!(report["error"].is_null(), "iperf3: {}", report["error"]);
+        let end = &report["end"];
+        let read = |suffix: &str| {
+            let (sent, received) = (format!("sum_sent{suffix}"), format!("sum_received{suffix}"));
+            Some(IperfResult {
+                bits_per_second: end[received]["bits_per_second"].as_f64()?,
+                retransmits: end[sent]["retransmits"].as_u64().unwrap_or(0),
+                loss: 0.0,
+            })
+        };
+        let results = read("").zip(read("_bidir_reverse"));
+        let (there, back) = results.context("iperf3 printed another report than expected")?;
+        Ok([there, back])
     }
 }
 

@@ -1,10 +1,10 @@
 //! Echo requests.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{Namespace, eventually, programs};
+use crate::{Daemon, Lab, Namespace, eventually, programs};
 
 /// How long [`Ping::until_answered`] tries.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -16,6 +16,13 @@ pub struct Ping {
     count: u32,
     size: u32,
     dont_fragment: bool,
+}
+
+/// Echo requests that go on until they are stopped.
+#[derive(Debug)]
+pub struct Pinging {
+    daemon: Daemon,
+    target: String,
 }
 
 /// What became of echo requests.
@@ -59,6 +66,23 @@ impl Ping {
             dont_fragment: true,
             ..self
         }
+    }
+
+    /// Begins to send requests from a namespace, at an interval of whole milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// When ping cannot be run.
+    pub fn start(&self, lab: &Lab, from: &Namespace, interval: Duration) -> Result<Pinging> {
+        let mut command = from.command(programs::find("ping")?);
+        let seconds = format!("{:.3}", interval.as_secs_f64());
+        command.args(["-n", "-W", "1", "-i", &seconds]);
+        command.args(["-s", &self.size.to_string(), &self.target]);
+        let name = format!("ping-{}-{}", from.name(), lab.serial());
+        Ok(Pinging {
+            daemon: Daemon::spawn(lab, &name, command)?,
+            target: self.target.clone(),
+        })
     }
 
     /// Sends the requests from a namespace and waits a second for the last answer.
@@ -128,6 +152,56 @@ impl Ping {
             from.name()
         );
         Ok(())
+    }
+}
+
+impl Pinging {
+    /// Ends it. Every request before the last one that was answered counts.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended by itself.
+    pub fn stop(mut self) -> Result<Pings> {
+        self.daemon.check()?;
+        self.daemon.signal(libc::SIGINT)?;
+        self.daemon.wait(Duration::from_secs(10))?;
+        let log = self.daemon.log();
+        let numbers = log.lines().filter_map(|line| {
+            let (_, rest) = line.split_once("icmp_seq=")?;
+            rest.split_whitespace().next()?.parse::<u32>().ok()
+        });
+        let (mut answered, mut duplicates) = (BTreeSet::new(), 0);
+        let mut turns = 0;
+        let mut last = 0;
+        for number in numbers {
+            // The number has 16 bits on the wire.
+            if number + 0x8000 < last {
+                turns += 1;
+            }
+            last = number;
+            duplicates += u32::from(!answered.insert(turns * 0x1_0000 + number));
+        }
+        let sent = answered.last().copied().unwrap_or(0);
+        Ok(Pings {
+            sent,
+            received: u32::try_from(answered.len())?,
+            duplicates,
+        })
+    }
+
+    /// Ends it, and fails unless every request was answered exactly once.
+    ///
+    /// # Errors
+    ///
+    /// When one was not.
+    pub fn all_answered(self) -> Result<Pings> {
+        let target = self.target.clone();
+        let pings = self.stop()?;
+        ensure!(
+            pings.received == pings.sent && pings.duplicates == 0 && pings.sent > 0,
+            "ping {target}: {pings:?}"
+        );
+        Ok(pings)
     }
 }
 

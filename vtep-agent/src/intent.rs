@@ -3,11 +3,12 @@
 use std::{
     collections::{HashMap, HashSet, hash_map},
     hash::Hash,
+    time::Duration,
 };
 
 use vtep_common::abi::{
-    ArpKey, BdEntry, BdRef, FdbKey, FdbWord, FloodMember, NdKey, NeighborEntry, NhGroup, PortEntry,
-    PortKey, PortRef, Settings, SourceKey, VniKey, VtepEntry,
+    ArpKey, BdEntry, BdRef, EndpointEntry, EndpointKey, FdbKey, FdbWord, FloodMember, NdKey,
+    NeighborEntry, NhGroup, PortEntry, PortKey, PortRef, Settings, SourceKey, VniKey, VtepEntry,
 };
 
 /// One desired table. Remembers which keys were touched since [`Table::take_dirty`].
@@ -44,6 +45,18 @@ pub struct Intent {
     pub port_index: Table<PortKey, PortRef>,
     /// `vnis`
     pub vnis: Table<VniKey, BdRef>,
+    /// `endpoints`: for the next run.
+    pub endpoints: Table<EndpointKey, EndpointEntry>,
+}
+
+/// What an earlier run left in the maps, as the datapath uses it at this moment.
+#[derive(Clone, Debug, Default)]
+pub struct Installed {
+    /// The tables, in the form in which they are desired. All are empty but `endpoints` when the
+    /// maps cannot be taken over.
+    pub tables: Intent,
+    /// How long ago local MACs were seen.
+    pub idle: HashMap<FdbKey, Duration>,
 }
 
 impl<K: Copy + Eq + Hash, V: PartialEq> Table<K, V> {
@@ -98,6 +111,16 @@ impl<K: Copy + Eq + Hash, V: PartialEq> Table<K, V> {
     /// All desired entries, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (K, &V)> {
         self.entries.iter().map(|(key, value)| (*key, value))
+    }
+}
+
+/// As it is: nothing is touched.
+impl<K: Eq + Hash, V> FromIterator<(K, V)> for Table<K, V> {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(entries: I) -> Self {
+        Self {
+            entries: entries.into_iter().collect(),
+            dirty: HashSet::new(),
+        }
     }
 }
 

@@ -68,6 +68,7 @@ impl Core {
             self.sync_ports(now);
             self.set_targets(gone.iter().map(|(id, _)| (*id, None)).collect(), now);
             for (id, _) in gone {
+                self.release_held_of(id, now);
                 self.delete_bd(id, now);
             }
         }
@@ -114,17 +115,11 @@ impl Core {
         reserved: &BTreeSet<u16>,
         now: Instant,
     ) -> Option<BdId> {
-        let index = self.bd_indexes.take(now);
-        let Some(bd) = index.and_then(|index| u16::try_from(index).ok()).map(BdId) else {
+        let Some(id) = self.place_for_bd(config.vni, now) else {
             tracing::error!(bd = %config.name, "no room for another bridge domain");
             return None;
         };
-        let generation = self.generations.entry(bd).or_default();
-        *generation = generation.wrapping_add(1).max(1);
-        let id = BdRef {
-            bd,
-            generation: *generation,
-        };
+        let bd = id.bd;
         let (import, export) = (self.rt_import(&config), self.rt_export(&config));
         let originator = self.originator(&config, &export, reserved);
         let name = config.name.clone();
@@ -136,6 +131,20 @@ impl Core {
         self.bds.insert(bd, domain);
         self.publish_bd_entry(bd);
         Some(bd)
+    }
+
+    /// The one that an earlier run gave to the VNI, or a new one.
+    fn place_for_bd(&mut self, vni: Vni, now: Instant) -> Option<BdRef> {
+        if let Some(id) = self.recovered_bd(vni.get()) {
+            return Some(id);
+        }
+        let bd = BdId(u16::try_from(self.bd_indexes.take(now)?).ok()?);
+        let generation = self.generations.entry(bd).or_default();
+        *generation = generation.wrapping_add(1).max(1);
+        Some(BdRef {
+            bd,
+            generation: *generation,
+        })
     }
 
     /// Name and VNI are as they were. Whether it has to be announced anew.

@@ -99,6 +99,7 @@ impl Core {
                     );
                 }
             }
+            self.release_held(now);
             self.adj_out.release_end_of_rib();
             self.outputs.push(Output::Settled);
         }

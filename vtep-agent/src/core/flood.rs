@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use vtep_common::abi::{BdId, BdRef, FloodMember, FloodSpan, MAX_FLOOD_MEMBERS};
+use vtep_common::abi::{BdFlags, BdId, BdRef, FloodMember, FloodSpan, MAX_FLOOD_MEMBERS};
 
 use super::index::QUARANTINE;
 use crate::intent::Intent;
@@ -47,6 +47,34 @@ impl FloodLists {
             homeless: BTreeSet::new(),
             shrunk: false,
         }
+    }
+
+    /// Goes on from what an earlier run left.
+    pub(super) fn recover(&mut self, tables: &Intent, intent: &mut Intent) {
+        for (index, entry) in tables.bds.iter() {
+            let Some(id) = u16::try_from(index).ok().map(BdId) else {
+                continue;
+            };
+            let bd = BdRef {
+                bd: id,
+                generation: entry.generation,
+            };
+            let span = FloodSpan::from_bits(entry.flood);
+            let Some(list) = FloodList::read(bd, span, tables) else {
+                continue;
+            };
+            if entry.flags.has(BdFlags::ACTIVE) && self.reserve(list.offset, list.capacity) {
+                for (index, member) in (list.offset..).zip(&list.members) {
+                    intent.flood.set(index, *member);
+                }
+                self.lists.insert(bd, list);
+            }
+        }
+    }
+
+    /// Where the list of `bd` lies.
+    pub(super) fn span(&self, bd: BdRef) -> FloodSpan {
+        self.lists.get(&bd).map(FloodList::span).unwrap_or_default()
     }
 
     /// Makes the list of `bd` these port slots and these (VTEP index, VNI), and answers where it lies.
@@ -192,6 +220,24 @@ impl FloodLists {
         Some(offset)
     }
 
+    /// Takes this part, if it is free.
+    fn reserve(&mut self, offset: u32, length: u32) -> bool {
+        let Some((&start, &free)) = self.free.range(..=offset).next_back() else {
+            return false;
+        };
+        let (end, wanted) = (start + free, offset.saturating_add(length));
+        if wanted > end {
+            return false;
+        }
+        self.free.remove(&start);
+        for (from, to) in [(start, offset), (wanted, end)] {
+            if from < to {
+                self.free.insert(from, to - from);
+            }
+        }
+        true
+    }
+
     fn release(&mut self, mut offset: u32, mut length: u32) {
         if let Some((before, free)) = self.free.range(..offset).next_back()
             && before + free == offset
@@ -208,6 +254,22 @@ impl FloodLists {
 }
 
 impl FloodList {
+    /// As it is in the tables; `None` when there is none, or it is not that of `bd`.
+    fn read(bd: BdRef, span: FloodSpan, tables: &Intent) -> Option<Self> {
+        let count = u32::from(span.ports) + u32::from(span.vteps);
+        let members: Option<Vec<_>> = (span.offset..span.offset.checked_add(count)?)
+            .map(|index| tables.flood.get(index).copied().filter(|m| m.bd == bd))
+            .collect();
+        let members = members.filter(|members| !members.is_empty())?;
+        Some(Self {
+            offset: span.offset,
+            // Lists grow up to the power of two that they began below.
+            capacity: count.next_power_of_two(),
+            ports: span.ports.into(),
+            members,
+        })
+    }
+
     fn span(&self) -> FloodSpan {
         let vteps = self.members.len() - self.ports;
         FloodSpan {

@@ -1,7 +1,7 @@
 //! Indexes into the datapath's tables.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -25,6 +25,15 @@ impl Indexes {
             end,
             freed: VecDeque::new(),
         }
+    }
+
+    /// Goes on with these in use, as an earlier run left them; each is to be given back by whoever has it
+    /// or finds that nobody does. What is between them is as if it had just become free.
+    pub(super) fn recover(&mut self, used: impl Iterator<Item = u32>, now: Instant) {
+        let used: BTreeSet<_> = used.filter(|index| (1..self.end).contains(index)).collect();
+        self.next = used.last().map_or(1, |last| last + 1);
+        let free = (1..self.next).filter(|index| !used.contains(index));
+        self.freed = free.map(|index| (now, index)).collect();
     }
 
     /// A number that is free, if possible one that was not in use lately; `None` when all are in use.
@@ -61,6 +70,18 @@ mod tests {
         assert_eq!(indexes.take(now), Some(2));
         indexes.give(2, now);
         assert_eq!(indexes.take(now + QUARANTINE), Some(1));
+    }
+
+    #[test]
+    fn what_was_in_use_is_not_handed_out() {
+        let now = Instant::now();
+        let mut indexes = Indexes::below(6);
+        indexes.recover([4, 2, 0, 77].into_iter(), now);
+        assert_eq!(indexes.take(now), Some(5));
+        assert_eq!((indexes.take(now), indexes.take(now)), (Some(1), Some(3)));
+        assert_eq!(indexes.take(now), None);
+        indexes.give(4, now);
+        assert_eq!(indexes.take(now), Some(4));
     }
 
     #[test]

@@ -10,12 +10,14 @@ mod command_error;
 mod deferral;
 mod expiry;
 mod flood;
+mod held;
 mod index;
 mod io;
 mod nexthops;
 mod peers;
 mod ports;
 mod publish;
+mod recovery;
 mod route_views;
 mod state;
 mod underlay;
@@ -43,8 +45,9 @@ use std::{
 use vtep_common::abi::{BdId, Event, EventKind, MAX_BDS};
 
 use self::{
-    deferral::Deferral, expiry::Expiries, flood::FloodLists, index::Indexes, nexthops::Nexthops,
-    peers::PeerIds, ports::Ports, underlay::Underlay, uplinks::Uplinks,
+    deferral::Deferral, expiry::Expiries, flood::FloodLists, held::Held, index::Indexes,
+    nexthops::Nexthops, peers::PeerIds, ports::Ports, recovery::Recovery, underlay::Underlay,
+    uplinks::Uplinks,
 };
 use crate::{
     bgp::{
@@ -53,7 +56,7 @@ use crate::{
     },
     config::Config,
     evpn::{BridgeDomain, Slot, TargetIndex},
-    intent::Intent,
+    intent::{Installed, Intent},
     types::{BdName, IfName},
 };
 
@@ -85,6 +88,9 @@ pub struct Core {
     devices_read: bool,
     nexthops: Nexthops,
     flood: FloodLists,
+    /// Present until everything has come back that an earlier run left.
+    recovery: Option<Recovery>,
+    held: Held,
     intent: Intent,
     /// Bridge domains that were touched since the last [`Core::finish`].
     dirty: BTreeSet<BdId>,
@@ -95,6 +101,32 @@ pub struct Core {
 impl Core {
     /// Starts with a configuration and what was saved by the last run.
     pub fn new(config: Config, state: State, start: Start, now: Instant) -> (Self, Vec<Output>) {
+        Self::start(config, state, start, None, now)
+    }
+
+    /// As [`Core::new`] with forwarding preserved, and with what an earlier run left in the datapath's
+    /// tables. It stays as it is, in its places: what is behind our ports until [`Input::Recovered`],
+    /// unless its port is there by then, and remote entries until [`Core::settled`], unless a peer has
+    /// confirmed them.
+    pub fn recover(
+        config: Config,
+        state: State,
+        installed: &Installed,
+        now: Instant,
+    ) -> (Self, Vec<Output>) {
+        let start = Start {
+            forwarding_preserved: true,
+        };
+        Self::start(config, state, start, Some(installed), now)
+    }
+
+    fn start(
+        config: Config,
+        state: State,
+        start: Start,
+        installed: Option<&Installed>,
+        now: Instant,
+    ) -> (Self, Vec<Output>) {
         let deferral = Deferral::new(start, config.bgp.selection_deferral, now);
         let mut core = Self {
             adj_in: AdjRibIn::new(Family::EVPN, underlay::speaker(&config)),
@@ -118,14 +150,22 @@ impl Core {
             devices_read: false,
             nexthops: Nexthops::new(),
             flood: FloodLists::new(),
+            recovery: None,
+            held: Held::default(),
             intent: Intent::default(),
             dirty: BTreeSet::new(),
             settings_dirty: true,
             outputs: Vec::new(),
         };
+        if let Some(installed) = installed {
+            core.begin_recovery(installed, now);
+        }
         core.sync_peers(now);
         core.sync_uplinks();
         core.sync_bds(now);
+        if let Some(installed) = installed {
+            core.continue_recovery(installed, now);
+        }
         let outputs = core.finish(now);
         (core, outputs)
     }
@@ -155,6 +195,7 @@ impl Core {
                 }
             }
             Input::Recovered => {
+                self.finish_recovery(now);
                 if let Some(deferral) = &mut self.deferral {
                     deferral.recovered();
                 }
@@ -256,6 +297,7 @@ impl Core {
 
     /// Turns everything that was touched into desired tables and outputs.
     fn finish(&mut self, now: Instant) -> Vec<Output> {
+        self.settle(now);
         for id in self.expiries.due(now) {
             if let Some(bd) = self.bd_mut(id) {
                 bd.expire(now);
@@ -271,7 +313,6 @@ impl Core {
             }
         }
         self.publish(now);
-        self.settle(now);
         // First what we ask for.
         let memberships = self.memberships.flush().into_iter();
         let unicast = self.underlay.out.flush();

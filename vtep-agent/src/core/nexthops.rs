@@ -11,7 +11,7 @@ use vtep_common::abi::{
     VtepAddr, VtepEntry,
 };
 
-use super::{Output, index::Indexes};
+use super::{Output, held::v4, index::Indexes};
 use crate::{config::SourceCheck, intent::Intent};
 
 /// VTEPs by address and next-hop groups by what they reach, each with a count of the imported routes
@@ -28,6 +28,14 @@ pub(super) struct Nexthops {
     /// Those that found their table full.
     homeless_vteps: BTreeSet<Ipv4Addr>,
     homeless_groups: BTreeSet<GroupKey>,
+    left: Left,
+}
+
+/// What an earlier run left and nobody has asked for yet.
+#[derive(Debug, Default)]
+struct Left {
+    vteps: HashMap<Ipv4Addr, (u32, Vec<Adjacency>)>,
+    groups: HashMap<(BdRef, GroupKey), u32>,
 }
 
 /// A next-hop group: one VTEP, as seen from one bridge domain.
@@ -66,6 +74,51 @@ impl Nexthops {
             unused_groups: BTreeSet::new(),
             homeless_vteps: BTreeSet::new(),
             homeless_groups: BTreeSet::new(),
+            left: Left::default(),
+        }
+    }
+
+    /// Goes on from what an earlier run left: who was there gets the place, and the paths, that it had.
+    pub(super) fn recover(&mut self, tables: &Intent, now: Instant) {
+        self.vtep_indexes
+            .recover(tables.vteps.iter().map(|(index, _)| index), now);
+        self.group_indexes
+            .recover(tables.groups.iter().map(|(index, _)| index), now);
+        for (index, entry) in tables.vteps.iter() {
+            let paths = usize::try_from(entry.count).unwrap_or(usize::MAX);
+            let paths = entry.paths.iter().take(paths).copied().collect();
+            let place = (index, paths);
+            match v4(entry.address).map(|address| self.left.vteps.insert(address, place)) {
+                Some(None) => {}
+                Some(Some((twice, _))) => self.vtep_indexes.give(twice, now),
+                None => self.vtep_indexes.give(index, now),
+            }
+        }
+        for (index, group) in tables.groups.iter() {
+            let key = group.members.first().filter(|_| group.count == 1);
+            let key = key.and_then(|member| {
+                Some(GroupKey {
+                    bd: group.bd.bd,
+                    vtep: v4(tables.vteps.get(member.vtep)?.address)?,
+                    vni: member.vni,
+                })
+            });
+            match key.map(|key| self.left.groups.insert((group.bd, key), index)) {
+                Some(None) => {}
+                Some(Some(twice)) => self.group_indexes.give(twice, now),
+                None => self.group_indexes.give(index, now),
+            }
+        }
+    }
+
+    /// What nobody has asked for is free.
+    pub(super) fn finish_recovery(&mut self, now: Instant) {
+        let left = std::mem::take(&mut self.left);
+        for (index, _) in left.vteps.into_values() {
+            self.vtep_indexes.give(index, now);
+        }
+        for index in left.groups.into_values() {
+            self.group_indexes.give(index, now);
         }
     }
 
@@ -80,8 +133,12 @@ impl Nexthops {
         now: Instant,
     ) {
         let (indexes, homeless) = (&mut self.vtep_indexes, &mut self.homeless_vteps);
+        let left = &mut self.left.vteps;
         let vtep = self.vteps.entry(address).or_insert_with(|| {
-            let index = indexes.take(now);
+            let (index, paths) = match left.remove(&address) {
+                Some((index, paths)) => (Some(index), paths),
+                None => (indexes.take(now), Vec::new()),
+            };
             if index.is_none() {
                 if homeless.is_empty() {
                     tracing::error!(%address, limit = MAX_VTEPS, "no room for another VTEP");
@@ -91,7 +148,7 @@ impl Nexthops {
             outputs.push(Output::Track(IpAddr::V4(address)));
             Vtep {
                 index,
-                paths: Vec::new(),
+                paths,
                 routes: BTreeMap::new(),
             }
         });
@@ -263,7 +320,8 @@ impl Nexthops {
         let Some(group) = self.groups.get_mut(&key) else {
             return false;
         };
-        group.index = self.group_indexes.take(now);
+        let left = self.left.groups.remove(&(group.bd, key));
+        group.index = left.or_else(|| self.group_indexes.take(now));
         let Some(index) = group.index else {
             return false;
         };

@@ -308,6 +308,13 @@ impl Core {
         }
     }
 
+    /// A VTEP is needed in a bridge domain.
+    pub(super) fn acquire(&mut self, bd: BdId, vtep: Ipv4Addr, now: Instant) {
+        let check = self.config.vtep.source_check;
+        let (intent, outputs) = (&mut self.intent, &mut self.outputs);
+        self.nexthops.acquire(bd, vtep, check, intent, outputs, now);
+    }
+
     fn change(&mut self, change: Change, now: Instant) {
         let matching = |best: &Option<Best>| match best {
             Some(best) => self.targets.matching(&best.attributes),
@@ -336,7 +343,7 @@ impl Core {
         let Some(domain) = self.bds.get(&bd) else {
             return;
         };
-        let (id, vni) = (domain.id, domain.config.vni);
+        let vni = domain.config.vni;
         let before = before.and_then(|best| import(best, vni).ok());
         let after = after.and_then(|best| match import(best, vni) {
             Ok(imported) => Some(imported),
@@ -345,16 +352,27 @@ impl Core {
                 None
             }
         });
+        let confirmed = after.clone();
+        self.exchange(bd, before, after, now);
+        if let Some(route) = confirmed {
+            self.confirm(bd, &route, now);
+        }
+    }
+
+    /// As above, with what is imported.
+    pub(super) fn exchange(
+        &mut self,
+        bd: BdId,
+        before: Option<Imported>,
+        after: Option<Imported>,
+        now: Instant,
+    ) {
+        let Some(id) = self.bds.get(&bd).map(|domain| domain.id) else {
+            return;
+        };
         // Acquire first: what both need is never free in between.
         if let Some((next_hop, group)) = after.as_ref().map(|after| needs(bd, after)) {
-            self.nexthops.acquire(
-                bd,
-                next_hop,
-                self.config.vtep.source_check,
-                &mut self.intent,
-                &mut self.outputs,
-                now,
-            );
+            self.acquire(bd, next_hop, now);
             if let Some(group) = group {
                 self.nexthops
                     .acquire_group(id, group, &mut self.intent, now);

@@ -5,12 +5,13 @@ use std::{
     time::Instant,
 };
 
-use vtep_common::abi::{BdRef, MAX_PORTS};
+use vtep_common::abi::{BdRef, MAX_PORTS, PortKey, PortRef};
 
 use super::{Link, index::Indexes};
 use crate::{
     config::PortPattern,
     evpn::Slot,
+    intent::Intent,
     types::{BdName, IfName},
 };
 
@@ -25,6 +26,8 @@ pub(super) struct Ports {
     devices: HashMap<u32, BTreeMap<u16, Slot>>,
     bds: HashMap<BdRef, BTreeSet<Slot>>,
     slots: Indexes,
+    /// Slots that an earlier run gave, and nobody has asked for yet.
+    left: HashMap<PortKey, PortRef>,
 }
 
 /// One VLAN of a device that a bridge domain wants.
@@ -58,6 +61,29 @@ impl Ports {
             devices: HashMap::new(),
             bds: HashMap::new(),
             slots: Indexes::below(MAX_PORTS),
+            left: HashMap::new(),
+        }
+    }
+
+    /// Goes on from what an earlier run left: a port that comes back gets the slot that it had.
+    pub(super) fn recover(&mut self, tables: &Intent, now: Instant) {
+        self.slots
+            .recover(tables.ports.iter().map(|(slot, _)| slot), now);
+        for (slot, port) in tables.ports.iter() {
+            let key = PortKey::new(port.ifindex, port.vlan);
+            let found = PortRef::new(port.bd, slot);
+            if tables.port_index.get(key) == Some(&found) {
+                self.left.insert(key, found);
+            } else {
+                self.slots.give(slot, now);
+            }
+        }
+    }
+
+    /// What nobody has asked for is free.
+    pub(super) fn finish_recovery(&mut self, now: Instant) {
+        for port in std::mem::take(&mut self.left).into_values() {
+            self.slots.give(port.slot(), now);
         }
     }
 
@@ -139,7 +165,15 @@ impl Ports {
         bd: BdRef,
         now: Instant,
     ) -> Option<&Port> {
-        let slot = Slot(self.slots.take(now)?);
+        let key = PortKey::new(link.ifindex, vlan.unwrap_or(0));
+        let before = match self.left.get(&key) {
+            Some(before) if before.bd() == bd => self.left.remove(&key),
+            _ => None,
+        };
+        let slot = match before {
+            Some(before) => Slot(before.slot()),
+            None => Slot(self.slots.take(now)?),
+        };
         self.devices
             .entry(link.ifindex)
             .or_default()

@@ -7,8 +7,9 @@ use std::{
 };
 
 use vtep_common::abi::{
-    ArpKey, BdEntry, BdFlags, BdId, FdbFlags, FdbKey, FdbWord, MAX_LOCAL_VTEPS, MAX_UPLINKS, NdKey,
-    NeighborEntry, NeighborFlags, PortEntry, PortFlags, Settings, SettingsFlags, VtepAddr,
+    ArpKey, BdEntry, BdFlags, BdId, EndpointEntry, EndpointFlags, EndpointKey, FdbFlags, FdbKey,
+    FdbWord, MAX_LOCAL_VTEPS, MAX_UPLINKS, NdKey, NeighborEntry, NeighborFlags, PortEntry,
+    PortFlags, Settings, SettingsFlags, VtepAddr,
 };
 
 use super::{Core, Output, nexthops::GroupKey, ports::Port};
@@ -61,7 +62,8 @@ impl Core {
         for slot in dirty.ports {
             self.publish_port(&bd, slot);
         }
-        if dirty.flood {
+        // While ports are still to come back, the list that they are in stays.
+        if dirty.flood && self.recovery.is_none() {
             self.publish_flood(&bd, now);
         }
         self.expiries.set(id, bd.next_expiry());
@@ -76,7 +78,10 @@ impl Core {
         let index = u32::from(id.0);
         let config = &bd.config;
         let entry = BdEntry {
-            flood: self.intent.bds.get(index).map_or(0, |entry| entry.flood),
+            flood: match self.intent.bds.get(index) {
+                Some(entry) => entry.flood,
+                None => self.flood.span(bd.id).to_bits(),
+            },
             source: VtepAddr::v4(self.vtep()),
             vni: config.vni.get(),
             generation: bd.id.generation,
@@ -124,6 +129,7 @@ impl Core {
 
     fn publish_mac(&mut self, bd: &mut BridgeDomain, mac: Mac) {
         let key = FdbKey::new(bd.id.bd, mac);
+        self.publish_endpoint(bd, mac);
         let duplicate = bd.macs().duplicate(mac);
         // What stays where it is has no business elsewhere.
         let held = duplicate.is_some_and(Duplicate::is_held);
@@ -162,6 +168,27 @@ impl Core {
         }
         for (route, attributes) in announce {
             self.adj_out.announce(route, attributes);
+        }
+    }
+
+    /// What the next run has to know of a local MAC.
+    fn publish_endpoint(&mut self, bd: &BridgeDomain, mac: Mac) {
+        let key = EndpointKey::new(bd.config.vni.get(), mac);
+        let local = bd.macs().local(mac);
+        match local.and_then(|local| Some((local, self.ports.get(local.slot)?))) {
+            Some((local, port)) => {
+                let declared = local.origin == Origin::Declared;
+                let endpoint = EndpointEntry {
+                    ifindex: port.ifindex,
+                    vlan: port.vlan.unwrap_or(0),
+                    flags: EndpointFlags::default().with_if(EndpointFlags::DECLARED, declared),
+                    sequence: local.mobility.sequence,
+                };
+                self.intent.endpoints.set(key, endpoint);
+            }
+            None => {
+                self.intent.endpoints.remove(key);
+            }
         }
     }
 

@@ -172,6 +172,9 @@ impl Core {
         self.republish_port(slot);
         self.touch_flood(id.bd);
         self.declare_all(slot, now);
+        if let Some(port) = self.ports.get(slot).cloned() {
+            self.restore_endpoints(&port, now);
+        }
     }
 
     fn update_port(&mut self, slot: Slot, link: &Link, now: Instant) {

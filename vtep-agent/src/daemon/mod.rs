@@ -7,6 +7,7 @@
 mod attach;
 mod bfd;
 mod report;
+mod takeover;
 mod tunnel;
 
 use std::{
@@ -33,7 +34,7 @@ use crate::{
     config::{Config, OnStop, VtepConfig},
     control::{self, Call, Request},
     core::{Command, Core, Input, Output, Start, State},
-    dataplane::{self, Dataplane, Events, FrameSocket, LoadOptions},
+    dataplane::{Claims, Dataplane, Events, FrameSocket, Inheritance, LoadOptions},
     kernel::{self, Monitor},
     observe::{self, Metrics, Query},
     reconcile::{Outcome, Reconciler},
@@ -41,6 +42,7 @@ use crate::{
     types::PeerId,
 };
 use attach::Devices;
+use takeover::Takeover;
 use tunnel::Tunnel;
 
 /// Peer events taken in one go: enough to share the cost of writing maps, few enough to keep
@@ -81,6 +83,7 @@ struct Daemon {
     dataplane: Dataplane,
     devices: Devices,
     tunnel: Tunnel,
+    takeover: Takeover,
     sessions: Sessions,
     bfd: Bfd,
     bfd_wanted: bfd::Wanted,
@@ -122,7 +125,7 @@ struct Sources {
 impl Daemon {
     /// Takes everything that can be refused before it touches what an earlier run left forwarding.
     async fn start(config: Config, file: PathBuf) -> Result<(Self, Sources)> {
-        dataplane::check_privileges()?;
+        let claims = claim(&config.vtep)?;
         check_addresses(&config.vtep)?;
         let store = Store::new(&config.vtep.state_dir);
         let state = store.load()?;
@@ -132,12 +135,12 @@ impl Daemon {
             None => None,
         };
         let metrics = Metrics::new()?;
+        let options = LoadOptions::new(config.vtep.pin_dir.clone(), config.vtep.max_macs);
+        let mut dataplane = Dataplane::load_in(claims, &options)?;
         let (sessions, peers) = Sessions::start(session_options(&config))?;
         let bfd = bfd::start(&sessions)?;
         let monitor = Monitor::start()?;
-        let options = LoadOptions::new(config.vtep.pin_dir.clone(), config.vtep.max_macs);
         let frames = FrameSocket::open()?;
-        let mut dataplane = Dataplane::load(&options)?;
         let events = dataplane.events()?;
         if let Some(trace) = dataplane.trace() {
             tokio::spawn(async move { tracing::warn!("trace ended: {}", trace.await) });
@@ -156,26 +159,33 @@ impl Daemon {
         if let Some(http) = http {
             tokio::spawn(http.run(metrics.clone(), query_sender));
         }
-        // Maps are still filled from scratch.
-        let start = Start {
-            forwarding_preserved: false,
-        };
-        if start.forwarding_preserved {
+        let mut installed = dataplane.take_installed();
+        let mut reconciler = Reconciler::new();
+        let inheritance = dataplane.inheritance();
+        if inheritance != Inheritance::Nothing {
             sessions.restarted();
+        }
+        if inheritance == Inheritance::Maps {
+            reconciler.adopt(&mut installed.tables);
         }
         let vtep = config.vtep.clone();
         let tunnel = Tunnel::new(&vtep);
-        let (core, outputs) = Core::new(config, state, start, Instant::now());
+        let now = Instant::now();
+        let (core, outputs) = match inheritance {
+            Inheritance::Nothing => Core::new(config, state, Start::default(), now),
+            _ => Core::recover(config, state, &installed, now),
+        };
         let daemon = Self {
             config: vtep,
             file,
             store,
             core,
-            reconciler: Reconciler::new(),
+            reconciler,
             outcome: Outcome::default(),
             dataplane,
             devices: Devices::default(),
             tunnel,
+            takeover: Takeover::new(inheritance),
             sessions,
             bfd,
             bfd_wanted: bfd::Wanted::default(),
@@ -202,7 +212,7 @@ impl Daemon {
         let mut scanned = Instant::now();
         // Devices first: a command may name one.
         for input in self.monitor.next().await? {
-            self.handle(input);
+            self.take_kernel_input(input);
         }
         self.first_links();
         loop {
@@ -223,9 +233,7 @@ impl Daemon {
                 Some(first) = sources.peers.recv() => self.take_peer_events(first, &mut sources.peers),
                 inputs = self.monitor.next() => {
                     for input in inputs? {
-                        if !self.tunnel.takes(&mut self.dataplane, &input) {
-                            self.handle(input);
-                        }
+                        self.take_kernel_input(input);
                     }
                 }
                 events = sources.events.next() => {
@@ -279,7 +287,14 @@ impl Daemon {
         }
     }
 
+    fn take_kernel_input(&mut self, input: Input) {
+        if !self.tunnel.takes(&mut self.dataplane, &input) {
+            self.handle(input);
+        }
+    }
+
     fn handle(&mut self, input: Input) {
+        self.takeover.sees(&input);
         let outputs = self.core.handle(input, Instant::now());
         self.outputs.extend(outputs);
     }
@@ -309,18 +324,26 @@ impl Daemon {
 
     /// Makes the maps what the core wants, then carries out the rest.
     fn settle(&mut self) {
-        let now = Instant::now();
-        self.outcome = self
-            .reconciler
-            .apply(self.core.intent_mut(), &mut self.dataplane, now);
+        self.reconcile();
         for output in std::mem::take(&mut self.outputs) {
             self.carry_out(output);
         }
         let needed = self.devices.without_xdp();
         self.tunnel.settle(&mut self.dataplane, needed);
+        if self.takeover.is_due() {
+            self.take_over();
+        }
+    }
+
+    fn reconcile(&mut self) {
+        let (intent, now) = (self.core.intent_mut(), Instant::now());
+        self.outcome = self.reconciler.apply(intent, &mut self.dataplane, now);
     }
 
     fn carry_out(&mut self, output: Output) {
+        let Some(output) = self.takeover.passes(output) else {
+            return;
+        };
         match output {
             Output::Send(peer, advertisement) => self.sessions.send(peer, advertisement),
             Output::TooManyRoutes(peer, family, limit) => {
@@ -379,16 +402,15 @@ impl Daemon {
         }
     }
 
-    /// After the first batch of links everything that exists has been attached: what an earlier run
-    /// left is not needed any more, and the service manager may know.
+    /// After the first batch of links everything is known that an earlier run's programs are needed
+    /// for, and the service manager may know.
     fn first_links(&mut self) {
-        self.settle();
         self.core.devices_read();
-        if let Err(error) = self.dataplane.finish_takeover() {
-            tracing::warn!("cannot remove what an earlier run left: {error}");
-        }
-        if !self.devices.without_xdp() {
-            self.tunnel.remove();
+        self.handle(Input::Recovered);
+        if self.takeover.is_waiting() {
+            self.settle();
+        } else {
+            self.take_over();
         }
         // Without a service manager there is nobody to tell.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -483,6 +505,15 @@ fn session_options(config: &Config) -> SessionOptions {
         vtep_address: config.vtep.address(),
         listen: config.bgp.listen.then_some(session::PORT),
     }
+}
+
+/// Keeps other agents off what is ours, as far as it exists.
+fn claim(config: &VtepConfig) -> Result<Claims> {
+    let mut claims = Claims::new(&config.pin_dir)?;
+    for uplink in &config.uplinks {
+        claims.uplink(uplink.as_str())?;
+    }
+    Ok(claims)
 }
 
 fn check_addresses(config: &VtepConfig) -> Result<()> {

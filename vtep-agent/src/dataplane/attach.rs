@@ -13,6 +13,16 @@ use super::{
 };
 use crate::config::XdpMode;
 
+/// Hooks of a VM port.
+const ACCESS: [Hook; 2] = [Hook::AccessTcx, Hook::AccessFilter];
+/// Hooks of an uplink, the XDP half first.
+const UNDERLAY: [Hook; 4] = [
+    Hook::XdpNative,
+    Hook::XdpGeneric,
+    Hook::UnderlayTcx,
+    Hook::UnderlayFilter,
+];
+
 /// How an uplink's XDP half is attached. The TC half always is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttachedMode {
@@ -64,6 +74,7 @@ impl Dataplane {
             self.uplinks.insert(ifindex, uplink);
             return result;
         }
+        self.claims.claim(&device)?;
         let tc = self.attach_tc(&device, Hook::UnderlayTcx, Hook::UnderlayFilter)?;
         match self.attach_xdp(&device, mode) {
             Ok((attached, xdp)) => {
@@ -94,11 +105,12 @@ impl Dataplane {
     ///
     /// The pin cannot be removed.
     pub fn detach_uplink(&mut self, ifindex: u32) -> Result<(), DataplaneError> {
-        let Some(uplink) = self.uplinks.remove(&ifindex) else {
-            return Ok(());
-        };
-        let xdp = uplink.xdp.map_or(Ok(()), Attached::detach);
-        uplink.tc.detach().and(xdp)
+        self.claims.release(ifindex);
+        let detached = self.uplinks.remove(&ifindex).map_or(Ok(()), |uplink| {
+            let xdp = uplink.xdp.map_or(Ok(()), Attached::detach);
+            uplink.tc.detach().and(xdp)
+        });
+        detached.and(self.drop_all_inherited(&UNDERLAY, ifindex))
     }
 
     /// Attaches the access program to a VM port, after the programs that are there. A port that is
@@ -119,11 +131,9 @@ impl Dataplane {
 
     /// An earlier run left its program on this port, and this one has not taken it over yet.
     pub fn has_left_over(&self, ifindex: u32) -> bool {
-        let hooks = [Hook::AccessTcx, Hook::AccessFilter];
-        let unclaimed = self.pins.unclaimed();
-        hooks
+        ACCESS
             .into_iter()
-            .any(|hook| unclaimed.contains(&Place { hook, ifindex }))
+            .any(|hook| self.pins.is_left(Place { hook, ifindex }))
     }
 
     /// Detaches the access program. A port that is not attached, or whose device is gone, is fine.
@@ -132,7 +142,8 @@ impl Dataplane {
     ///
     /// The pin cannot be removed.
     pub fn detach_port(&mut self, ifindex: u32) -> Result<(), DataplaneError> {
-        self.ports.remove(&ifindex).map_or(Ok(()), Attached::detach)
+        let detached = self.ports.remove(&ifindex).map_or(Ok(()), Attached::detach);
+        detached.and(self.drop_all_inherited(&ACCESS, ifindex))
     }
 
     /// Attaches the overlay program to the host's collect-metadata vxlan device; inner TCP goes there
@@ -148,21 +159,19 @@ impl Dataplane {
         self.maps.set_tcp_to_device(true)
     }
 
-    /// Has the underlay's TC half decapsulate inner TCP again, and detaches the overlay program. A
-    /// device that is gone, or never was, is fine.
+    /// Has the underlay's TC half decapsulate inner TCP again, whoever had it do otherwise, and detaches
+    /// the overlay program. A device that is gone, or never was, is fine.
     ///
     /// # Errors
     ///
     /// The settings cannot be written or the pin not removed.
     pub fn detach_overlay(&mut self) -> Result<(), DataplaneError> {
-        let Some(overlay) = self.overlay.take() else {
-            return Ok(());
-        };
-        self.maps.set_tcp_to_device(false).and(overlay.detach())
+        let off = self.maps.set_tcp_to_device(false);
+        off.and(self.overlay.take().map_or(Ok(()), Attached::detach))
     }
 
-    /// Detaches what an earlier run attached and this one has not: call it when everything that the
-    /// configuration names has been attached.
+    /// Detaches what an earlier run attached and this one has not, and puts new maps in the places of
+    /// the old ones: call it when everything that the configuration names has been attached.
     ///
     /// # Errors
     ///
@@ -175,7 +184,9 @@ impl Dataplane {
         for place in places {
             result = result.and(self.drop_inherited(place));
         }
-        result.and_then(|()| self.pins.sweep())
+        result
+            .and_then(|()| self.pins.commit())
+            .and_then(|()| self.pins.sweep())
     }
 
     fn attach_tc(
@@ -261,6 +272,14 @@ impl Dataplane {
         };
         uplink.mode = attached;
         uplink.xdp = xdp;
+        result
+    }
+
+    fn drop_all_inherited(&mut self, hooks: &[Hook], ifindex: u32) -> Result<(), DataplaneError> {
+        let mut result = Ok(());
+        for &hook in hooks {
+            result = result.and(self.drop_inherited(Place { hook, ifindex }));
+        }
         result
     }
 

@@ -5,7 +5,7 @@ use std::{
     fs::{self, File, TryLockError},
     io,
     mem::MaybeUninit,
-    os::unix::ffi::OsStrExt as _,
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::{Path, PathBuf},
 };
 
@@ -55,6 +55,7 @@ pub(super) fn lock(pin_dir: &Path) -> Result<Lock, DataplaneError> {
         Ok(()) => Ok(Lock(directory)),
         Err(TryLockError::WouldBlock) => Err(DataplaneError::Locked {
             path: pin_dir.to_owned(),
+            pid: holder(&directory),
         }),
         Err(TryLockError::Error(error)) => Err(DataplaneError::pin(pin_dir, error)),
     }
@@ -64,6 +65,31 @@ pub(super) fn lock(pin_dir: &Path) -> Result<Lock, DataplaneError> {
 pub(super) fn is_below(path: &Path) -> io::Result<bool> {
     let existing = path.ancestors().find(|path| path.exists());
     is_bpffs(existing.unwrap_or(Path::new("/")))
+}
+
+/// The process that has the directory locked.
+fn holder(directory: &File) -> Option<u32> {
+    let metadata = directory.metadata().ok()?;
+    let device = metadata.dev();
+    let file = format!(
+        "{:02x}:{:02x}:{}",
+        libc::major(device),
+        libc::minor(device),
+        metadata.ino()
+    );
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    locks.lines().find_map(|lock| holder_of(lock, &file))
+}
+
+/// Reads `1: FLOCK  ADVISORY  WRITE 4711 00:1a:2 0 EOF`.
+fn holder_of(lock: &str, file: &str) -> Option<u32> {
+    let words: Vec<_> = lock.split_whitespace().collect();
+    match words.as_slice() {
+        [_, "FLOCK", _, _, pid, locked, ..] if *locked == file => {
+            pid.parse().ok().filter(|pid| *pid != 0)
+        }
+        _ => None,
+    }
 }
 
 fn mount_point(pin_dir: &Path) -> PathBuf {
@@ -124,7 +150,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let first = lock(directory.path()).unwrap();
         let refused = lock(directory.path());
-        assert!(matches!(refused, Err(DataplaneError::Locked { .. })));
+        let us = std::process::id();
+        assert!(matches!(refused, Err(DataplaneError::Locked { pid: Some(pid), .. }) if pid == us));
         drop(first);
         lock(directory.path()).unwrap();
     }

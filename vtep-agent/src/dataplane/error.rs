@@ -48,12 +48,31 @@ pub enum DataplaneError {
     },
     /// Another agent has the pin directory.
     #[error(
-        "another agent runs with pin_dir {}: stop it, or set another pin_dir",
+        "another agent{} runs with pin_dir {}: stop it, or set another pin_dir",
+        process(*pid),
         path.display()
     )]
     Locked {
         /// The pin directory.
         path: PathBuf,
+        /// Its process, if it can be seen from here.
+        pid: Option<u32>,
+    },
+    /// Another agent has the uplink.
+    #[error("another agent (process {pid}) has the uplink {device}: stop it, or detach it there")]
+    Claimed {
+        /// The uplink.
+        device: String,
+        /// Its process; 0 if it cannot be seen from here.
+        pid: i32,
+    },
+    /// Whether another agent has the uplink cannot be known.
+    #[error("cannot claim the uplink {device}: {error}")]
+    Claim {
+        /// The uplink.
+        device: String,
+        /// The kernel's answer.
+        error: io::Error,
     },
     /// A file or directory of the pins cannot be used.
     #[error("{}: {error}", path.display())]
@@ -150,6 +169,10 @@ impl DataplaneError {
             reason: flat(error),
         }
     }
+}
+
+fn process(pid: Option<u32>) -> String {
+    pid.map_or_else(String::new, |pid| format!(" (process {pid})"))
 }
 
 /// The error and its causes on one line, each text once.

@@ -48,6 +48,17 @@ pub(super) struct Attached {
 }
 
 impl Device {
+    /// The device that has this name now.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        let text = CString::new(name).ok()?;
+        // SAFETY: a terminated string that outlives the call.
+        let ifindex = unsafe { libc::if_nametoindex(text.as_ptr()) };
+        (ifindex != 0).then(|| Self {
+            ifindex,
+            name: name.to_owned(),
+        })
+    }
+
     /// The device with this index, by the name that it has now; `name` is what the caller calls it.
     pub(super) fn find(ifindex: u32, name: &str) -> Result<Self, DataplaneError> {
         device_name(ifindex)
@@ -67,18 +78,19 @@ impl Attached {
         hook: Hook,
     ) -> Result<Self, DataplaneError> {
         let place = device.place(hook);
-        if let Some(attached) = Self::take_over(pins, place, |link| {
+        let name = hook.program();
+        let exchanged = Self::take_over(pins, place, |link| {
             let link = program.attach_to_link(XdpLink::try_from(link)?)?;
             drop(program.take_link(link)?);
             Ok(())
-        }) {
+        });
+        if let Some(attached) = exchanged.map_err(|reason| device.refused(name, reason))? {
             return Ok(attached);
         }
         let mode = match hook {
             Hook::XdpGeneric => XdpMode::Skb,
             _ => XdpMode::Driver,
         };
-        let name = hook.program();
         let failed = |error: &ProgramError| device.refused(name, xdp_reason(error));
         let link = program
             .attach_to_if_index(device.ifindex, mode)
@@ -106,14 +118,15 @@ impl Attached {
         hook: Hook,
     ) -> Result<Self, DataplaneError> {
         let place = device.place(hook);
-        if let Some(attached) = Self::take_over(pins, place, |link| {
+        let name = hook.program();
+        let exchanged = Self::take_over(pins, place, |link| {
             let link = program.attach_to_link(SchedClassifierLink::try_from(link)?)?;
             drop(program.take_link(link)?);
             Ok(())
-        }) {
+        });
+        if let Some(attached) = exchanged.map_err(|reason| device.refused(name, reason))? {
             return Ok(attached);
         }
-        let name = hook.program();
         let failed = |error: &ProgramError| device.refused(name, flat(error));
         report_neighbours(device);
         let link = program
@@ -202,36 +215,50 @@ impl Attached {
         }
     }
 
-    /// Exchanges the program in the link that an earlier run pinned at this place. A link that does
-    /// not take it (its device is gone, say) is removed.
+    /// Exchanges the program in the link that an earlier run pinned at this place. A link whose device
+    /// is gone is removed. One that does not take the program stays as it is: an error, not a gap.
     fn take_over(
         pins: &mut Pins,
         place: Place,
         exchange: impl FnOnce(FdLink) -> Result<(), Box<dyn Error>>,
-    ) -> Option<Self> {
-        let old = pins.claim(place)?;
+    ) -> Result<Option<Self>, String> {
+        let Some(old) = pins.claim(place) else {
+            return Ok(None);
+        };
         let pin = pins.link(place);
-        let taken = PinnedLink::from_pin(&old)
-            .map_err(|error| flat(&error))
-            .and_then(|link| exchange(link.into()).map_err(|error| flat(&*error)))
-            .and_then(|()| fs::rename(&old, &pin).map_err(|error| error.to_string()))
-            .and_then(|()| PinnedLink::from_pin(&pin).map_err(|error| flat(&error)));
-        match taken {
-            Ok(link) => Some(Self {
-                place,
-                pin,
-                _link: Some(link),
-            }),
-            Err(reason) => {
-                tracing::debug!(pin = %old.display(), "link of an earlier run is of no use: {reason}");
-                for path in [old, pin] {
-                    if let Err(error) = release(&path) {
-                        tracing::warn!("{error}");
-                    }
-                }
-                None
+        let exchanged = match PinnedLink::from_pin(&old) {
+            Ok(link) => exchange(link.into()),
+            // Removed by somebody; what it held is detached.
+            Err(error) => Err(error.into()),
+        };
+        let reason = match exchanged {
+            Ok(()) => {
+                let link = fs::rename(&old, &pin)
+                    .map_err(|error| error.to_string())
+                    .and_then(|()| PinnedLink::from_pin(&pin).map_err(|error| flat(&error)))?;
+                return Ok(Some(Self {
+                    place,
+                    pin,
+                    _link: Some(link),
+                }));
+            }
+            Err(error) => error,
+        };
+        let dead = matches!(errno(&*reason), Some(libc::ENOLINK | libc::ENOENT));
+        if !dead {
+            pins.give_back(place, old);
+            return Err(format!(
+                "the program of an earlier run stays: {}",
+                flat(&*reason)
+            ));
+        }
+        tracing::debug!(pin = %old.display(), "link of an earlier run is of no use: {reason}");
+        for path in [old, pin] {
+            if let Err(error) = release(&path) {
+                tracing::warn!("{error}");
             }
         }
+        Ok(None)
     }
 
     /// Pins a new link. On error the link is dropped, which detaches.

@@ -13,12 +13,12 @@ use aya::{
     },
 };
 use vtep_common::abi::{
-    ArpKey, BdCounters, BdEntry, BdId, BdRef, FdbEntry, FdbFlags, FdbKey, FdbWord, FloodMember,
-    NdKey, NeighborEntry, NhGroup, PortCounters, PortEntry, PortFlags, PortKey, PortRef, Settings,
-    SettingsFlags, SourceKey, Traffic, VniKey, VtepEntry,
+    ArpKey, BdCounters, BdEntry, BdId, BdRef, EndpointEntry, EndpointKey, FdbEntry, FdbFlags,
+    FdbKey, FdbWord, FloodMember, NdKey, NeighborEntry, NhGroup, PortCounters, PortEntry,
+    PortFlags, PortKey, PortRef, Settings, SettingsFlags, SourceKey, Traffic, VniKey, VtepEntry,
 };
 
-use super::{DataplaneError, error, error::flat, pins::Pins};
+use super::{DataplaneError, error, error::flat, pins::Inheritance, read_back::Content};
 use crate::reconcile::{Entry, Key, Map, TableError, Tables};
 
 type Hash<K, V> = HashMap<MapData, K, V>;
@@ -37,6 +37,7 @@ pub(super) struct Maps {
     sources: Hash<SourceKey, u32>,
     port_index: Hash<PortKey, PortRef>,
     vnis: Hash<VniKey, BdRef>,
+    endpoints: Hash<EndpointKey, EndpointEntry>,
     redirect: DevMapHash<MapData>,
     pub(super) drops: PerCpuArray<MapData, u64>,
     pub(super) paths: PerCpuArray<MapData, Traffic>,
@@ -57,33 +58,39 @@ pub(super) struct Maps {
 }
 
 impl Maps {
-    /// Takes the maps out of a loaded object and pins them.
-    pub(super) fn take(ebpf: &mut Ebpf, pins: &Pins) -> Result<Self, DataplaneError> {
+    /// Takes the maps out of a loaded object; `endpoints` is none of its.
+    pub(super) fn take(ebpf: &mut Ebpf, endpoints: MapData) -> Result<Self, DataplaneError> {
         let mut capacity = BTreeMap::new();
-        for &map in Map::ALL {
+        let own = endpoints
+            .info()
+            .map_err(|error| unusable("endpoints", &error))?;
+        capacity.insert(Map::Endpoints, own.max_entries());
+        for &map in Map::ALL.iter().filter(|map| **map != Map::Endpoints) {
             let info = data(ebpf, map.name())?.info();
             let info = info.map_err(|error| unusable(map.name(), &error))?;
             capacity.insert(map, info.max_entries());
         }
         Ok(Self {
-            settings: take(ebpf, pins, "settings")?,
-            vteps: take(ebpf, pins, "vteps")?,
-            groups: take(ebpf, pins, "groups")?,
-            ports: take(ebpf, pins, "ports")?,
-            flood: take(ebpf, pins, "flood")?,
-            bds: take(ebpf, pins, "bds")?,
-            fdb: take(ebpf, pins, "fdb")?,
-            arp: take(ebpf, pins, "arp")?,
-            nd: take(ebpf, pins, "nd")?,
-            sources: take(ebpf, pins, "sources")?,
-            port_index: take(ebpf, pins, "port_index")?,
-            vnis: take(ebpf, pins, "vnis")?,
-            redirect: take(ebpf, pins, "redirect")?,
-            drops: take(ebpf, pins, "drops")?,
-            paths: take(ebpf, pins, "path_counters")?,
-            stats: take(ebpf, pins, "stats")?,
-            port_counters: take(ebpf, pins, "port_counters")?,
-            bd_counters: take(ebpf, pins, "bd_counters")?,
+            settings: take(ebpf, "settings")?,
+            vteps: take(ebpf, "vteps")?,
+            groups: take(ebpf, "groups")?,
+            ports: take(ebpf, "ports")?,
+            flood: take(ebpf, "flood")?,
+            bds: take(ebpf, "bds")?,
+            fdb: take(ebpf, "fdb")?,
+            arp: take(ebpf, "arp")?,
+            nd: take(ebpf, "nd")?,
+            sources: take(ebpf, "sources")?,
+            port_index: take(ebpf, "port_index")?,
+            vnis: take(ebpf, "vnis")?,
+            endpoints: HashMap::try_from(AyaMap::HashMap(endpoints))
+                .map_err(|error| unusable("endpoints", &error))?,
+            redirect: take(ebpf, "redirect")?,
+            drops: take(ebpf, "drops")?,
+            paths: take(ebpf, "path_counters")?,
+            stats: take(ebpf, "stats")?,
+            port_counters: take(ebpf, "port_counters")?,
+            bd_counters: take(ebpf, "bd_counters")?,
             capacity,
             current: Settings::default(),
             tcp_to_device: false,
@@ -91,6 +98,33 @@ impl Maps {
             active_bds: BTreeSet::new(),
             local: HashSet::new(),
         })
+    }
+
+    /// Goes on from what an earlier run left.
+    pub(super) fn inherit(&mut self, inheritance: Inheritance, content: &Content) {
+        self.current.epoch = content.epoch;
+        self.tcp_to_device = content.tcp_to_device;
+        if inheritance != Inheritance::Maps {
+            return;
+        }
+        let tables = &content.installed.tables;
+        let settings = tables.settings.get(0).copied().unwrap_or_default();
+        self.current = Settings {
+            epoch: content.epoch,
+            ..settings
+        };
+        self.active_ports = tables
+            .ports
+            .iter()
+            .map(|(slot, port)| (slot, *port))
+            .collect();
+        self.active_bds = tables.bds.iter().map(|(id, _)| BdId(id as u16)).collect();
+        self.local = content.installed.idle.keys().copied().collect();
+    }
+
+    /// The last value of the clock that the datapath stamps local MACs with.
+    pub(super) fn epoch(&self) -> u64 {
+        self.current.epoch
     }
 
     /// Sets the clock that the datapath stamps into `fdb`, seconds.
@@ -128,6 +162,9 @@ impl Maps {
 
     /// Whether inner TCP goes to the host's vxlan device.
     pub(super) fn set_tcp_to_device(&mut self, on: bool) -> Result<(), DataplaneError> {
+        if self.tcp_to_device == on {
+            return Ok(());
+        }
         self.tcp_to_device = on;
         self.write_settings(self.current)
             .map_err(|error| DataplaneError::Map {
@@ -246,6 +283,9 @@ impl Tables for Maps {
             Entry::Sources(key, one) => self.sources.insert(key, one, 0).map_err(refused),
             Entry::PortIndex(key, port) => self.port_index.insert(key, port, 0).map_err(refused),
             Entry::Vnis(vni, bd) => self.vnis.insert(vni, bd, 0).map_err(refused),
+            Entry::Endpoints(key, endpoint) => {
+                self.endpoints.insert(key, endpoint, 0).map_err(refused)
+            }
         }
     }
 
@@ -270,6 +310,7 @@ impl Tables for Maps {
             Key::Sources(key) => gone(self.sources.remove(&key)),
             Key::PortIndex(key) => gone(self.port_index.remove(&key)),
             Key::Vnis(vni) => gone(self.vnis.remove(&vni)),
+            Key::Endpoints(key) => gone(self.endpoints.remove(&key)),
         }
     }
 
@@ -315,11 +356,10 @@ fn gone(result: Result<(), MapError>) -> Result<(), TableError> {
     }
 }
 
-fn take<M>(ebpf: &mut Ebpf, pins: &Pins, name: &'static str) -> Result<M, DataplaneError>
+fn take<M>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, DataplaneError>
 where
     M: TryFrom<AyaMap, Error = MapError>,
 {
-    pins.pin_map(name, data(ebpf, name)?)?;
     let map = ebpf.take_map(name).ok_or_else(|| missing(name))?;
     M::try_from(map).map_err(|error| unusable(name, &error))
 }

@@ -1,20 +1,24 @@
 //! The only user of aya: programs, links, maps, events and counters.
 //!
 //! Maps and links are pinned, so that forwarding goes on when the process ends without
-//! [`Dataplane::remove`], be it by intent or not. The next run loads its own programs and empty maps,
-//! and exchanges the programs in the links that it finds ([`Dataplane::attach_uplink`],
-//! [`Dataplane::attach_port`]); what it does not want any more goes with
-//! [`Dataplane::finish_takeover`]. Between the exchange and the first writes of the reconciler a
-//! port's traffic is dropped.
+//! [`Dataplane::remove`], be it by intent or not. The next run loads its own programs on the maps that
+//! it finds, knows from [`Dataplane::take_installed`] what is in them, and exchanges the programs in
+//! the links ([`Dataplane::attach_uplink`], [`Dataplane::attach_port`]). Maps of another layout are
+//! made anew beside the old ones; with the exchange, frames go from the ones to the others. What
+//! nobody wants any more goes with [`Dataplane::finish_takeover`]. Until the first exchange or write
+//! nothing has changed for anybody.
 
 mod attach;
 mod bpffs;
+mod claims;
 mod counters;
 mod error;
 mod hooks;
+mod layout;
 mod maps;
 mod pins;
 mod probe;
+mod read_back;
 mod ring;
 mod sys;
 mod transmit;
@@ -33,19 +37,25 @@ use aya::{
     maps::{MapData, RingBuf},
     programs::{Program, ProgramError, ProgramInfo},
 };
+pub use claims::Claims;
 pub use counters::DatapathCounters;
 pub use error::DataplaneError;
+pub use pins::Inheritance;
 pub use ring::{BATCH, Events};
 pub use transmit::FrameSocket;
 use vtep_common::abi::FdbKey;
 
-use crate::reconcile::{Entry, Key, Map, TableError, Tables};
+use crate::{
+    intent::Installed,
+    reconcile::{Entry, Key, Map, TableError, Tables},
+};
 use attach::Uplink;
-use bpffs::Lock;
 use error::flat;
 use hooks::Attached;
+use layout::Layouts;
 use maps::Maps;
 use pins::Pins;
+use read_back::Content;
 
 /// The BPF object, aligned as aya wants it.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vtep"));
@@ -82,8 +92,12 @@ pub struct Dataplane {
     uplinks: HashMap<u32, Uplink>,
     ports: HashMap<u32, Attached>,
     overlay: Option<Attached>,
+    claims: Claims,
+    inheritance: Inheritance,
+    installed: Installed,
     started: Instant,
-    _lock: Lock,
+    /// The clock of the stamps when this run started.
+    first_epoch: u64,
 }
 
 /// What the kernel made of a program, for the ledger of verifier costs.
@@ -136,22 +150,40 @@ pub fn is_on_bpffs(path: &Path) -> bool {
 }
 
 impl Dataplane {
-    /// Loads the programs and pins their maps. Attaches nothing.
+    /// As [`Dataplane::load_in`], in the pin directory that the options name.
     ///
     /// # Errors
     ///
-    /// Lack of privilege or of kernel features, another agent with the same pin directory, no place
-    /// for pins, or a program that the kernel refuses. Nothing is attached then, and what an earlier
-    /// run attached is still there.
+    /// Those of [`Claims::new`] and [`Dataplane::load_in`].
     pub fn load(options: &LoadOptions) -> Result<Self, DataplaneError> {
-        check_privileges()?;
+        Self::load_in(Claims::new(&options.pin_dir)?, options)
+    }
+
+    /// Loads the programs, on the maps of an earlier run where they fit, on new ones otherwise.
+    /// Attaches nothing, and writes to no map that is in use.
+    ///
+    /// # Errors
+    ///
+    /// Lack of privilege or of kernel features, no place for pins, or a program that the kernel
+    /// refuses. Nothing is attached then, and what an earlier run attached forwards as before.
+    pub fn load_in(claims: Claims, options: &LoadOptions) -> Result<Self, DataplaneError> {
         probe::kernel()?;
-        bpffs::prepare(&options.pin_dir)?;
-        let lock = bpffs::lock(&options.pin_dir)?;
-        let pins = Pins::open(&options.pin_dir)?;
+        let layouts = Layouts::of_object(options.max_macs)?;
+        let mut pins = Pins::open(claims.pin_dir())?;
+        let inheritance = pins.inheritance(&layouts);
+        let content = match inheritance {
+            Inheritance::Nothing => Content::default(),
+            Inheritance::Maps | Inheritance::Content => Content::read(&pins.maps())?,
+            Inheritance::Endpoints => Content::read_endpoints(&pins.versions()?, &layouts)?,
+        };
+        let directory = pins.place_for_maps(inheritance)?;
+        let endpoints = layout::endpoints(&directory, options.max_macs)?;
         let mut loader = EbpfLoader::new();
-        for map in ["fdb", "arp", "nd"] {
+        for map in layout::SIZED {
             loader.map_max_entries(map, options.max_macs);
+        }
+        for name in layouts.names() {
+            loader.map_pin_path(name, directory.join(name));
         }
         let mut ebpf = loader
             .load(OBJECT)
@@ -164,12 +196,14 @@ impl Dataplane {
             };
             loaded.map_err(|error| DataplaneError::program(name, &error))?;
         }
-        let maps = Maps::take(&mut ebpf, &pins)?;
-        let inherited = pins.unclaimed().len();
-        if inherited > 0 {
-            tracing::info!(links = inherited, "an earlier run left programs attached");
+        let mut maps = Maps::take(&mut ebpf, endpoints)?;
+        maps.inherit(inheritance, &content);
+        let links = pins.unclaimed().len();
+        if links > 0 {
+            tracing::info!(links, maps = ?inheritance, "an earlier run's programs are attached");
         }
         Ok(Self {
+            first_epoch: maps.epoch(),
             ebpf,
             maps,
             pins,
@@ -177,9 +211,21 @@ impl Dataplane {
             uplinks: HashMap::new(),
             ports: HashMap::new(),
             overlay: None,
+            claims,
+            inheritance,
+            installed: content.installed,
             started: Instant::now(),
-            _lock: lock,
         })
+    }
+
+    /// What of an earlier run's maps is of use.
+    pub fn inheritance(&self) -> Inheritance {
+        self.inheritance
+    }
+
+    /// What an earlier run left in the maps. Once; empty afterwards.
+    pub fn take_installed(&mut self) -> Installed {
+        std::mem::take(&mut self.installed)
     }
 
     /// Detaches everything and removes all pins.
@@ -195,20 +241,21 @@ impl Dataplane {
         for ifindex in self.ports.keys().copied().collect::<Vec<_>>() {
             result = result.and(self.detach_port(ifindex));
         }
+        self.pins.abandon_kept();
         result
             .and(self.finish_takeover())
             .and_then(|()| self.pins.clear())
     }
 
-    /// Writes the clock that the datapath stamps local MACs with: seconds since the start. To be
-    /// called once a second.
+    /// Writes the clock that the datapath stamps local MACs with: the seconds that an agent has been
+    /// running. To be called once a second.
     ///
     /// # Errors
     ///
     /// The map refuses.
     pub fn tick_epoch(&mut self, now: Instant) -> Result<(), TableError> {
-        let epoch = now.saturating_duration_since(self.started).as_secs();
-        self.maps.set_epoch(epoch)
+        let running = now.saturating_duration_since(self.started).as_secs();
+        self.maps.set_epoch(self.first_epoch + running)
     }
 
     /// How long ago each local MAC was last seen as a source, to the second.

@@ -2,8 +2,12 @@
 //!
 //! ```text
 //! PIN_DIR/v<ABI_VERSION>/maps/<map>
+//! PIN_DIR/v<ABI_VERSION>/next/<map>
 //! PIN_DIR/v<ABI_VERSION>/links/<hook>-<ifindex>-<network namespace>
 //! ```
+//!
+//! `next` has the new maps while those of an earlier run are still in use; they take their places
+//! when all programs use them.
 //!
 //! A bpffs has no regular files, so that a clsact filter, which is no object that could be pinned, is
 //! remembered by an empty directory of that name.
@@ -15,10 +19,28 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aya::maps::{MapData, MapInfo};
 use vtep_common::abi::ABI_VERSION;
 
-use super::{DataplaneError, error::flat};
+use super::{
+    DataplaneError,
+    layout::{Fit, Layouts},
+};
+
+/// What of an earlier run's maps is of use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inheritance {
+    /// Nothing: there was none, or it has ended in order.
+    Nothing,
+    /// The maps themselves.
+    Maps,
+    /// What is in them, since their sizes are others.
+    Content,
+    /// Only who was behind our ports, since the version is another.
+    Endpoints,
+}
+
+/// The map that is the first to leave `next`.
+const FIRST: &str = "settings";
 
 /// Where a program is attached, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,8 +77,12 @@ pub(super) struct Pins {
     namespace: u64,
     /// Links of an earlier run on devices of this namespace that nobody has claimed yet.
     inherited: HashMap<Place, PathBuf>,
+    /// Those that did not take a new program: they go on with the old one.
+    kept: HashMap<Place, PathBuf>,
     /// What else an earlier run left.
     leftover: Vec<PathBuf>,
+    /// New maps are in `next`, and the old ones still pinned.
+    staged: bool,
 }
 
 impl Hook {
@@ -96,7 +122,9 @@ impl Pins {
             root: root.to_owned(),
             namespace,
             inherited: HashMap::new(),
+            kept: HashMap::new(),
             leftover: Vec::new(),
+            staged: false,
         };
         for version in list(root)?.into_iter().filter(|path| is_version(path)) {
             for path in list(&version.join("links"))? {
@@ -108,7 +136,9 @@ impl Pins {
                 }
             }
             if version != pins.version() {
-                pins.leftover.extend(list(&version.join("maps"))?);
+                for maps in ["maps", "next"] {
+                    pins.leftover.extend(list(&version.join(maps))?);
+                }
                 pins.leftover.extend(list(&version)?);
                 pins.leftover.push(version);
             }
@@ -117,31 +147,126 @@ impl Pins {
             fs::create_dir_all(&directory)
                 .map_err(|error| DataplaneError::pin(&directory, error))?;
         }
+        pins.settle_next()?;
         Ok(pins)
     }
 
-    /// Pins a map in place of the one that an earlier run pinned under this name.
-    pub(super) fn pin_map(&self, name: &str, map: &MapData) -> Result<(), DataplaneError> {
-        let path = self.maps().join(name);
-        let failed = |error: &dyn std::error::Error| {
-            DataplaneError::pin(&path, io::Error::other(flat(error)))
-        };
-        if let Ok(old) = MapInfo::from_pin(&path) {
-            let new = map.info().map_err(|error| failed(&error))?;
-            if let Some(difference) = difference(&old, &new) {
-                tracing::info!(
-                    map = name,
-                    "layout differs from the earlier run's: {difference}"
+    /// Judges the maps of an earlier run. Without its programs they are worth nothing: nobody knows
+    /// which devices they speak of.
+    pub(super) fn inheritance(&self, layouts: &Layouts) -> Inheritance {
+        if self.inherited.is_empty() {
+            return Inheritance::Nothing;
+        }
+        match layouts.compare(&self.maps()) {
+            Fit::Same => Inheritance::Maps,
+            Fit::Size(difference) => {
+                tracing::info!("the maps are made anew: {difference}");
+                Inheritance::Content
+            }
+            Fit::Other(difference) => {
+                tracing::warn!(
+                    "the maps of an earlier run cannot be taken over: {difference}; its programs \
+                     forward until peers have sent all routes"
                 );
+                Inheritance::Endpoints
             }
         }
-        remove(&path)?;
-        map.pin(&path).map_err(|error| failed(&error))
+    }
+
+    /// Directories of maps, this version's first.
+    pub(super) fn versions(&self) -> Result<Vec<PathBuf>, DataplaneError> {
+        let mut versions: Vec<_> = list(&self.root)?
+            .into_iter()
+            .filter(|path| is_version(path) && *path != self.version())
+            .map(|version| version.join("maps"))
+            .collect();
+        versions.sort_unstable();
+        versions.reverse();
+        versions.insert(0, self.maps());
+        Ok(versions)
+    }
+
+    /// Where the loader is to find the maps that are taken over, and to pin those that are not.
+    pub(super) fn place_for_maps(
+        &mut self,
+        inheritance: Inheritance,
+    ) -> Result<PathBuf, DataplaneError> {
+        match inheritance {
+            Inheritance::Maps => Ok(self.maps()),
+            Inheritance::Nothing => {
+                for path in list(&self.maps())? {
+                    remove(&path)?;
+                }
+                Ok(self.maps())
+            }
+            Inheritance::Content | Inheritance::Endpoints => {
+                let next = self.next();
+                fs::create_dir_all(&next).map_err(|error| DataplaneError::pin(&next, error))?;
+                self.staged = true;
+                Ok(next)
+            }
+        }
+    }
+
+    /// The maps of an earlier run are not needed any more: the new ones take their places.
+    pub(super) fn commit(&mut self) -> Result<(), DataplaneError> {
+        if !self.staged {
+            return Ok(());
+        }
+        // First what says that this has begun.
+        let mut paths = list(&self.next())?;
+        paths.sort_unstable_by_key(|path| !path.ends_with(FIRST));
+        for path in paths {
+            if let Some(name) = path.file_name() {
+                let place = self.maps().join(name);
+                fs::rename(&path, &place).map_err(|error| DataplaneError::pin(&place, error))?;
+            }
+        }
+        self.staged = false;
+        remove(&self.next())
+    }
+
+    /// What became of `next` in a run that did not get to its end.
+    fn settle_next(&mut self) -> Result<(), DataplaneError> {
+        let left = list(&self.next())?;
+        self.staged = true;
+        if left.is_empty() || left.iter().any(|path| path.ends_with(FIRST)) {
+            self.abandon()
+        } else {
+            self.commit()
+        }
+    }
+
+    /// Removes new maps that nobody uses.
+    fn abandon(&mut self) -> Result<(), DataplaneError> {
+        if !std::mem::take(&mut self.staged) {
+            return Ok(());
+        }
+        for path in list(&self.next())? {
+            remove(&path)?;
+        }
+        remove(&self.next())
     }
 
     /// The pinned link of an earlier run at this place. Whoever asks becomes responsible for it.
     pub(super) fn claim(&mut self, place: Place) -> Option<PathBuf> {
-        self.inherited.remove(&place)
+        let kept = self.kept.remove(&place);
+        kept.or_else(|| self.inherited.remove(&place))
+    }
+
+    /// The claim came to nothing, and the link is as it was. It is still somebody's, for a later claim.
+    pub(super) fn give_back(&mut self, place: Place, path: PathBuf) {
+        self.kept.insert(place, path);
+    }
+
+    /// Nobody wants the links any more that go on with the old program.
+    pub(super) fn abandon_kept(&mut self) {
+        self.inherited.extend(self.kept.drain());
+    }
+
+    /// Whether there is a link to claim at this place.
+    pub(super) fn is_left(&self, place: Place) -> bool {
+        self.kept.contains_key(&place) || self.inherited.contains_key(&place)
     }
 
     /// Everything that an earlier run attached and nobody has claimed.
@@ -169,6 +294,7 @@ impl Pins {
     /// Removes the maps' pins and the directories that are empty then.
     pub(super) fn clear(&mut self) -> Result<(), DataplaneError> {
         self.sweep()?;
+        self.abandon()?;
         for path in list(&self.maps())? {
             remove(&path)?;
         }
@@ -186,12 +312,25 @@ impl Pins {
         self.root.join(format!("v{ABI_VERSION}"))
     }
 
-    fn maps(&self) -> PathBuf {
+    /// Where the maps in use are pinned.
+    pub(super) fn maps(&self) -> PathBuf {
         self.version().join("maps")
+    }
+
+    fn next(&self) -> PathBuf {
+        self.version().join("next")
     }
 
     fn links(&self) -> PathBuf {
         self.version().join("links")
+    }
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        if let Err(error) = self.abandon() {
+            tracing::warn!("{error}");
+        }
     }
 }
 
@@ -248,20 +387,6 @@ fn list(directory: &Path) -> Result<Vec<PathBuf>, DataplaneError> {
     }
 }
 
-/// In what the layouts of two maps differ.
-fn difference(old: &MapInfo, new: &MapInfo) -> Option<String> {
-    let kind = |info: &MapInfo| info.map_type().map_or(0, |kind| kind as u32);
-    [
-        ("type", kind(old), kind(new)),
-        ("key size", old.key_size(), new.key_size()),
-        ("value size", old.value_size(), new.value_size()),
-        ("max_entries", old.max_entries(), new.max_entries()),
-    ]
-    .into_iter()
-    .find(|(_, old, new)| old != new)
-    .map(|(what, old, new)| format!("{what} was {old}, is {new}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -272,7 +397,9 @@ mod tests {
             root: PathBuf::from("/pins"),
             namespace: 4_026_531_840,
             inherited: HashMap::new(),
+            kept: HashMap::new(),
             leftover: Vec::new(),
+            staged: false,
         };
         for hook in Hook::ALL {
             let place = Place { hook, ifindex: 7 };

@@ -1,17 +1,21 @@
-//! The one bpf(2) command that aya lacks.
+//! System calls that aya and std lack.
 
 use std::{
     ffi::CString,
     io,
     os::{
-        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
-        unix::ffi::OsStrExt as _,
+        fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd},
+        unix::{ffi::OsStrExt as _, net::UnixStream},
     },
     path::Path,
 };
 
+use zerocopy::FromBytes;
+
 /// `enum bpf_cmd`
 const BPF_OBJ_GET: libc::c_long = 7;
+/// `enum bpf_cmd`, since Linux 5.6
+const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 /// `enum bpf_cmd`, since Linux 5.9
 const BPF_LINK_DETACH: libc::c_long = 34;
 
@@ -31,35 +35,121 @@ struct LinkDetach {
     link_fd: u32,
 }
 
+/// The part of `union bpf_attr` that `BPF_MAP_LOOKUP_BATCH` reads and writes.
+#[repr(C)]
+#[derive(Default)]
+struct Batch {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+/// Entries that are read with one system call.
+const BATCH: usize = 4096;
+
+/// All entries of a hash table or an array, which only the caller adds to and removes from. `K` and
+/// `V` have the sizes of its keys and values.
+pub(super) fn read_map<K: FromBytes, V: FromBytes>(map: impl AsFd) -> io::Result<Vec<(K, V)>> {
+    let mut keys = vec![0_u8; BATCH * size_of::<K>()];
+    let mut values = vec![0_u8; BATCH * size_of::<V>()];
+    // A position: four bytes for the kinds of maps that we have.
+    let mut position = [0_u8; 8];
+    let mut next = [0_u8; 8];
+    let mut entries = Vec::new();
+    let mut first = true;
+    loop {
+        let mut batch = Batch {
+            in_batch: match std::mem::take(&mut first) {
+                true => 0,
+                false => position.as_ptr() as u64,
+            },
+            out_batch: next.as_mut_ptr() as u64,
+            keys: keys.as_mut_ptr() as u64,
+            values: values.as_mut_ptr() as u64,
+            count: BATCH as u32,
+            map_fd: map.as_fd().as_raw_fd() as u32,
+            ..Batch::default()
+        };
+        // SAFETY: `batch` is what the command reads and writes; the buffers have room for that many
+        // keys and values, and live through the call.
+        let result = unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut batch) };
+        let end = match result {
+            Ok(_) => false,
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+            Err(error) => return Err(error),
+        };
+        let keys = keys.chunks_exact(size_of::<K>());
+        let values = values.chunks_exact(size_of::<V>());
+        for (key, value) in keys.zip(values).take(batch.count as usize) {
+            if let (Ok(key), Ok(value)) = (K::read_from_bytes(key), V::read_from_bytes(value)) {
+                entries.push((key, value));
+            }
+        }
+        if end || batch.count == 0 {
+            return Ok(entries);
+        }
+        position = next;
+    }
+}
+
+/// The process that listens at the other end, or that did when it began to.
+pub(super) fn peer(stream: &UnixStream) -> io::Result<libc::ucred> {
+    let mut peer = libc::ucred {
+        pid: 0,
+        uid: 0,
+        gid: 0,
+    };
+    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: `peer` has the size that is given, and both live through the call.
+    let result = unsafe {
+        libc::getsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut length,
+        )
+    };
+    match result {
+        0 => Ok(peer),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Detaches the link that is pinned at `pin`, now. Removing the pin alone detaches some time later:
 /// the kernel drops the last reference of an unlinked pin in a work queue.
 pub(super) fn detach_link(pin: &Path) -> io::Result<()> {
     let path = CString::new(pin.as_os_str().as_bytes())?;
-    let get = ObjGet {
+    let mut get = ObjGet {
         pathname: path.as_ptr() as u64,
         ..ObjGet::default()
     };
     // SAFETY: `get` is what the command reads, and the path lives through the call.
-    let link = unsafe { bpf(BPF_OBJ_GET, &get) }?;
+    let link = unsafe { bpf(BPF_OBJ_GET, &mut get) }?;
     // SAFETY: the kernel has just opened it for us, and nobody else knows it.
     let link = unsafe { OwnedFd::from_raw_fd(link) };
-    let detach = LinkDetach {
+    let mut detach = LinkDetach {
         link_fd: link.as_raw_fd() as u32,
     };
     // SAFETY: `detach` is what the command reads.
-    unsafe { bpf(BPF_LINK_DETACH, &detach) }.map(drop)
+    unsafe { bpf(BPF_LINK_DETACH, &mut detach) }.map(drop)
 }
 
 /// # Safety
 ///
 /// `attr` is the part of `union bpf_attr` for `command`, and pointers in it are valid.
-unsafe fn bpf<T>(command: libc::c_long, attr: &T) -> io::Result<libc::c_int> {
-    // SAFETY: the caller's promise; the kernel reads no more than the size that it is told.
+unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<libc::c_int> {
+    // SAFETY: the caller's promise; the kernel touches no more than the size that it is told.
     let result = unsafe {
         libc::syscall(
             libc::SYS_bpf,
             command,
-            std::ptr::from_ref(attr),
+            std::ptr::from_mut(attr),
             size_of::<T>(),
         )
     };

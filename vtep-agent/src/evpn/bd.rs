@@ -107,6 +107,11 @@ impl BridgeDomain {
         learned
     }
 
+    /// We announced the MAC with this sequence number before.
+    pub fn recall(&mut self, mac: Mac, sequence: u32, now: Instant) {
+        self.macs.recall(mac, sequence, now);
+    }
+
     /// A MAC that we have on `slot` showed that it has an address.
     pub fn bind(&mut self, mac: Mac, slot: Slot, ip: IpAddr, flags: ArpNd, now: Instant) {
         let here = self.macs.local(mac).is_some_and(|local| local.slot == slot);

@@ -306,6 +306,13 @@ impl MacTable {
         contest
     }
 
+    /// Whoever claims the MAC here says at least this sequence number.
+    pub fn recall(&mut self, mac: Mac, sequence: u32, now: Instant) {
+        let entry = self.entries.entry(mac).or_default();
+        entry.floor = mobility::later(entry.floor, sequence);
+        self.tidy(mac, now);
+    }
+
     /// Forgets sequence numbers whose time is over, and lets go what was held long enough.
     /// The answer is the latter, whose owner may be another one now.
     pub fn expire(&mut self, now: Instant) -> Vec<Mac> {

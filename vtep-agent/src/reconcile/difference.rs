@@ -12,6 +12,8 @@ use crate::intent::{Intent, Table};
 /// A [`Difference`] of any key and value.
 pub(super) trait Stage: Send {
     fn map(&self) -> Map;
+    /// The map holds what this table says; whether that is wanted is still to be seen.
+    fn adopt(&mut self, installed: &mut Intent);
     /// Takes over the keys that were touched.
     fn collect(&mut self, intent: &mut Intent);
     /// Removes what nobody wants any more.
@@ -107,6 +109,15 @@ where
 {
     fn map(&self) -> Map {
         self.map
+    }
+
+    fn adopt(&mut self, installed: &mut Intent) {
+        let table = (self.table)(installed);
+        self.written = table.iter().map(|(key, value)| (key, *value)).collect();
+        self.pending = table
+            .iter()
+            .map(|(key, _)| (key, Retry::default()))
+            .collect();
     }
 
     fn collect(&mut self, intent: &mut Intent) {

@@ -110,6 +110,13 @@ impl Reconciler {
             Box::new(Difference::new(Map::Bds, Entry::Bds, Key::Bds, |i| {
                 &mut i.bds
             })),
+            // Before what forwards: a crash in between must not lose who is there.
+            Box::new(Difference::new(
+                Map::Endpoints,
+                Entry::Endpoints,
+                Key::Endpoints,
+                |i| &mut i.endpoints,
+            )),
             Box::new(Difference::new(Map::Fdb, Entry::Fdb, Key::Fdb, |i| {
                 &mut i.fdb
             })),
@@ -138,6 +145,15 @@ impl Reconciler {
             totals: Totals::default(),
             failing: BTreeMap::new(),
             deadline: None,
+        }
+    }
+
+    /// Takes the maps as holding this, as an earlier run left them. The next [`Reconciler::apply`]
+    /// writes only what differs from what is wanted by then; what is wanted by nobody goes, so that
+    /// call it when everything is known that has to stay.
+    pub fn adopt(&mut self, installed: &mut Intent) {
+        for stage in &mut self.stages {
+            stage.adopt(installed);
         }
     }
 

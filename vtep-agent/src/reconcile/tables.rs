@@ -3,8 +3,8 @@
 use std::io;
 
 use vtep_common::abi::{
-    ArpKey, BdEntry, BdRef, FdbKey, FdbWord, FloodMember, NdKey, NeighborEntry, NhGroup, PortEntry,
-    PortKey, PortRef, Settings, SourceKey, VniKey, VtepEntry,
+    ArpKey, BdEntry, BdRef, EndpointEntry, EndpointKey, FdbKey, FdbWord, FloodMember, NdKey,
+    NeighborEntry, NhGroup, PortEntry, PortKey, PortRef, Settings, SourceKey, VniKey, VtepEntry,
 };
 
 /// The maps. Writing is idempotent: an entry that is there already with this value, or gone already,
@@ -121,4 +121,6 @@ maps! {
     PortIndex("port_index", false): PortKey => PortRef,
     /// VNIs to bridge domains.
     Vnis("vnis", false): VniKey => BdRef,
+    /// Local endpoints, for the next run.
+    Endpoints("endpoints", false): EndpointKey => EndpointEntry,
 }

@@ -8,8 +8,9 @@ use proptest::{collection::vec, prelude::*};
 use vtep_common::{
     Mac,
     abi::{
-        ArpKey, BdEntry, BdId, BdRef, FdbFlags, FdbKey, FdbWord, FloodMember, NeighborEntry,
-        NeighborFlags, NhGroup, PortEntry, PortKey, PortRef, Settings, SourceKey, VtepEntry,
+        ArpKey, BdEntry, BdId, BdRef, EndpointEntry, EndpointKey, FdbFlags, FdbKey, FdbWord,
+        FloodMember, NeighborEntry, NeighborFlags, NhGroup, PortEntry, PortKey, PortRef, Settings,
+        SourceKey, VtepEntry,
     },
 };
 
@@ -107,6 +108,9 @@ fn everything() -> Intent {
     let neighbor = NeighborEntry::new(BdId(1), Mac([2; 6]), NeighborFlags::default());
     intent.vnis.set(100, bd());
     intent
+        .endpoints
+        .set(EndpointKey::new(100, Mac([2; 6])), EndpointEntry::default());
+    intent
         .port_index
         .set(PortKey::new(7, 0), PortRef::new(bd(), 1));
     intent.sources.set(SourceKey(1), 1);
@@ -167,7 +171,7 @@ fn pointed_at_is_written_first_and_removed_last() {
     let mut intent = everything();
     let now = Instant::now();
     let outcome = reconciler.apply(&mut intent, &mut fake, now);
-    assert_eq!((outcome.updated, outcome.pending), (12, 0));
+    assert_eq!((outcome.updated, outcome.pending), (13, 0));
     let mut expected = vec![
         Map::Settings,
         Map::Vteps,
@@ -175,6 +179,7 @@ fn pointed_at_is_written_first_and_removed_last() {
         Map::Ports,
         Map::Flood,
         Map::Bds,
+        Map::Endpoints,
         Map::Fdb,
         Map::Arp,
         Map::Nd,
@@ -199,10 +204,11 @@ fn pointed_at_is_written_first_and_removed_last() {
             Key::Sources(key) => intent.sources.remove(key).map(drop),
             Key::PortIndex(key) => intent.port_index.remove(key).map(drop),
             Key::Vnis(key) => intent.vnis.remove(key).map(drop),
+            Key::Endpoints(key) => intent.endpoints.remove(key).map(drop),
         };
     }
     let outcome = reconciler.apply(&mut intent, &mut fake, now);
-    assert_eq!((outcome.deleted, outcome.pending), (12, 0));
+    assert_eq!((outcome.deleted, outcome.pending), (13, 0));
     expected.reverse();
     let deleted: Vec<_> = expected.iter().map(|&map| (false, map)).collect();
     assert_eq!(fake.maps(), deleted);
@@ -255,6 +261,37 @@ fn only_differences_are_written() {
     );
     assert_eq!(fake.log, []);
     assert_eq!(reconciler.deadline(), None);
+}
+
+/// What an earlier run has left and is wanted as it is costs no operation; the rest goes in the usual
+/// order.
+#[test]
+fn what_is_adopted_is_not_written_again() {
+    let (mut reconciler, mut fake) = (Reconciler::new(), Fake::default());
+    let now = Instant::now();
+    let mut installed = everything();
+    installed.fdb.set(fdb(2), word(1));
+    installed.fdb.set(fdb(3), word(1));
+    reconciler.apply(&mut installed.clone(), &mut fake, now);
+    fake.log.clear();
+
+    let mut reconciler = Reconciler::new();
+    reconciler.adopt(&mut installed);
+    let mut intent = everything();
+    intent.fdb.set(fdb(3), word(7));
+    intent.fdb.set(fdb(4), word(1));
+    let outcome = reconciler.apply(&mut intent, &mut fake, now);
+    assert_eq!(
+        (outcome.updated, outcome.deleted, outcome.pending),
+        (2, 1, 0)
+    );
+    assert_eq!(fake.log[0], Op::Delete(Key::Fdb(fdb(2))));
+    let entries: HashMap<_, _> = reconciler.entries().collect();
+    assert_eq!(entries[&Map::Fdb], 3);
+    assert_eq!(
+        reconciler.apply(&mut intent, &mut fake, now),
+        Outcome::default()
+    );
 }
 
 #[test]

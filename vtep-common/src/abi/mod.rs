@@ -21,6 +21,7 @@
 //! | `stats` | per-CPU array | [`Stat`] | `u64` |
 //! | `events` | ring buffer | – | [`Event`] |
 //! | `redirect` | devmap hash | ifindex | ifindex |
+//! | `endpoints` | hash | [`EndpointKey`] | [`EndpointEntry`] |
 //!
 //! Values that one lookup must judge as a whole are one `u64`: an element of a preallocated hash may
 //! be recycled for another key while a program reads it, so [`FdbEntry`], [`PortRef`] and
@@ -31,6 +32,7 @@
 
 mod bd;
 mod counters;
+mod endpoint;
 mod event;
 mod fdb;
 mod neighbor;
@@ -41,6 +43,7 @@ mod xdp_meta;
 
 pub use bd::{BdEntry, BdFlags, BdId, BdRef, FloodMember, FloodSpan, MAX_BDS, VniKey};
 pub use counters::{BdCounters, Path, PortCounters, Stat, Traffic};
+pub use endpoint::{EndpointEntry, EndpointFlags, EndpointKey};
 pub use event::{EVENT_RING_BYTES, Event, EventKind};
 pub use fdb::{FdbEntry, FdbFlags, FdbKey, FdbWord};
 pub use neighbor::{ArpKey, NdKey, NeighborEntry, NeighborFlags};
@@ -60,7 +63,7 @@ pub const ABI_VERSION: u32 = 1;
 /// learned from and end at the port.
 pub const PROBE_MAC: crate::Mac = crate::Mac([0x02, 0x76, 0x74, 0x65, 0x70, 0x00]);
 
-/// Default size of `fdb`, `arp` and `nd` (`max_macs`).
+/// Default size of `fdb`, `arp`, `nd` and `endpoints` (`max_macs`).
 pub const DEFAULT_MAX_MACS: u32 = 262_144;
 
 /// Size of `flood`: members of all flood lists together.

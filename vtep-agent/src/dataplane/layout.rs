@@ -1,0 +1,196 @@
+//! Whether the maps that an earlier run pinned are those that the programs want.
+
+use std::{collections::BTreeMap, fmt, path::Path};
+
+use aya::maps::{MapData, MapInfo, MapType};
+use aya_obj::Object;
+use vtep_common::abi::{EndpointEntry, EndpointKey};
+
+use super::{DataplaneError, OBJECT, error::flat};
+
+/// Maps of the object whose size is `max_macs`.
+pub(super) const SIZED: [&str; 3] = ["fdb", "arp", "nd"];
+/// The map that is the agent's own.
+const ENDPOINTS: &str = "endpoints";
+/// `linux/bpf.h`
+const BPF_F_NO_PREALLOC: u32 = 1;
+/// `linux/bpf.h`
+const BPF_F_RDONLY_PROG: u32 = 1 << 7;
+
+/// What the kernel was told, or is to be told, of one map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Layout {
+    kind: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    flags: u32,
+}
+
+/// The maps of the object, by name.
+pub(super) struct Layouts(BTreeMap<String, Layout>);
+
+/// How maps that are there differ from those that are wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fit {
+    /// Not at all.
+    Same,
+    /// In their sizes alone: what is in them can be read.
+    Size(String),
+    /// In more than that.
+    Other(String),
+}
+
+impl Layouts {
+    /// Those of the object, with the size that is configured.
+    pub(super) fn of_object(max_macs: u32) -> Result<Self, DataplaneError> {
+        let object = Object::parse(OBJECT).map_err(|error| DataplaneError::Object {
+            reason: error.to_string(),
+        })?;
+        let shared = |name: &str| !name.starts_with('.') && !name.starts_with("AYA_");
+        let maps = object.maps.iter().filter(|(name, _)| shared(name));
+        let layouts = maps.map(|(name, map)| {
+            let layout = Layout {
+                kind: map.map_type(),
+                key_size: map.key_size(),
+                value_size: map.value_size(),
+                max_entries: match SIZED.contains(&name.as_str()) {
+                    true => max_macs,
+                    false => map.max_entries(),
+                },
+                flags: map.map_flags(),
+            };
+            (name.clone(), layout)
+        });
+        let mut layouts: BTreeMap<_, _> = layouts.collect();
+        layouts.insert(ENDPOINTS.to_owned(), Layout::endpoints(max_macs));
+        Ok(Self(layouts))
+    }
+
+    /// Names of the maps that programs use.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        let names = self.0.keys().map(String::as_str);
+        names.filter(|name| *name != ENDPOINTS)
+    }
+
+    /// Compares with what is pinned in a directory. The first difference that matters most is named.
+    pub(super) fn compare(&self, maps: &Path) -> Fit {
+        let mut fit = Fit::Same;
+        for (name, wanted) in &self.0 {
+            let Some(found) = Layout::pinned(&maps.join(name)) else {
+                return Fit::Other(format!("there is no map {name}"));
+            };
+            if found == *wanted {
+                continue;
+            }
+            let difference = format!("map {name} is {found}, not {wanted}");
+            let resized = Layout {
+                max_entries: wanted.max_entries,
+                ..found
+            };
+            if resized != *wanted {
+                return Fit::Other(difference);
+            }
+            if fit == Fit::Same {
+                fit = Fit::Size(difference);
+            }
+        }
+        fit
+    }
+
+    /// The map that is pinned there has the keys and values of the one that is wanted.
+    pub(super) fn is_readable(&self, name: &str, pin: &Path) -> bool {
+        let of = |layout: &Layout| (layout.kind, layout.key_size, layout.value_size);
+        let wanted = self.0.get(name).map(of);
+        wanted.is_some() && Layout::pinned(pin).as_ref().map(of) == wanted
+    }
+}
+
+impl Layout {
+    /// No program uses it, so that it is not in the object, and few elements ever are in use.
+    fn endpoints(max_entries: u32) -> Self {
+        Self {
+            kind: MapType::Hash as u32,
+            key_size: size_of::<EndpointKey>() as u32,
+            value_size: size_of::<EndpointEntry>() as u32,
+            max_entries,
+            flags: BPF_F_NO_PREALLOC,
+        }
+    }
+
+    /// `None` when no map is pinned there.
+    fn pinned(pin: &Path) -> Option<Self> {
+        let info = MapInfo::from_pin(pin).ok()?;
+        let kind = info.map_type().map_or(0, |kind| kind as u32);
+        let added = match kind == MapType::DevMapHash as u32 {
+            // The kernel's own addition.
+            true => BPF_F_RDONLY_PROG,
+            false => 0,
+        };
+        Some(Self {
+            kind,
+            key_size: info.key_size(),
+            value_size: info.value_size(),
+            max_entries: info.max_entries(),
+            flags: info.map_flags() & !added,
+        })
+    }
+}
+
+/// The map `endpoints` that is pinned in a directory, or a new one there.
+pub(super) fn endpoints(maps: &Path, max_macs: u32) -> Result<MapData, DataplaneError> {
+    let failed = |error: &dyn std::error::Error| DataplaneError::Map {
+        map: ENDPOINTS,
+        reason: flat(error),
+    };
+    let pin = maps.join(ENDPOINTS);
+    if pin.exists() {
+        return MapData::from_pin(&pin).map_err(|error| failed(&error));
+    }
+    let Layout {
+        kind,
+        key_size,
+        value_size,
+        max_entries,
+        flags,
+    } = Layout::endpoints(max_macs);
+    let layout = aya_obj::Map::new_from_params(kind, key_size, value_size, max_entries, flags);
+    let map = MapData::create(layout, ENDPOINTS, None).map_err(|error| failed(&error))?;
+    map.pin(&pin).map_err(|error| failed(&error))?;
+    Ok(map)
+}
+
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            kind,
+            key_size,
+            value_size,
+            max_entries,
+            flags,
+        } = self;
+        write!(
+            f,
+            "of type {kind}, {max_entries} × ({key_size} + {value_size}) bytes, flags {flags:#x}"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_object_has_the_maps_of_the_contract() {
+        let layouts = Layouts::of_object(1000).unwrap();
+        for name in SIZED.into_iter().chain([ENDPOINTS]) {
+            assert_eq!(layouts.0[name].max_entries, 1000, "{name}");
+        }
+        for name in ["settings", "events", "redirect", "drops", "port_budgets"] {
+            assert!(layouts.0.contains_key(name), "{name}");
+        }
+        // Its layout is promised to agents of all versions.
+        let endpoints = layouts.0["endpoints"];
+        assert_eq!((endpoints.key_size, endpoints.value_size), (12, 12));
+    }
+}
