@@ -422,7 +422,32 @@ fn ecn_on_decapsulation() {
     assert_eq!(rig.underlay(&frame).bytes, other);
 }
 
-/// DP-018: nothing from the overlay goes back to it.
+/// MAC-003 (RFC 7432 §9.2): a source that comes from the overlay, unknown or a local VM's, teaches
+/// nothing, and neither does ARP.
+#[test]
+fn mac_003_nothing_is_learned_from_the_overlay() {
+    let stranger = Mac([0x02, 0, 0, 0, 0, 0x77]);
+    let ip = Ipv4Addr::new(10, 0, 0, 7);
+    let mut rig = Rig::new();
+    for frame in [
+        udp4(stranger, VM1, 10),
+        udp4(stranger, Mac::BROADCAST, 10),
+        udp4(VM2, VM1, 10),
+        arp(
+            (stranger, Mac::BROADCAST),
+            1,
+            (stranger, ip),
+            (Mac::ZERO, ip),
+        ),
+    ] {
+        let run = rig.underlay(&Outer::default().wrap(&frame));
+        assert!(run.drops.is_empty(), "{:?}", run.drops);
+        assert!(rig.events().is_empty());
+    }
+    assert_eq!(rig.seen(BLUE, VM2), 0, "not even a sign of life");
+}
+
+/// DP-018, MAC-008: nothing from the overlay goes back to it.
 #[test]
 fn overlay_to_overlay() {
     let mut rig = Rig::new();
@@ -487,6 +512,7 @@ fn unknown_unicast_and_bum_follow_the_policy() {
         .assert_dropped(DropReason::LocalSourceFromOverlay);
 }
 
+/// MAC-008 (RFC 7432 §12): local ports only.
 #[test]
 fn broadcast_reaches_every_local_port_once() {
     let mut rig = Rig::new();

@@ -5,6 +5,7 @@ mod commands;
 mod constraint;
 mod duplicates;
 mod encodings;
+mod field_reports;
 mod flooding;
 mod graceful;
 mod learning;
