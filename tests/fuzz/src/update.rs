@@ -1,0 +1,188 @@
+//! The body of an UPDATE, and what RFC 7606 makes of it.
+//!
+//! - A session is reset with an UPDATE message error, and with nothing else.
+//! - What is accepted says the same, without a fault, when it is written and read again.
+//! - A fault reports what was received. Faults and the routes that remain agree: an announcement has
+//!   attributes, End-of-RIB has no faults.
+//! - An attribute that is damaged beyond doubt turns exactly the announced routes into withdrawn
+//!   ones; one that is there already changes nothing.
+
+use std::{collections::HashSet, slice};
+
+use bytes::Bytes;
+use vtep_agent::bgp::wire::{
+    self, Advertisement, Cause, Context, Decoded, Fault, Message, Notification, Outcome, Route,
+    Update,
+};
+
+use crate::message;
+
+/// Marker, length and type of an UPDATE without its length.
+const MARKER: [u8; 16] = [0xff; 16];
+const TYPE: u8 = 2;
+
+/// With this option the input is the whole body; without it, the path attributes.
+const WHOLE_BODY: u8 = 0x80;
+
+/// One octet can't be an attribute (RFC 7606 §4).
+const TRUNCATED: [u8; 1] = [0x40];
+/// ORIGIN, which every announcement has already.
+const ORIGIN: [u8; 4] = [0x40, 1, 1, 2];
+
+/// See the module.
+pub fn check(data: &[u8]) {
+    let [options, input @ ..] = data else {
+        return;
+    };
+    let context = message::context(*options);
+    if options & WHOLE_BODY != 0 {
+        if let Some(bytes) = with_header(input) {
+            judge(&bytes, &context);
+        }
+        return;
+    }
+    let Some(bytes) = with_attributes(&[input]) else {
+        return;
+    };
+    if let Some((update, faults)) = judge(&bytes, &context) {
+        // What follows a truncated attribute would belong to it.
+        let truncated = |fault: &Fault| fault.cause == Cause::AttributesOverrun;
+        if !faults.iter().any(truncated) {
+            damaged(input, &update, &context);
+            repeated(input, &update, &context);
+        }
+    }
+}
+
+/// What holds for an UPDATE that was accepted.
+pub(crate) fn accepted(bytes: &[u8], update: &Update, faults: &[Fault], context: &Context) {
+    assert_eq!(update.announced.is_empty(), update.attributes.is_none());
+    if update.end_of_rib {
+        assert!(update.announced.is_empty() && update.withdrawn.is_empty() && faults.is_empty());
+    }
+    for fault in faults {
+        assert!(fault.bytes.len() <= bytes.len());
+        assert!(!fault.to_string().is_empty());
+    }
+    let mut again = Update::default();
+    for message in write(update, context) {
+        let decoded = message::frame(&message).and_then(|frame| wire::decode(&frame, context));
+        let Ok(Decoded {
+            message: Message::Update(part),
+            faults,
+        }) = decoded
+        else {
+            panic!("what we wrote reads as {decoded:?}");
+        };
+        assert!(faults.is_empty(), "what we wrote has {faults:?}");
+        again.announced.extend(part.announced);
+        again.withdrawn.extend(part.withdrawn);
+        again.attributes = part.attributes.or(again.attributes);
+        again.end_of_rib |= part.end_of_rib;
+    }
+    assert_eq!(&again, update);
+}
+
+/// Reads an UPDATE; what it says, unless it resets the session.
+fn judge(bytes: &[u8], context: &Context) -> Option<(Update, Vec<Fault>)> {
+    match read(bytes, context) {
+        Ok((update, faults)) => {
+            accepted(bytes, &update, &faults, context);
+            Some((update, faults))
+        }
+        Err(notification) => {
+            assert_eq!(notification.code, 3, "{notification}");
+            None
+        }
+    }
+}
+
+/// RFC 7606 §2, treat-as-withdraw: the routes are those of the sound message.
+fn damaged(input: &[u8], sound: &Update, context: &Context) {
+    let Some(bytes) = with_attributes(&[input, &TRUNCATED]) else {
+        return;
+    };
+    let (update, faults) = match read(&bytes, context) {
+        Ok(read) => read,
+        Err(notification) => {
+            // Nothing was announced, so it is unknown what the damage was to announce (§5.2).
+            assert!(sound.announced.is_empty(), "{notification}");
+            return;
+        }
+    };
+    assert!(update.announced.is_empty() && update.attributes.is_none() && !update.end_of_rib);
+    let withdrawn: HashSet<_> = update.withdrawn.iter().cloned().collect();
+    let announced = sound.announced.iter().map(Route::key);
+    let expected: HashSet<_> = sound.withdrawn.iter().cloned().chain(announced).collect();
+    assert_eq!(withdrawn, expected);
+    assert!(
+        faults
+            .iter()
+            .any(|fault| fault.outcome == Outcome::TreatAsWithdraw)
+    );
+}
+
+/// RFC 7606 §3 g: the first one counts.
+fn repeated(input: &[u8], sound: &Update, context: &Context) {
+    let Some(bytes) = with_attributes(&[input, &ORIGIN]) else {
+        return;
+    };
+    if sound.announced.is_empty() {
+        return;
+    }
+    match read(&bytes, context) {
+        Ok((update, faults)) => {
+            assert_eq!(&update, sound);
+            let discarded = faults.last().map(|fault| fault.outcome);
+            assert_eq!(discarded, Some(Outcome::AttributeDiscard));
+        }
+        Err(notification) => panic!("a second ORIGIN resets the session: {notification}"),
+    }
+}
+
+fn read(bytes: &[u8], context: &Context) -> Result<(Update, Vec<Fault>), Notification> {
+    let decoded = message::decode(&message::frame(bytes)?, context)?;
+    match decoded.message {
+        Message::Update(update) => Ok((update, decoded.faults)),
+        other => panic!("an UPDATE reads as {other:?}"),
+    }
+}
+
+fn write(update: &Update, context: &Context) -> Vec<Bytes> {
+    let announce = update.attributes.iter();
+    let advertisement = Advertisement {
+        withdraw: update.withdrawn.clone(),
+        announce: announce
+            .map(|attributes| (attributes.clone(), update.announced.clone()))
+            .collect(),
+        end_of_rib: update.end_of_rib,
+        refresh: false,
+    };
+    let mut out = Vec::new();
+    let unsent =
+        wire::encode_advertisement(&advertisement, context, wire::EXTENDED_MAX_LEN, &mut out);
+    assert!(unsent.is_empty(), "{unsent:?} don't fit");
+    out
+}
+
+/// An UPDATE without withdrawn IPv4 routes and with these path attributes.
+fn with_attributes(parts: &[&[u8]]) -> Option<Vec<u8>> {
+    let attributes = parts.concat();
+    let length = u16::try_from(attributes.len()).ok()?;
+    with_header(&[&[0, 0], &length.to_be_bytes()[..], &attributes].concat())
+}
+
+/// `None` when it would be too short or too long for an UPDATE.
+fn with_header(body: &[u8]) -> Option<Vec<u8>> {
+    let length = body.len() + wire::HEADER_LEN;
+    let length = u16::try_from(length).ok().filter(|length| *length >= 23)?;
+    Some(
+        [
+            &MARKER,
+            &length.to_be_bytes()[..],
+            slice::from_ref(&TYPE),
+            body,
+        ]
+        .concat(),
+    )
+}
