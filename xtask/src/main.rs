@@ -1,6 +1,7 @@
 //! `cargo xtask`: the jobs of a developer and of CI.
 
 mod bench;
+mod conformance;
 mod demo;
 mod dist;
 mod ebpf;
