@@ -5,6 +5,7 @@ mod conformance;
 mod demo;
 mod dist;
 mod ebpf;
+mod fuzz;
 mod lint;
 mod setup;
 mod shell;
@@ -66,6 +67,18 @@ enum Job {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+    /// Attacks the codec, the session state machine and the frame parser with libFuzzer
+    Fuzz {
+        /// Only this target; may be repeated
+        #[arg(long, value_name = "NAME")]
+        target: Vec<String>,
+        /// How long, for each target
+        #[arg(long, value_name = "N", default_value_t = 5)]
+        minutes: u64,
+        /// Adds inputs that reach something new to the corpus in the tree
+        #[arg(long)]
+        keep: bool,
+    },
     /// Builds the Debian package
     Dist {
         /// Packages this binary instead of a release build
@@ -95,6 +108,11 @@ fn run(job: Job) -> Result<()> {
         Job::Demo { keep, frr } => demo::run(keep, frr),
         Job::Vm { options } => vm::run(&options),
         Job::Bench { quick, row, json } => bench::run(quick, &row, json),
+        Job::Fuzz {
+            target,
+            minutes,
+            keep,
+        } => fuzz::run(&target, minutes, keep),
         Job::Dist { binary, out } => dist::run(binary, &out),
     }
 }

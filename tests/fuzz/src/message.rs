@@ -8,7 +8,7 @@
 use bytes::{Bytes, BytesMut};
 use vtep_agent::{
     bgp::wire::{self, Context, Decoded, Frame, MAX_LEN, Message, Notification},
-    types::Asn,
+    types::{Asn, Families},
 };
 
 use crate::{allocation, update};
@@ -52,6 +52,11 @@ pub(crate) fn context(options: u8) -> Context {
         four_octet_as: options & 0x01 == 0,
         internal: options & 0x02 == 0,
         peer_asn: Asn(65001),
+        families: Families {
+            evpn: true,
+            ipv4: options & 0x40 != 0,
+            ipv6: options & 0x40 != 0,
+        },
         add_path: options & 0x04 != 0,
         strict_nlri: options & 0x08 != 0,
         enforce_first_as: options & 0x10 != 0,

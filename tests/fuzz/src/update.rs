@@ -7,12 +7,12 @@
 //! - An attribute that is damaged beyond doubt turns exactly the announced routes into withdrawn
 //!   ones; one that is there already changes nothing.
 
-use std::{collections::HashSet, slice};
+use std::{collections::HashSet, slice, sync::Arc};
 
 use bytes::Bytes;
 use vtep_agent::bgp::wire::{
-    self, Advertisement, Cause, Context, Decoded, Fault, Message, Notification, Outcome, Route,
-    Update,
+    self, Advertisement, Attributes, Cause, Context, Decoded, Family, Fault, Message, Notification,
+    Outcome, Route, RouteKey, Update,
 };
 
 use crate::message;
@@ -49,7 +49,7 @@ pub fn check(data: &[u8]) {
         let truncated = |fault: &Fault| fault.cause == Cause::AttributesOverrun;
         if !faults.iter().any(truncated) {
             damaged(input, &update, &context);
-            repeated(input, &update, &context);
+            repeated(input, &update, &faults, &context);
         }
     }
 }
@@ -57,14 +57,16 @@ pub fn check(data: &[u8]) {
 /// What holds for an UPDATE that was accepted.
 pub(crate) fn accepted(bytes: &[u8], update: &Update, faults: &[Fault], context: &Context) {
     assert_eq!(update.announced.is_empty(), update.attributes.is_none());
-    if update.end_of_rib {
-        assert!(update.announced.is_empty() && update.withdrawn.is_empty() && faults.is_empty());
+    let meaning = Meaning::of(update, context);
+    if update.end_of_rib.is_some() {
+        assert!(meaning.announced.is_empty() && meaning.withdrawn.is_empty());
+        assert!(faults.is_empty());
     }
     for fault in faults {
         assert!(fault.bytes.len() <= bytes.len());
         assert!(!fault.to_string().is_empty());
     }
-    let mut again = Update::default();
+    let mut again = Meaning::default();
     for message in write(update, context) {
         let decoded = message::frame(&message).and_then(|frame| wire::decode(&frame, context));
         let Ok(Decoded {
@@ -75,12 +77,42 @@ pub(crate) fn accepted(bytes: &[u8], update: &Update, faults: &[Fault], context:
             panic!("what we wrote reads as {decoded:?}");
         };
         assert!(faults.is_empty(), "what we wrote has {faults:?}");
+        let part = Meaning::of(&part, context);
         again.announced.extend(part.announced);
         again.withdrawn.extend(part.withdrawn);
-        again.attributes = part.attributes.or(again.attributes);
-        again.end_of_rib |= part.end_of_rib;
+        again.end_of_rib.extend(part.end_of_rib);
     }
-    assert_eq!(&again, update);
+    // Withdrawals are written first, family by family.
+    assert_eq!(again, meaning);
+}
+
+/// What an UPDATE says, wherever in it that is said, family by family.
+#[derive(Debug, Default, PartialEq)]
+struct Meaning {
+    announced: Vec<(Arc<Attributes>, Route)>,
+    withdrawn: Vec<RouteKey>,
+    end_of_rib: Vec<Family>,
+}
+
+impl Meaning {
+    fn of(update: &Update, context: &Context) -> Self {
+        let mut meaning = Self::default();
+        let mut rest = update.clone();
+        for family in Family::all_of(context.families) {
+            let part = rest.take(family);
+            let multiprotocol = part
+                .attributes
+                .map(|attributes| (attributes, part.announced));
+            for (attributes, routes) in multiprotocol.into_iter().chain(part.classic) {
+                let with = |route| (attributes.clone(), route);
+                meaning.announced.extend(routes.into_iter().map(with));
+            }
+            meaning.withdrawn.extend(part.withdrawn);
+            meaning.end_of_rib.extend(part.end_of_rib);
+        }
+        assert_eq!(rest, Update::default(), "of a family that nobody asked for");
+        meaning
+    }
 }
 
 /// Reads an UPDATE; what it says, unless it resets the session.
@@ -110,10 +142,12 @@ fn damaged(input: &[u8], sound: &Update, context: &Context) {
             return;
         }
     };
-    assert!(update.announced.is_empty() && update.attributes.is_none() && !update.end_of_rib);
-    let withdrawn: HashSet<_> = update.withdrawn.iter().cloned().collect();
-    let announced = sound.announced.iter().map(Route::key);
-    let expected: HashSet<_> = sound.withdrawn.iter().cloned().chain(announced).collect();
+    let damaged = Meaning::of(&update, context);
+    assert!(damaged.announced.is_empty() && damaged.end_of_rib.is_empty());
+    let withdrawn: HashSet<_> = damaged.withdrawn.into_iter().collect();
+    let sound = Meaning::of(sound, context);
+    let announced = sound.announced.iter().map(|(_, route)| route.key());
+    let expected: HashSet<_> = announced.chain(sound.withdrawn).collect();
     assert_eq!(withdrawn, expected);
     assert!(
         faults
@@ -123,7 +157,7 @@ fn damaged(input: &[u8], sound: &Update, context: &Context) {
 }
 
 /// RFC 7606 §3 g: the first one counts.
-fn repeated(input: &[u8], sound: &Update, context: &Context) {
+fn repeated(input: &[u8], sound: &Update, before: &[Fault], context: &Context) {
     let Some(bytes) = with_attributes(&[input, &ORIGIN]) else {
         return;
     };
@@ -133,8 +167,11 @@ fn repeated(input: &[u8], sound: &Update, context: &Context) {
     match read(&bytes, context) {
         Ok((update, faults)) => {
             assert_eq!(&update, sound);
-            let discarded = faults.last().map(|fault| fault.outcome);
-            assert_eq!(discarded, Some(Outcome::AttributeDiscard));
+            let discarded = |faults: &[Fault]| {
+                let discard = |fault: &&Fault| fault.outcome == Outcome::AttributeDiscard;
+                faults.iter().filter(discard).count()
+            };
+            assert_eq!(discarded(&faults), discarded(before) + 1);
         }
         Err(notification) => panic!("a second ORIGIN resets the session: {notification}"),
     }
@@ -149,19 +186,24 @@ fn read(bytes: &[u8], context: &Context) -> Result<(Update, Vec<Fault>), Notific
 }
 
 fn write(update: &Update, context: &Context) -> Vec<Bytes> {
-    let announce = update.attributes.iter();
-    let advertisement = Advertisement {
-        withdraw: update.withdrawn.clone(),
-        announce: announce
-            .map(|attributes| (attributes.clone(), update.announced.clone()))
-            .collect(),
-        end_of_rib: update.end_of_rib,
-        refresh: false,
-    };
     let mut out = Vec::new();
-    let unsent =
-        wire::encode_advertisement(&advertisement, context, wire::EXTENDED_MAX_LEN, &mut out);
-    assert!(unsent.is_empty(), "{unsent:?} don't fit");
+    let mut rest = update.clone();
+    for family in Family::all_of(context.families) {
+        let part = rest.take(family);
+        let multiprotocol = part
+            .attributes
+            .map(|attributes| (attributes, part.announced));
+        let advertisement = Advertisement {
+            family,
+            withdraw: part.withdrawn,
+            announce: multiprotocol.into_iter().chain(part.classic).collect(),
+            end_of_rib: part.end_of_rib.is_some(),
+            refresh: false,
+        };
+        let max_len = wire::EXTENDED_MAX_LEN;
+        let unsent = wire::encode_advertisement(&advertisement, context, max_len, &mut out);
+        assert!(unsent.is_empty(), "{unsent:?} don't fit");
+    }
     out
 }
 

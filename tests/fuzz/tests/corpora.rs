@@ -3,49 +3,47 @@
 
 use std::{fs, panic, path::Path};
 
+use anyhow::{Context as _, Result, ensure};
+
 /// Replays the corpus of one target.
-fn replay(target: &str) {
+fn replay(target: &str) -> Result<()> {
     let (_, check) = vtep_fuzz::TARGETS
         .into_iter()
         .find(|(name, _)| *name == target)
-        .expect("a target");
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("corpus")
-        .join(target);
-    let mut files: Vec<_> = fs::read_dir(&directory)
-        .expect("a corpus")
-        .map(|entry| entry.expect("an entry").path())
-        .collect();
-    files.sort();
-    assert!(
-        files.len() >= 20,
-        "{} has lost its inputs",
-        directory.display()
-    );
-    for file in files {
-        let input = fs::read(&file).expect("an input");
-        if panic::catch_unwind(|| check(&input)).is_err() {
-            panic!("{} breaks a property", file.display());
-        }
+        .context("no such target")?;
+    let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
+    let mut files = Vec::new();
+    for entry in fs::read_dir(corpora.join(target))? {
+        files.push(entry?.path());
     }
+    files.sort();
+    ensure!(files.len() >= 20, "{target} has lost its inputs");
+    for file in files {
+        let input = fs::read(&file)?;
+        let outcome = panic::catch_unwind(|| check(&input));
+        ensure!(outcome.is_ok(), "{} breaks a property", file.display());
+    }
+    Ok(())
+}
+
+/// ERR-021, with BGP's other messages and framing.
+#[test]
+fn messages() -> Result<()> {
+    replay("message")
+}
+
+/// ERR-021 with the outcome of RFC 7606.
+#[test]
+fn updates() -> Result<()> {
+    replay("update")
 }
 
 #[test]
-fn messages() {
-    replay("message");
+fn session_events() -> Result<()> {
+    replay("fsm")
 }
 
 #[test]
-fn updates() {
-    replay("update");
-}
-
-#[test]
-fn session_events() {
-    replay("fsm");
-}
-
-#[test]
-fn frames() {
-    replay("frame");
+fn frames() -> Result<()> {
+    replay("frame")
 }

@@ -7,9 +7,12 @@ use std::{
 };
 
 use bytes::BytesMut;
-use vtep_agent::bgp::{
-    fsm::{Action, ConnectionId, Direction, Event, Fsm, Negotiated, Settings, State},
-    wire::{self, Message, Notification, Open},
+use vtep_agent::{
+    bgp::{
+        fsm::{Action, ConnectionId, Direction, Event, Fsm, Negotiated, Settings, State},
+        wire::{self, Message, Notification, Open},
+    },
+    types::Families,
 };
 
 use super::script::{Back, Setup, Step};
@@ -291,7 +294,10 @@ impl Model {
                     assert!(retention.is_none() || self.settings.graceful_restart);
                     ended = true;
                 }
-                Action::Update(_) | Action::Refresh | Action::RefreshBegin | Action::RefreshEnd => {
+                Action::Update(_)
+                | Action::Refresh(_)
+                | Action::RefreshBegin(_)
+                | Action::RefreshEnd(_) => {
                     assert!(matches!(cause, Cause::Routes(_)));
                     assert_eq!(self.established(), cause.connection());
                 }
@@ -353,7 +359,7 @@ impl Model {
         assert_eq!(link.phase, Phase::OpenConfirm);
         assert_eq!(link.hold_time, Some(negotiated.hold_time));
         assert_eq!(link.graceful, negotiated.graceful.is_some());
-        assert!(negotiated.session.evpn);
+        assert_ne!(negotiated.session.families, Families::NONE);
         link.phase = Phase::Established;
         link.took = self.now;
         assert_eq!(self.links.len(), 1, "a rival is left");

@@ -9,7 +9,7 @@ use vtep_agent::{
         wire::{Capability, Family, GracefulRestart, Open},
     },
     config::PeerAsn,
-    types::Asn,
+    types::{Asn, Families},
 };
 
 const LOCAL_ASN: Asn = Asn(65000);
@@ -60,6 +60,11 @@ impl Setup {
                 None => PeerAsn::Is(LOCAL_ASN),
                 Some(false) => PeerAsn::Internal,
                 Some(true) => PeerAsn::External,
+            },
+            families: Families {
+                evpn: !switch(7),
+                ipv4: switch(7) || switch(5),
+                ipv6: switch(3),
             },
             hold_time: Duration::from_secs(self.hold_time.seconds().into()),
             // Longer than the hold time, as the configuration demands (RFC 9687 §4.4).
@@ -126,6 +131,9 @@ impl PeerOpen {
         if !(switch(1) && switch(2)) {
             capabilities.push(Capability::Multiprotocol(Family::EVPN));
         }
+        if switch(2) {
+            capabilities.push(Capability::Multiprotocol(Family::IPV4_UNICAST));
+        }
         if switch(3) {
             capabilities.push(Capability::RouteRefresh);
             capabilities.push(Capability::EnhancedRouteRefresh);
@@ -167,7 +175,7 @@ impl Reason {
             Self::Shutdown => Cease::Shutdown("maintenance".to_owned()),
             Self::Deconfigured => Cease::Deconfigured,
             Self::ConfigChange => Cease::ConfigChange,
-            Self::MaxPrefixes => Cease::MaxPrefixes(10),
+            Self::MaxPrefixes => Cease::MaxPrefixes(Family::EVPN, 10),
             Self::OutOfResources => Cease::OutOfResources,
         }
     }
