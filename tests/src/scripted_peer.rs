@@ -6,6 +6,7 @@
 use std::{
     io::{self, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream},
+    os::fd::AsRawFd as _,
     time::{Duration, Instant},
 };
 
@@ -61,6 +62,18 @@ impl BgpMessage {
         body.extend([14, 0x02, 12]);
         body.extend(capabilities);
         Self::new(Self::OPEN, &body)
+    }
+
+    /// An OPEN with one more capability, in a parameter of its own (RFC 5492 §4).
+    #[must_use]
+    pub fn with_capability(mut self, code: u8, value: &[u8]) -> Self {
+        let length = u8::try_from(value.len()).unwrap_or(u8::MAX);
+        let parameter = [&[2, length.saturating_add(2), code, length], value].concat();
+        if let Some(total) = self.body.get_mut(9) {
+            *total = total.saturating_add(length).saturating_add(4);
+        }
+        self.body.extend(parameter);
+        self
     }
 
     /// A KEEPALIVE.
@@ -226,6 +239,30 @@ impl ScriptedPeer {
             );
             self.receive(left)?;
         }
+        Ok(())
+    }
+
+    /// Resets the connection: what TCP does when the other side's process is gone.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not let us.
+    pub fn reset(self) -> Result<()> {
+        let linger = libc::linger {
+            l_onoff: 1,
+            l_linger: 0,
+        };
+        // SAFETY: the pointer and the length are those of a live linger structure.
+        let result = unsafe {
+            libc::setsockopt(
+                self.stream.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_LINGER,
+                (&raw const linger).cast(),
+                size_of::<libc::linger>() as libc::socklen_t,
+            )
+        };
+        ensure!(result == 0, io::Error::last_os_error());
         Ok(())
     }
 

@@ -107,8 +107,8 @@ fn outer_headers() -> Result<()> {
     Ok(())
 }
 
-/// Broadcast, multicast and unknown unicast reach every VM of the bridge domain exactly once, and
-/// neither the sender nor another bridge domain.
+/// MAC-007, MAC-008: broadcast, multicast and unknown unicast reach every VM of the bridge domain
+/// exactly once, and neither the sender nor another bridge domain.
 #[test]
 fn flooding_reaches_every_vm_of_the_bd_once() -> Result<()> {
     let lab = Lab::new("flood")?;

@@ -13,8 +13,9 @@ use vtep_agent::{
 
 use crate::{allocation, update};
 
-/// Bytes held at once for each byte of a message, and for any message.
-const MEMORY: (usize, usize) = (128, 4096);
+/// Bytes held at once for each byte of a message, and for any message. One octet can be a whole IPv4
+/// route, and a list that grows is held twice.
+const MEMORY: (usize, usize) = (256, 4096);
 
 /// See the module.
 pub fn check(data: &[u8]) {
