@@ -165,6 +165,7 @@ impl Model {
                 self.tell(Event::Reset(reason.cease()), &Cause::Other);
                 assert!(self.links.is_empty());
             }
+            Step::Settled => self.tell(Event::Settled, &Cause::Other),
             Step::Start => {
                 self.started |= !self.settings.shutdown;
                 self.tell(Event::Start, &Cause::Other);

@@ -5,8 +5,8 @@ use std::{net::Ipv4Addr, time::Duration};
 use arbitrary::Arbitrary;
 use vtep_agent::{
     bgp::{
-        fsm::{Cease, Settings},
-        wire::{Capability, Family, GracefulRestart, Open},
+        fsm::{Cease, Restart, Settings},
+        wire::{Capability, Family, GracefulRestart, LongLivedFamily, Open},
     },
     config::PeerAsn,
     types::{Asn, Families},
@@ -74,6 +74,12 @@ impl Setup {
             }),
             extended_messages: switch(0),
             graceful_restart: switch(1),
+            restart_time: Duration::from_secs(120),
+            long_lived: switch(2).then_some(Duration::from_secs(3600)),
+            restart: Restart {
+                restarting: switch(3),
+                forwarding_preserved: switch(4),
+            },
             allowas_in: 0,
             route_reflector_client: switch(2),
             shutdown: switch(3) && switch(4) && switch(5),
@@ -100,6 +106,7 @@ pub(super) enum Step {
     Stop(Reason),
     Reset(Reason),
     Start,
+    Settled,
 }
 
 /// Which connection.
@@ -148,6 +155,13 @@ impl PeerOpen {
                 restart_time: self.restart_time.into(),
                 families: vec![(Family::EVPN, switch(7))],
             }));
+            capabilities.push(Capability::LongLivedGracefulRestart(vec![
+                LongLivedFamily {
+                    family: Family::EVPN,
+                    forwarding: switch(7),
+                    stale_time: self.restart_time.into(),
+                },
+            ]));
         }
         Open {
             asn,
