@@ -58,6 +58,7 @@ pub(crate) fn context(options: u8) -> Context {
             ipv4: options & 0x40 != 0,
             ipv6: options & 0x40 != 0,
         },
+        rt_constraint: options & 0x40 != 0,
         add_path: options & 0x04 != 0,
         strict_nlri: options & 0x08 != 0,
         enforce_first_as: options & 0x10 != 0,

@@ -98,7 +98,7 @@ impl Meaning {
     fn of(update: &Update, context: &Context) -> Self {
         let mut meaning = Self::default();
         let mut rest = update.clone();
-        for family in Family::all_of(context.families) {
+        for family in families(context) {
             let part = rest.take(family);
             let multiprotocol = part
                 .attributes
@@ -113,6 +113,12 @@ impl Meaning {
         assert_eq!(rest, Update::default(), "of a family that nobody asked for");
         meaning
     }
+}
+
+/// Everything that may be in an UPDATE.
+fn families(context: &Context) -> impl Iterator<Item = Family> {
+    let memberships = context.rt_constraint.then_some(Family::RTC);
+    Family::all_of(context.families).chain(memberships)
 }
 
 /// Reads an UPDATE; what it says, unless it resets the session.
@@ -188,7 +194,7 @@ fn read(bytes: &[u8], context: &Context) -> Result<(Update, Vec<Fault>), Notific
 fn write(update: &Update, context: &Context) -> Vec<Bytes> {
     let mut out = Vec::new();
     let mut rest = update.clone();
-    for family in Family::all_of(context.families) {
+    for family in families(context) {
         let part = rest.take(family);
         let multiprotocol = part
             .attributes
@@ -198,7 +204,7 @@ fn write(update: &Update, context: &Context) -> Vec<Bytes> {
             withdraw: part.withdrawn,
             announce: multiprotocol.into_iter().chain(part.classic).collect(),
             end_of_rib: part.end_of_rib.is_some(),
-            refresh: false,
+            ..Advertisement::default()
         };
         let max_len = wire::EXTENDED_MAX_LEN;
         let unsent = wire::encode_advertisement(&advertisement, context, max_len, &mut out);

@@ -12,7 +12,7 @@ use vtep_agent::{
         fsm::{Action, ConnectionId, Direction, Event, Fsm, Negotiated, Settings, State},
         wire::{self, Message, Notification, Open},
     },
-    types::Families,
+    types::Liveness,
 };
 
 use super::script::{Back, Setup, Step};
@@ -164,6 +164,17 @@ impl Model {
             Step::Reset(reason) => {
                 self.tell(Event::Reset(reason.cease()), &Cause::Other);
                 assert!(self.links.is_empty());
+            }
+            Step::Path(word) => {
+                let words = [
+                    Liveness::Unknown,
+                    Liveness::Up,
+                    Liveness::Failed,
+                    Liveness::Unused,
+                ];
+                if let Some(word) = words.get(usize::from(word % 4)) {
+                    self.tell(Event::Path(*word), &Cause::Other);
+                }
             }
             Step::Settled => self.tell(Event::Settled, &Cause::Other),
             Step::Start => {
@@ -360,7 +371,6 @@ impl Model {
         assert_eq!(link.phase, Phase::OpenConfirm);
         assert_eq!(link.hold_time, Some(negotiated.hold_time));
         assert_eq!(link.graceful, negotiated.graceful.is_some());
-        assert_ne!(negotiated.session.families, Families::NONE);
         link.phase = Phase::Established;
         link.took = self.now;
         assert_eq!(self.links.len(), 1, "a rival is left");

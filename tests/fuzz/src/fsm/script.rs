@@ -66,6 +66,8 @@ impl Setup {
                 ipv4: switch(7) || switch(5),
                 ipv6: switch(3),
             },
+            rt_constraint: switch(5),
+            needs_path: false,
             hold_time: Duration::from_secs(self.hold_time.seconds().into()),
             // Longer than the hold time, as the configuration demands (RFC 9687 §4.4).
             send_hold_time: self.send_hold_time.map(|seconds| match seconds {
@@ -107,6 +109,7 @@ pub(super) enum Step {
     Reset(Reason),
     Start,
     Settled,
+    Path(u8),
 }
 
 /// Which connection.
