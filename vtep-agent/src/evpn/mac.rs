@@ -28,7 +28,8 @@ pub struct Slot(pub u32);
 pub struct MacTable {
     /// Our address, which breaks ties.
     vtep: Ipv4Addr,
-    entries: HashMap<Mac, MacEntry>,
+    /// In boxes: a table has room for up to twice what is in it.
+    entries: HashMap<Mac, Box<MacEntry>>,
     /// MACs whose owner is a local port, by port.
     ports: HashMap<Slot, HashSet<Mac>>,
     /// Vacant entries.
@@ -246,7 +247,7 @@ impl MacTable {
 
     /// Gives up our claim to a learned MAC: it aged, or its port is gone.
     pub fn forget(&mut self, mac: Mac, now: Instant) {
-        let learned = |entry: &MacEntry| {
+        let learned = |entry: &Box<MacEntry>| {
             entry
                 .local
                 .is_some_and(|local| local.origin == Origin::Learned)
@@ -267,7 +268,7 @@ impl MacTable {
         let entry = match self.entries.entry(mac) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(_) if remote.is_none() => return Contest::default(),
-            Entry::Vacant(entry) => entry.insert(MacEntry::default()),
+            Entry::Vacant(entry) => entry.insert(Box::default()),
         };
         let was_remote = entry.local.is_none() && !entry.remote.is_empty();
         let claimed = |entry: &MacEntry| {
@@ -375,7 +376,7 @@ impl MacTable {
 
     /// How each MAC that has an owner is known: `None` from a route. Does not weigh routes.
     pub fn origins(&self) -> impl Iterator<Item = Option<Origin>> {
-        let owned = |entry: &&MacEntry| entry.local.is_some() || !entry.remote.is_empty();
+        let owned = |entry: &&Box<MacEntry>| entry.local.is_some() || !entry.remote.is_empty();
         let entries = self.entries.values().filter(owned);
         entries.map(|entry| entry.local.map(|local| local.origin))
     }

@@ -18,7 +18,8 @@ const MAX_IPS_PER_MAC: usize = 64;
 /// Who has which address.
 #[derive(Debug, Default)]
 pub struct NeighborTable {
-    entries: HashMap<IpAddr, Neighbor>,
+    /// In boxes: a table has room for up to twice what is in it.
+    entries: HashMap<IpAddr, Box<Neighbor>>,
     /// Addresses of local MACs.
     local: HashMap<Mac, BTreeSet<IpAddr>>,
     dirty: HashSet<IpAddr>,
