@@ -1,15 +1,13 @@
 //! The desired content of the BPF maps. The core writes it, the reconciler carries it out.
 
-use std::{
-    collections::{HashMap, HashSet, hash_map},
-    hash::Hash,
-    time::Duration,
-};
+use std::{collections::hash_map, hash::Hash, time::Duration};
 
 use vtep_common::abi::{
     ArpKey, BdEntry, BdRef, EndpointEntry, EndpointKey, FdbKey, FdbWord, FloodMember, NdKey,
     NeighborEntry, NhGroup, PortEntry, PortKey, PortRef, Settings, SourceKey, VniKey, VtepEntry,
 };
+
+use crate::types::hash::{HashMap, HashSet};
 
 /// One desired table. Remembers which keys were touched since [`Table::take_dirty`].
 #[derive(Clone, Debug)]
@@ -119,7 +117,7 @@ impl<K: Eq + Hash, V> FromIterator<(K, V)> for Table<K, V> {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(entries: I) -> Self {
         Self {
             entries: entries.into_iter().collect(),
-            dirty: HashSet::new(),
+            dirty: HashSet::default(),
         }
     }
 }
@@ -127,8 +125,8 @@ impl<K: Eq + Hash, V> FromIterator<(K, V)> for Table<K, V> {
 impl<K, V> Default for Table<K, V> {
     fn default() -> Self {
         Self {
-            entries: HashMap::new(),
-            dirty: HashSet::new(),
+            entries: HashMap::default(),
+            dirty: HashSet::default(),
         }
     }
 }

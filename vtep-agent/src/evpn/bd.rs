@@ -1,7 +1,7 @@
 //! One bridge domain: what is known in it and what it announces.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap},
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
     time::{Duration, Instant},
@@ -17,7 +17,7 @@ use super::{
 use crate::{
     bgp::wire::{ArpNd, Attributes, Route, RouteKey},
     config::{BdConfig, DuplicatePolicy},
-    types::{ImportTarget, Mac, RouteTarget},
+    types::{ImportTarget, Mac, RouteTarget, hash::HashSet},
 };
 
 /// A bridge domain, one MAC-VRF with one broadcast domain (RFC 7432 §6.1).

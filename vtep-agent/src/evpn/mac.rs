@@ -7,7 +7,7 @@ pub use duplicate::Duplicate;
 
 use std::{
     cmp::{Ordering, Reverse},
-    collections::{BTreeMap, HashMap, HashSet, hash_map::Entry},
+    collections::{BTreeMap, hash_map::Entry},
     net::{IpAddr, Ipv4Addr},
     time::Instant,
 };
@@ -16,7 +16,10 @@ use super::{memory::Memory, mobility};
 use crate::{
     bgp::wire::{ArpNd, MacMobility},
     config::DuplicatePolicy,
-    types::{Mac, RouteDistinguisher},
+    types::{
+        Mac, RouteDistinguisher,
+        hash::{HashMap, HashSet},
+    },
 };
 
 /// A port, by its slot in the datapath's tables.
@@ -174,11 +177,11 @@ impl MacTable {
     pub fn new(vtep: Ipv4Addr) -> Self {
         Self {
             vtep,
-            entries: HashMap::new(),
-            ports: HashMap::new(),
+            entries: HashMap::default(),
+            ports: HashMap::default(),
             remembered: Memory::default(),
-            dirty: HashSet::new(),
-            dirty_ports: HashSet::new(),
+            dirty: HashSet::default(),
+            dirty_ports: HashSet::default(),
             moves: 0,
             policy: DuplicatePolicy::default(),
             recent: duplicate::Moves::default(),

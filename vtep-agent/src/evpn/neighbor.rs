@@ -1,14 +1,13 @@
 //! Address bindings of a bridge domain, for ARP and ND suppression (RFC 9161) and MAC/IP routes.
 
-use std::{
-    collections::{BTreeSet, HashMap, HashSet},
-    net::IpAddr,
-    time::Instant,
-};
+use std::{collections::BTreeSet, net::IpAddr, time::Instant};
 
 use crate::{
     bgp::wire::ArpNd,
-    types::{Mac, RouteDistinguisher},
+    types::{
+        Mac, RouteDistinguisher,
+        hash::{HashMap, HashSet},
+    },
 };
 
 /// Most addresses that one local MAC may have by learning: a VM that answers for a whole subnet does

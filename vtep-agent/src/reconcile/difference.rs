@@ -1,13 +1,15 @@
 //! One table: what is wanted, what was written, and what is still to be done.
 
 use std::{
-    collections::HashMap,
     hash::Hash,
     time::{Duration, Instant},
 };
 
 use super::{Entry, Key, Map, RETRY_MAX, RETRY_MIN, Round, TableError, Tables};
-use crate::intent::{Intent, Table};
+use crate::{
+    intent::{Intent, Table},
+    types::hash::HashMap,
+};
 
 /// A [`Difference`] of any key and value.
 pub(super) trait Stage: Send {
@@ -63,8 +65,8 @@ impl<K, V> Difference<K, V> {
             entry,
             key,
             table,
-            written: HashMap::new(),
-            pending: HashMap::new(),
+            written: HashMap::default(),
+            pending: HashMap::default(),
         }
     }
 }

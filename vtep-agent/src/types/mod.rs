@@ -3,6 +3,7 @@
 mod asn;
 mod esi;
 mod families;
+pub mod hash;
 mod liveness;
 mod name;
 mod peer_name;

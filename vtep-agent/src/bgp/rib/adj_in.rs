@@ -1,7 +1,7 @@
 //! What peers told us, by NLRI, and the best of it.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, hash_map::Entry as MapEntry},
+    collections::{BTreeMap, hash_map::Entry as MapEntry},
     fmt,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
@@ -22,7 +22,10 @@ use crate::{
         wire::{Attributes, Family, Route, RouteKey, Update},
     },
     config::PrefixRule,
-    types::{Asn, ImportTarget, PeerId},
+    types::{
+        Asn, ImportTarget, PeerId,
+        hash::{HashMap, HashSet},
+    },
 };
 
 /// Who we are, for loop detection, and which prefixes we take.
@@ -46,9 +49,10 @@ pub struct Speaker {
 pub struct AdjRibIn {
     family: Family,
     speaker: Speaker,
-    pub(super) routes: HashMap<RouteKey, Paths>,
+    /// A key is in several tables, and once in memory.
+    pub(super) routes: HashMap<Arc<RouteKey>, Paths>,
     pub(super) attributes: Interner,
-    targets: TargetRoutes,
+    targets: TargetRoutes<Arc<RouteKey>>,
     pub(super) peers: BTreeMap<PeerId, Peer>,
     /// A change of the best path's peer alone is a change.
     pub(super) reflecting: bool,
@@ -135,7 +139,7 @@ pub struct Received {
 pub(super) struct Peer {
     /// `None` while it restarts.
     pub(super) session: Option<Arc<Session>>,
-    pub(super) keys: HashSet<RouteKey>,
+    pub(super) keys: HashSet<Arc<RouteKey>>,
     pub(super) stale: Option<Stale>,
     /// It ended its first routes of this session.
     pub(super) end_of_rib: bool,
@@ -155,7 +159,7 @@ impl AdjRibIn {
         Self {
             family,
             speaker,
-            routes: HashMap::new(),
+            routes: HashMap::default(),
             attributes: Interner::default(),
             targets: TargetRoutes::default(),
             peers: BTreeMap::new(),
@@ -183,7 +187,7 @@ impl AdjRibIn {
         };
         let state = self.peers.entry(peer).or_insert_with(|| Peer {
             session: None,
-            keys: HashSet::new(),
+            keys: HashSet::default(),
             stale: None,
             end_of_rib: false,
             received: Received::default(),
@@ -201,7 +205,7 @@ impl AdjRibIn {
         };
         gone.keys
             .into_iter()
-            .filter_map(|key| self.remove(peer, key))
+            .filter_map(|key| self.remove(peer, &key))
             .collect()
     }
 
@@ -224,12 +228,12 @@ impl AdjRibIn {
         let withdrawn: Vec<_> = update
             .withdrawn
             .into_iter()
-            .filter(|key| state.keys.remove(key))
+            .filter_map(|key| state.keys.take(&key))
             .collect();
         changes.extend(
             withdrawn
                 .into_iter()
-                .filter_map(|key| self.remove(peer, key)),
+                .filter_map(|key| self.remove(peer, &key)),
         );
         if update.end_of_rib == Some(self.family) {
             changes.extend(self.end_of_rib(peer));
@@ -290,7 +294,7 @@ impl AdjRibIn {
 
     /// Keys of all routes.
     pub fn keys(&self) -> impl Iterator<Item = &RouteKey> {
-        self.routes.keys()
+        self.routes.keys().map(|key| &**key)
     }
 
     /// Whether a peer ended its first routes of this session.
@@ -305,7 +309,7 @@ impl AdjRibIn {
                 .paths
                 .iter()
                 .enumerate()
-                .map(move |(index, path)| (key, path, entry.not_best(index, path)))
+                .map(move |(index, path)| (&**key, path, entry.not_best(index, path)))
         })
     }
 
@@ -313,7 +317,7 @@ impl AdjRibIn {
     pub fn best(&self) -> impl Iterator<Item = (&RouteKey, Best)> {
         self.routes
             .iter()
-            .filter_map(|(key, entry)| entry.best().map(|best| (key, best)))
+            .filter_map(|(key, entry)| entry.best().map(|best| (&**key, best)))
     }
 
     /// Other targets are imported than before: judges the routes with one of `changed` anew, and
@@ -332,7 +336,7 @@ impl AdjRibIn {
                 let imported = imported(&path.attributes);
                 path.accept(imported, &mut self.peers);
             }
-            affected.extend(entry.best().map(|best| (key.clone(), best)));
+            affected.extend(entry.best().map(|best| (RouteKey::clone(key), best)));
         }
         affected
     }
@@ -350,14 +354,16 @@ impl AdjRibIn {
 
     fn insert(&mut self, path: Path) -> Option<Change> {
         let key = path.route.key();
-        let entry = self.routes.entry(key.clone()).or_default();
+        let known = self.routes.get_key_value(&key).map(|(key, _)| key);
+        let key = known.map_or_else(|| Arc::new(key), Arc::clone);
+        let entry = self.routes.entry(Arc::clone(&key)).or_default();
         let before = entry.best();
         let old = entry.paths.iter_mut().find(|old| old.peer == path.peer);
         if let Some(peer) = self.peers.get_mut(&path.peer) {
             if let Some(old) = &old {
                 peer.received.remove(old);
             } else {
-                peer.keys.insert(key.clone());
+                peer.keys.insert(Arc::clone(&key));
             }
             peer.received.add(&path);
         }
@@ -379,19 +385,19 @@ impl AdjRibIn {
             }
         }
         entry.best = decision::best(&entry.paths);
-        Change::between(key, before, entry.best(), self.reflecting)
+        Change::between(&key, before, entry.best(), self.reflecting)
     }
 
     /// Takes `peer`'s path away; its set of keys is the caller's.
-    pub(super) fn remove(&mut self, peer: PeerId, key: RouteKey) -> Option<Change> {
-        let MapEntry::Occupied(mut occupied) = self.routes.entry(key.clone()) else {
+    pub(super) fn remove(&mut self, peer: PeerId, key: &Arc<RouteKey>) -> Option<Change> {
+        let MapEntry::Occupied(mut occupied) = self.routes.entry(Arc::clone(key)) else {
             return None;
         };
         let entry = occupied.get_mut();
         let before = entry.best();
         if let Some(index) = entry.paths.iter().position(|path| path.peer == peer) {
             let gone = entry.paths.remove(index);
-            entry.unindex(&mut self.targets, &key, &gone);
+            entry.unindex(&mut self.targets, key, &gone);
             if let Some(peer) = self.peers.get_mut(&peer) {
                 peer.received.remove(&gone);
             }
@@ -496,7 +502,7 @@ impl Peer {
 
 impl Paths {
     /// A path of it is gone.
-    fn unindex(&self, targets: &mut TargetRoutes, key: &RouteKey, gone: &Path) {
+    fn unindex(&self, targets: &mut TargetRoutes<Arc<RouteKey>>, key: &Arc<RouteKey>, gone: &Path) {
         let others = self.paths.iter().map(|path| &*path.attributes);
         targets.remove(key, &gone.attributes, others);
     }
@@ -552,7 +558,7 @@ impl Paths {
 impl Change {
     /// Where the path came from matters only to those to whom it is told again.
     pub(super) fn between(
-        key: RouteKey,
+        key: &RouteKey,
         before: Option<Best>,
         after: Option<Best>,
         reflecting: bool,
@@ -566,7 +572,11 @@ impl Change {
             }
             _ => false,
         };
-        (!same).then_some(Self { key, before, after })
+        (!same).then(|| Self {
+            key: key.clone(),
+            before,
+            after,
+        })
     }
 }
 

@@ -66,7 +66,7 @@ impl AdjRibIn {
         let kept: Vec<_> = state.keys.iter().cloned().collect();
         let mut changes: Vec<_> = gone
             .into_iter()
-            .filter_map(|key| self.remove(peer, key))
+            .filter_map(|key| self.remove(peer, &key))
             .collect();
         // Routes of one UPDATE share their attributes before and after.
         let mut marked: HashMap<Arc<Attributes>, Arc<Attributes>> = HashMap::new();
@@ -88,7 +88,7 @@ impl AdjRibIn {
                 path.attributes = Arc::clone(with_mark);
             }
             entry.decide();
-            changes.extend(Change::between(key, before, entry.best(), self.reflecting));
+            changes.extend(Change::between(&key, before, entry.best(), self.reflecting));
         }
         changes
     }

@@ -204,7 +204,7 @@ impl AdjRibIn {
             .extract_if(|key| routes.get(key).is_some_and(|entry| entry.is_stale(peer)))
             .collect();
         gone.into_iter()
-            .filter_map(|key| self.remove(peer, key))
+            .filter_map(|key| self.remove(peer, &key))
             .collect()
     }
 }

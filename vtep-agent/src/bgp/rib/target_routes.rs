@@ -1,24 +1,31 @@
 //! Routes by route target, so that a change of what is imported, or of what a peer asks for, touches
 //! only the routes that it concerns.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hash::Hash,
+};
 
 use crate::{
     bgp::wire::{Attributes, RouteKey, TargetPrefix},
-    types::{ImportTarget, RouteTarget},
+    types::{
+        ImportTarget, RouteTarget,
+        hash::{HashMap, HashSet},
+    },
 };
 
-/// Keys of routes by the targets that their attributes carry.
-#[derive(Debug, Default)]
-pub(super) struct TargetRoutes {
-    routes: BTreeMap<RouteTarget, HashSet<RouteKey>>,
+/// Keys of routes, in the form in which their table has them, by the targets that their attributes
+/// carry.
+#[derive(Debug)]
+pub(super) struct TargetRoutes<K = RouteKey> {
+    routes: BTreeMap<RouteTarget, HashSet<K>>,
     /// Targets by the lower 16 bits of their number, which every form has.
     by_number: HashMap<u16, BTreeSet<RouteTarget>>,
 }
 
-impl TargetRoutes {
+impl<K: Clone + Eq + Hash> TargetRoutes<K> {
     /// A route has these attributes.
-    pub(super) fn insert(&mut self, key: &RouteKey, attributes: &Attributes) {
+    pub(super) fn insert(&mut self, key: &K, attributes: &Attributes) {
         for target in attributes.constrained_targets() {
             let keys = self.routes.entry(target).or_default();
             if keys.is_empty() {
@@ -32,7 +39,7 @@ impl TargetRoutes {
     /// A route no longer has these attributes; what it still has by another path is in `others`.
     pub(super) fn remove<'a>(
         &mut self,
-        key: &RouteKey,
+        key: &K,
         attributes: &Attributes,
         others: impl Iterator<Item = &'a Attributes> + Clone,
     ) {
@@ -54,14 +61,14 @@ impl TargetRoutes {
     pub(super) fn imported<'a>(
         &self,
         imports: impl Iterator<Item = &'a ImportTarget>,
-    ) -> HashSet<&RouteKey> {
+    ) -> HashSet<&K> {
         let targets: BTreeSet<_> = imports.flat_map(|import| self.targets(import)).collect();
         let keys = targets.iter().filter_map(|target| self.routes.get(target));
         keys.flatten().collect()
     }
 
     /// Routes with a target that begins like this. Those without any target are not among them.
-    pub(super) fn under(&self, prefix: TargetPrefix) -> impl Iterator<Item = &RouteKey> {
+    pub(super) fn under(&self, prefix: TargetPrefix) -> impl Iterator<Item = &K> {
         let from = RouteTarget(prefix.octets);
         let inside = move |target: &RouteTarget| TargetPrefix::of(*target, prefix.length) == prefix;
         self.routes
@@ -89,6 +96,15 @@ impl TargetRoutes {
             if targets.is_empty() {
                 self.by_number.remove(&number);
             }
+        }
+    }
+}
+
+impl<K> Default for TargetRoutes<K> {
+    fn default() -> Self {
+        Self {
+            routes: BTreeMap::new(),
+            by_number: HashMap::default(),
         }
     }
 }
