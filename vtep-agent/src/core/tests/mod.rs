@@ -14,6 +14,7 @@ mod mobility;
 mod neighbors;
 mod ports;
 mod probes;
+mod recovery;
 mod reflection;
 mod restart;
 mod sessions;
