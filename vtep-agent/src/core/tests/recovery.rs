@@ -91,7 +91,7 @@ fn says(fixture: &mut Fixture, routes: Vec<(Route, Attributes)>) {
     }
     assert!(!fixture.core.settled());
     fixture.update(Update {
-        end_of_rib: Some(crate::bgp::wire::Family::EVPN),
+        end_of_rib: Some(Family::EVPN),
         ..Update::default()
     });
     assert!(fixture.core.settled());
