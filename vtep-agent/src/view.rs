@@ -30,6 +30,9 @@ pub struct Peer {
     /// The interface that it is known by, if it is not known by its address.
     #[serde(default)]
     pub interface: Option<String>,
+    /// It is not configured: it came from a prefix that may.
+    #[serde(default)]
+    pub dynamic: bool,
     /// Its AS; `null` for an `external` peer that was never up.
     pub asn: Option<u32>,
     /// The name that it gave itself.

@@ -172,6 +172,7 @@ fn config() -> Config {
             duplicate: DuplicatePolicy::default(),
         },
         bgp: BgpConfig {
+            dynamic: Vec::new(),
             asn: ASN,
             listen: true,
             auto_rt: AutoRt::As,

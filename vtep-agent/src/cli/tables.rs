@@ -91,6 +91,7 @@ fn bgp(bgp: &Bgp) -> String {
         [
             match &peer.interface {
                 Some(interface) => interface.clone(),
+                None if peer.dynamic => format!("{}*", or_dash(peer.address)),
                 None => or_dash(peer.address),
             },
             or_dash(peer.hostname.as_deref()),
@@ -108,10 +109,12 @@ fn bgp(bgp: &Bgp) -> String {
         false => "",
         true => ", restarted: routes of before are kept until every peer has sent its own",
     };
-    format!(
-        "AS {}, router id {}{restart}\n\n{peers}",
-        bgp.asn, bgp.router_id
-    )
+    let dynamic = match bgp.peers.iter().any(|peer| peer.dynamic) {
+        true => "\n* dynamic",
+        false => "",
+    };
+    let (asn, router_id) = (bgp.asn, bgp.router_id);
+    format!("AS {asn}, router id {router_id}{restart}{dynamic}\n\n{peers}")
 }
 
 fn session_state(peer: &Peer) -> String {

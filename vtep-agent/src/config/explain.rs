@@ -60,6 +60,15 @@ struct Bgp {
     asn: u32,
     listen: bool,
     peers: Vec<Peer>,
+    dynamic: Vec<Dynamic>,
+}
+
+#[derive(Debug, Serialize)]
+struct Dynamic {
+    prefix: String,
+    limit: u16,
+    /// What they have in common; its address is the prefix's first.
+    peer: Peer,
 }
 
 #[derive(Debug, Serialize)]
@@ -138,7 +147,7 @@ impl Explanation {
         if vtep.uplinks.is_empty() {
             warnings.push("no uplinks: nothing is received until `vtep-agent attach NIC`".into());
         }
-        if bgp.peers.is_empty() {
+        if bgp.peers.is_empty() && bgp.dynamic.is_empty() {
             warnings.push("no [[bgp.peer]]: other VTEPs will not be known".into());
         }
         Self {
@@ -151,6 +160,15 @@ impl Explanation {
                     .peers
                     .iter()
                     .map(|peer| Peer::new(peer, bgp, vtep))
+                    .collect(),
+                dynamic: bgp
+                    .dynamic
+                    .iter()
+                    .map(|dynamic| Dynamic {
+                        prefix: dynamic.prefix.to_string(),
+                        limit: dynamic.limit,
+                        peer: Peer::new(dynamic.template(), bgp, vtep),
+                    })
                     .collect(),
             },
             underlay: underlay::Explained::new(underlay, &bgp.peers),
@@ -364,7 +382,13 @@ impl fmt::Display for Bgp {
             false => "only connects out",
         };
         writeln!(f, "BGP AS {}, {listen}", self.asn)?;
-        self.peers.iter().try_for_each(|peer| peer.fmt(f))
+        self.peers.iter().try_for_each(|peer| peer.fmt(f))?;
+        for dynamic in &self.dynamic {
+            let Dynamic { prefix, limit, .. } = dynamic;
+            writeln!(f, "  up to {limit} peers that connect from {prefix}, like")?;
+            write!(f, "  {}", dynamic.peer)?;
+        }
+        Ok(())
     }
 }
 

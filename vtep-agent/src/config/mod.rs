@@ -4,6 +4,7 @@ mod bds;
 mod bfd;
 mod diagnostic;
 mod duplicate;
+mod dynamic;
 mod explain;
 mod field;
 mod glob;
@@ -16,6 +17,7 @@ mod vtep;
 pub use bfd::{BfdConfig, Hops};
 pub use diagnostic::{ConfigError, Diagnostic};
 pub use duplicate::{DuplicateAction, DuplicatePolicy};
+pub use dynamic::DynamicPeers;
 pub use explain::Explanation;
 pub use underlay::{PrefixRule, UnderlayConfig};
 
@@ -156,6 +158,8 @@ pub struct BgpConfig {
     pub selection_deferral: Duration,
     /// `[[bgp.peer]]`, groups resolved, names distinct.
     pub peers: Vec<PeerConfig>,
+    /// `[[bgp.dynamic]]`, prefixes distinct.
+    pub dynamic: Vec<DynamicPeers>,
 }
 
 /// Form of automatic route targets.

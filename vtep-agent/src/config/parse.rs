@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use super::{
     AutoRt, AutoRtImport, BgpConfig, Config, ConfigError, Diagnostic, bds, diagnostic::Fault,
-    field, peers, raw, underlay, vtep,
+    dynamic, field, peers, raw, underlay, vtep,
 };
 
 impl Config {
@@ -46,9 +46,11 @@ fn resolve(raw: &raw::File, file: &Path, warnings: &mut Vec<Fault>) -> Result<Co
     let vtep = vtep::vtep(&raw.vtep, warnings)?;
     let asn = field::asn(&raw.bgp.asn)?;
     let directory = file.parent().unwrap_or(Path::new(""));
+    let listen = raw.bgp.listen.unwrap_or(true);
+    let groups = peers::Groups::read(&raw.bgp, directory)?;
     let bgp = BgpConfig {
         asn,
-        listen: raw.bgp.listen.unwrap_or(true),
+        listen,
         auto_rt: raw.bgp.auto_rt.unwrap_or(AutoRt::As),
         auto_rt_import: raw.bgp.auto_rt_import.unwrap_or(AutoRtImport::AnyAs),
         arp_nd_flags: raw.bgp.arp_nd_flags.unwrap_or(true),
@@ -58,7 +60,8 @@ fn resolve(raw: &raw::File, file: &Path, warnings: &mut Vec<Fault>) -> Result<Co
             1..=3600,
             120,
         )?),
-        peers: peers::peers(&raw.bgp, &vtep.addresses, directory)?,
+        peers: peers::peers(&raw.bgp, &groups, &vtep.addresses, directory)?,
+        dynamic: dynamic::dynamic(&raw.bgp.dynamic, &groups, listen)?,
     };
     let underlay = underlay::underlay(raw.underlay.as_ref(), &vtep.addresses)?;
     if let Some(table) = &raw.underlay

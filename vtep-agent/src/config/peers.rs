@@ -17,7 +17,7 @@ use super::{
     field::{self, Distinct, Result, asn, is_unicast, number, parse_with},
     raw::{self, Integer, Scalar},
 };
-use crate::types::{Families, PeerName};
+use crate::types::{Asn, Families, PeerName};
 
 /// Largest key of TCP MD5 signatures in Linux (`TCP_MD5SIG_MAXKEYLEN`).
 const MAX_PASSWORD: usize = 80;
@@ -50,29 +50,81 @@ struct Options {
     bfd: Option<Option<BfdConfig>>,
 }
 
+/// `[bgp.group.NAME]` by name.
+pub(super) struct Groups<'a> {
+    options: BTreeMap<&'a str, Options>,
+    local_asn: Asn,
+}
+
+impl<'a> Groups<'a> {
+    /// All groups. `directory` is where relative password files are.
+    pub(super) fn read(raw: &'a raw::Bgp, directory: &Path) -> Result<Self> {
+        let mut groups = BTreeMap::new();
+        for (name, raw) in &raw.group {
+            for (key, text) in [
+                ("address", &raw.address),
+                ("interface", &raw.interface),
+                ("group", &raw.group),
+            ] {
+                if let Some(text) = text {
+                    return Err(Fault::new(
+                        text.span(),
+                        format!("bgp.group.{name} has the key {key}, which only a peer can have"),
+                    ));
+                }
+            }
+            groups.insert(name.as_str(), options(raw, directory)?);
+        }
+        Ok(Self {
+            options: groups,
+            local_asn: asn(&raw.asn)?,
+        })
+    }
+
+    /// What the peers of a prefix have in common; `network` is its first address, `key` its place.
+    pub(super) fn template(
+        &self,
+        group: &Spanned<String>,
+        asn: Option<&Spanned<Scalar>>,
+        network: IpAddr,
+        key: &Spanned<String>,
+    ) -> Result<PeerConfig> {
+        let own = Options {
+            asn: asn.map(peer_asn).transpose()?,
+            ..Options::default()
+        };
+        let options = own.or(self.get(group)?);
+        let table = Spanned::new(key.span(), raw::Peer::default());
+        let peer = peer(&table, network.into(), key, options)?;
+        self.check_reflector(&peer, key.span())?;
+        Ok(peer)
+    }
+
+    fn get(&self, name: &Spanned<String>) -> Result<Options> {
+        self.options
+            .get(name.get_ref().as_str())
+            .cloned()
+            .ok_or_else(|| unknown_group(name, &self.options))
+    }
+
+    fn check_reflector(&self, peer: &PeerConfig, span: Range<usize>) -> Result<()> {
+        match peer.route_reflector_client && !peer.is_internal(self.local_asn) {
+            true => Err(Fault::new(
+                span,
+                "route_reflector_client is for internal peers",
+            )),
+            false => Ok(()),
+        }
+    }
+}
+
 /// All peers, groups resolved. `directory` is where relative password files are.
 pub(super) fn peers(
     raw: &raw::Bgp,
+    groups: &Groups<'_>,
     vteps: &[Ipv4Addr],
     directory: &Path,
 ) -> Result<Vec<PeerConfig>> {
-    let mut groups = BTreeMap::new();
-    for (name, raw) in &raw.group {
-        for (key, text) in [
-            ("address", &raw.address),
-            ("interface", &raw.interface),
-            ("group", &raw.group),
-        ] {
-            if let Some(text) = text {
-                return Err(Fault::new(
-                    text.span(),
-                    format!("bgp.group.{name} has the key {key}, which only a peer can have"),
-                ));
-            }
-        }
-        groups.insert(name.as_str(), options(raw, directory)?);
-    }
-    let local_asn = asn(&raw.asn)?;
     let mut addresses = Distinct::new("address");
     let mut interfaces = Distinct::new("interface");
     let mut peers = Vec::with_capacity(raw.peer.len());
@@ -81,10 +133,7 @@ pub(super) fn peers(
         let own = options(raw, directory)?;
         let group = match &raw.group {
             None => Options::default(),
-            Some(name) => groups
-                .get(name.get_ref().as_str())
-                .cloned()
-                .ok_or_else(|| unknown_group(name, &groups))?,
+            Some(name) => groups.get(name)?,
         };
         let key = match (&raw.address, &raw.interface) {
             (Some(key), None) | (None, Some(key)) => key,
@@ -103,13 +152,8 @@ pub(super) fn peers(
         };
         let name = name(raw, key, vteps)?;
         let peer = peer(peer_table, name, key, own.or(group))?;
-        if peer.route_reflector_client && !peer.is_internal(local_asn) {
-            let reflector = raw.route_reflector_client.as_ref();
-            return Err(Fault::new(
-                reflector.map_or_else(|| key.span(), Spanned::span),
-                "route_reflector_client is for internal peers",
-            ));
-        }
+        let reflector = span_of(&raw.route_reflector_client);
+        groups.check_reflector(&peer, reflector.unwrap_or(key.span()))?;
         match &peer.name {
             PeerName::Address(address) => addresses.insert(*address, key.span(), "another peer")?,
             PeerName::Interface(device) => {

@@ -67,11 +67,23 @@ pub(super) struct Bgp {
     #[serde(default)]
     pub(super) peer: Vec<Spanned<Peer>>,
     #[serde(default)]
+    pub(super) dynamic: Vec<Spanned<Dynamic>>,
+    #[serde(default)]
     pub(super) group: BTreeMap<String, Peer>,
 }
 
-/// `[[bgp.peer]]` and `[bgp.group.NAME]`.
+/// `[[bgp.dynamic]]`
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Dynamic {
+    pub(super) prefix: Text,
+    pub(super) group: Text,
+    pub(super) asn: Option<Spanned<Scalar>>,
+    pub(super) limit: Option<Number>,
+}
+
+/// `[[bgp.peer]]` and `[bgp.group.NAME]`.
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Peer {
     pub(super) address: Option<Text>,

@@ -77,6 +77,7 @@ fn documented_example() {
             duplicate: DuplicatePolicy::default(),
         },
         bgp: BgpConfig {
+            dynamic: Vec::new(),
             asn: Asn(65000),
             listen: true,
             auto_rt: AutoRt::As,
@@ -456,6 +457,33 @@ fn a_peer_may_be_known_by_its_interface() {
         explained.contains("  peer behind eth1, AS 65000"),
         "{explained}"
     );
+}
+
+#[test]
+fn peers_by_prefix() {
+    let text = MINIMAL.replacen(
+        "[[bd]]",
+        "[bgp.group.leaf]\nasn = 1\nhold_time = 9\n[[bgp.dynamic]]\nprefix = \"10.0.0.0/8\"\n\
+         group = \"leaf\"\nasn = \"external\"\n[[bd]]",
+        1,
+    );
+    let config = config(&text);
+    let dynamic = &config.bgp.dynamic[0];
+    assert_eq!(
+        (dynamic.prefix.to_string(), dynamic.limit),
+        ("10.0.0.0/8".to_owned(), 100)
+    );
+    let peer = Ipv4Addr::new(10, 0, 0, 7);
+    let expected = PeerConfig {
+        hold_time: Duration::from_secs(9),
+        passive: true,
+        ..PeerConfig::new(peer.into(), PeerAsn::External)
+    };
+    assert_eq!(dynamic.peer(peer.into()), expected);
+    let explained = Explanation::new(&config, &[]).to_string();
+    let line =
+        "  up to 100 peers that connect from 10.0.0.0/8, like\n    peer 10.0.0.0, any external AS";
+    assert!(explained.contains(line), "{explained}");
 }
 
 #[test]

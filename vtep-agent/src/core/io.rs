@@ -109,6 +109,8 @@ pub enum Output {
     Persist(Box<super::State>),
     /// [`Core::settled`](super::Core::settled) became true.
     Settled,
+    /// Peers may come from these prefixes without being configured.
+    DynamicPeers(Vec<crate::config::DynamicPeers>),
     /// The configured peers are now these (ids stay with addresses).
     Peers(Vec<(PeerId, crate::config::PeerConfig)>),
 }

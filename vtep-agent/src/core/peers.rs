@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     time::Instant,
 };
 
@@ -15,7 +15,7 @@ use crate::{
         rib::{Best, Change, WhyStale},
         wire::{Attributes, Family, RouteKey},
     },
-    config::PeerConfig,
+    config::{DynamicPeers, MaxPrefixes, PeerConfig},
     evpn::{Imported, TargetIndex, import},
     types::{ImportTarget, PeerId, PeerName},
 };
@@ -27,6 +27,10 @@ pub(super) struct PeerIds {
     /// `None` until they are announced for the first time.
     configured: Option<Vec<(PeerId, PeerConfig)>>,
     next: u32,
+    /// Where others may come from.
+    dynamic: Vec<DynamicPeers>,
+    /// How many routes peers may send.
+    limits: BTreeMap<PeerId, (PeerName, MaxPrefixes)>,
     /// There are clients among them: we are a route reflector.
     reflecting: bool,
     /// Those whose session ends because of too many routes: more of them count for nothing.
@@ -72,6 +76,34 @@ impl PeerIds {
     pub(super) fn configured(&self) -> &[(PeerId, PeerConfig)] {
         self.configured.as_deref().unwrap_or_default()
     }
+
+    /// Notes the limits of configured peers; those of others are noted as they come.
+    fn limit_configured(&mut self, before: Option<&[(PeerId, PeerConfig)]>) {
+        for (id, _) in before.unwrap_or_default() {
+            self.limits.remove(id);
+        }
+        let limit = |(id, peer): &(PeerId, PeerConfig)| {
+            Some((*id, (peer.name.clone(), peer.max_prefixes?)))
+        };
+        let limits: Vec<_> = self.configured().iter().filter_map(limit).collect();
+        self.limits.extend(limits);
+    }
+
+    fn forget_dynamic(&mut self, peer: PeerId) {
+        if !self.configured().iter().any(|(id, _)| *id == peer) {
+            self.limits.remove(&peer);
+        }
+    }
+
+    fn limit_dynamic(&mut self, peer: PeerId, address: IpAddr) {
+        if self.configured().iter().any(|(id, _)| *id == peer) {
+            return;
+        }
+        let range = DynamicPeers::of(&self.dynamic, address);
+        if let Some(max) = range.and_then(|range| range.template().max_prefixes) {
+            self.limits.insert(peer, (address.into(), max));
+        }
+    }
 }
 
 impl Core {
@@ -86,8 +118,19 @@ impl Core {
             });
             configured.push((id, peer.clone()));
         }
+        let dynamic = &self.config.bgp.dynamic;
+        let templates = dynamic.iter().map(DynamicPeers::template);
+        let peers = self.config.bgp.peers.iter().chain(templates);
+        let reflecting = peers.clone().any(|peer| peer.route_reflector_client);
+        // Before the peers: these begin to be accepted with them.
+        if self.peers.dynamic != *dynamic {
+            self.peers.dynamic.clone_from(dynamic);
+            self.outputs.push(Output::DynamicPeers(dynamic.clone()));
+        }
+        self.set_reflecting(reflecting);
         if self.peers.configured.as_ref() != Some(&configured) {
             let old = self.peers.configured.replace(configured.clone());
+            self.peers.limit_configured(old.as_deref());
             if let Some(deferral) = &mut self.deferral {
                 for (id, peer) in &configured {
                     match peer.shutdown {
@@ -107,16 +150,15 @@ impl Core {
                     }
                 }
             }
-            let reflecting = |(_, peer): &(_, PeerConfig)| peer.route_reflector_client;
-            self.set_reflecting(configured.iter().any(reflecting));
             self.outputs.push(Output::Peers(configured));
             self.check_underlay_complete();
         }
     }
 
     pub(super) fn peer_event(&mut self, peer: PeerId, mut event: PeerEvent, now: Instant) {
-        if let PeerEvent::Up(_) = event {
+        if let PeerEvent::Up(session) = &event {
             self.peers.over_limit.remove(&peer);
+            self.peers.limit_dynamic(peer, session.address);
         }
         self.underlay_event(peer, &mut event, now);
         let changes = match event {
@@ -130,6 +172,7 @@ impl Core {
             }
             PeerEvent::Down => {
                 self.memberships.down(peer);
+                self.peers.forget_dynamic(peer);
                 self.adj_out.down(peer);
                 self.adj_in.down(peer)
             }
@@ -185,12 +228,7 @@ impl Core {
 
     /// Ends the session of a peer with too many routes of a family, or warns (RFC 4486 §4).
     pub(super) fn check_limit(&mut self, peer: PeerId, family: Family, routes: usize) {
-        let mut configured = self.peers.configured().iter();
-        let limit = |(id, config): &(PeerId, PeerConfig)| {
-            let max = config.max_prefixes.filter(|_| *id == peer)?;
-            Some((config.name.clone(), max))
-        };
-        let Some((name, max)) = configured.find_map(limit) else {
+        let Some((name, max)) = self.peers.limits.get(&peer) else {
             return;
         };
         let over = usize::try_from(max.limit).is_ok_and(|limit| routes > limit);

@@ -379,6 +379,7 @@ impl Daemon {
                 tracing::info!("the restart is over");
                 self.sessions.settled();
             }
+            Output::DynamicPeers(dynamic) => self.sessions.accept_from(dynamic),
             Output::Peers(peers) => {
                 self.configure_bfd(&peers);
                 self.sessions.configure(peers);

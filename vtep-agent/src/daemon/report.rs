@@ -129,6 +129,7 @@ impl Daemon {
                 let counts = self.core.peer_routes(peer.peer);
                 view::Peer {
                     address: peer.address,
+                    dynamic: peer.dynamic,
                     interface: peer.name.interface().map(ToString::to_string),
                     asn: peer.asn.map(|asn| asn.0),
                     hostname: peer.hostname.clone(),
@@ -183,7 +184,7 @@ impl Daemon {
             .sessions
             .status()
             .iter()
-            .filter(|peer| !is_established(peer))
+            .filter(|peer| !is_established(peer) && !peer.dynamic)
         {
             reasons.push(format!("BGP peer {} is {}", peer.name, peer.state));
         }

@@ -2,6 +2,8 @@
 
 use std::{io, net::IpAddr, os::fd::AsFd};
 
+use ipnet::IpNet;
+
 use crate::sockopt::{self, OptionValue};
 
 /// Longest key that the kernel takes, in bytes.
@@ -25,20 +27,33 @@ unsafe impl OptionValue for TcpMd5Sig {}
 
 const _: () = assert!(size_of::<TcpMd5Sig>() == 128 + 1 + 1 + 2 + 4 + MAX_KEY);
 
-/// Signs and checks the segments exchanged with `peer`; on a listening socket those of connections
-/// to come. The address is of the socket's family: an IPv6 socket takes IPv4 peers as mapped
-/// addresses. An empty key removes the peer's key.
+/// `TCP_MD5SIG_FLAG_PREFIX` of `linux/tcp.h` (4.13): the prefix length counts.
+const PREFIX: u8 = 1;
+
+/// Signs and checks the segments exchanged with `peers`; on a listening socket those of connections
+/// to come, by the longest prefix. An IPv6 socket takes IPv4 peers as mapped addresses. An empty key
+/// removes that of the same prefix.
 ///
 /// # Errors
 ///
 /// `InvalidInput` for a key of more than 80 bytes, `ENOPROTOOPT` on a kernel without
 /// `CONFIG_TCP_MD5SIG`, `ENOENT` when there is no key to remove.
-pub(super) fn set_key(socket: &impl AsFd, peer: IpAddr, key: &[u8]) -> io::Result<()> {
+pub(super) fn set_key(
+    socket: &impl AsFd,
+    peers: IpNet,
+    ipv6_socket: bool,
+    key: &[u8],
+) -> io::Result<()> {
+    let address = match peers.network() {
+        IpAddr::V4(v4) if ipv6_socket => v4.to_ipv6_mapped().into(),
+        address => address,
+    };
     let too_long = || io::Error::new(io::ErrorKind::InvalidInput, "key of more than 80 bytes");
     let mut signature = TcpMd5Sig {
-        address: sockaddr(peer),
-        flags: 0,
-        prefix_len: 0,
+        address: sockaddr(address),
+        flags: PREFIX,
+        // Of a mapped address it is that of the IPv4 prefix.
+        prefix_len: peers.prefix_len(),
         key_len: u16::try_from(key.len()).map_err(|_| too_long())?,
         ifindex: 0,
         key: [0; MAX_KEY],
@@ -48,7 +63,7 @@ pub(super) fn set_key(socket: &impl AsFd, peer: IpAddr, key: &[u8]) -> io::Resul
         .get_mut(..key.len())
         .ok_or_else(too_long)?
         .copy_from_slice(key);
-    sockopt::set(socket, libc::IPPROTO_TCP, libc::TCP_MD5SIG, &signature)
+    sockopt::set(socket, libc::IPPROTO_TCP, libc::TCP_MD5SIG_EXT, &signature)
 }
 
 /// `struct sockaddr_in` or `sockaddr_in6`, port and scope zero: the family in host order, then the

@@ -12,6 +12,7 @@
 
 mod connection;
 mod decode;
+mod dynamic;
 mod gtsm;
 mod locate;
 mod md5;
@@ -53,12 +54,15 @@ use super::{
     rib::Advertisement,
 };
 use crate::{
-    config::PeerConfig,
+    config::{DynamicPeers, PeerConfig},
     types::{Asn, Liveness, PeerId},
 };
 
 /// TCP port of BGP.
 pub const PORT: u16 = 179;
+
+/// Ids from here on are those of dynamic peers.
+pub const FIRST_DYNAMIC: PeerId = PeerId(1 << 31);
 
 /// Events that wait for [`Events::recv`] before peers are read more slowly.
 const WAITING_EVENTS: usize = 256;
@@ -197,6 +201,13 @@ impl Sessions {
         let _ = self.control.send(Control::Configure(peers));
     }
 
+    /// Makes these the prefixes from which anybody may connect: peers of prefixes that are gone or
+    /// changed are stopped. They get ids of their own, from [`FIRST_DYNAMIC`] on. To be called before
+    /// the first [`Sessions::configure`], which begins to accept connections.
+    pub fn accept_from(&self, dynamic: Vec<DynamicPeers>) {
+        let _ = self.control.send(Control::AcceptFrom(dynamic));
+    }
+
     /// Queues an advertisement. It goes out on the session whose [`PeerEvent::Up`] was the last to
     /// leave [`Events::recv`]; if that session is gone it is dropped, since it was computed for the
     /// adj-rib-out of that session.
@@ -291,6 +302,7 @@ impl Events {
 #[derive(Debug)]
 enum Control {
     Configure(Vec<(PeerId, PeerConfig)>),
+    AcceptFrom(Vec<DynamicPeers>),
     Advertise(PeerId, ConnectionId, Advertisement),
     Path(PeerId, Liveness),
     Reset(PeerId, ConnectionId, Cease),
@@ -304,6 +316,8 @@ enum Control {
 enum Notice {
     /// A peer that is known by a device has this address there now.
     Located(PeerId, Option<IpAddr>),
+    /// Nothing is left of a dynamic peer.
+    Finished(PeerId),
 }
 
 /// From the thread to [`Events`].

@@ -14,6 +14,7 @@ use super::{
     Notice, Report, Shared,
     connection::{CHUNK, Connection, Input},
     decode::BATCH,
+    dynamic::Stay,
     signatures::Suspicion,
     socket::{self, Endpoint},
     status::PeerStatus,
@@ -56,6 +57,17 @@ pub(super) enum Order {
     Stop(Cease),
 }
 
+/// Where a peer's task says what it does.
+#[derive(Clone)]
+pub(super) struct Outlets {
+    /// Its status.
+    pub(super) shared: Arc<Shared>,
+    /// To the core.
+    pub(super) reports: mpsc::Sender<Report>,
+    /// To the supervisor.
+    pub(super) notices: mpsc::UnboundedSender<Notice>,
+}
+
 /// The session, once it is up.
 pub(super) struct Established {
     connection: ConnectionId,
@@ -73,6 +85,8 @@ pub(super) struct Peer {
     /// Finds a peer that is known by a device.
     pub(super) lookout: Option<Lookout>,
     pub(super) notices: mpsc::UnboundedSender<Notice>,
+    /// How long a peer that nobody configured remains.
+    pub(super) stay: Stay,
     pub(super) shared: Arc<Shared>,
     pub(super) fsm: Fsm,
     attempt: Option<Attempt>,
@@ -108,20 +122,25 @@ impl Peer {
         id: PeerId,
         settings: Settings,
         endpoint: Endpoint,
-        shared: Arc<Shared>,
+        stay: Stay,
         mut orders: mpsc::UnboundedReceiver<Order>,
-        reports: mpsc::Sender<Report>,
-        notices: mpsc::UnboundedSender<Notice>,
+        outlets: Outlets,
     ) {
+        let Outlets {
+            shared,
+            reports,
+            notices,
+        } = outlets;
         let (inputs, mut input) = mpsc::channel(INPUTS);
         let shutdown = settings.shutdown;
         let suspicion = Suspicion::new(&shared.signatures, endpoint.password.is_some());
         let mut peer = Self {
             id,
-            status: PeerStatus::new(id, endpoint.peer.clone(), &settings),
+            status: PeerStatus::new(id, endpoint.peer.clone(), stay.is_dynamic(), &settings),
             endpoint,
             lookout: None,
             notices,
+            stay,
             fsm: Fsm::new(settings, shared.seed()),
             shared,
             attempt: None,
@@ -143,7 +162,10 @@ impl Peer {
         peer.start(shutdown);
         loop {
             peer.publish();
-            let deadline = peer.fsm.deadline();
+            if peer.is_over() {
+                break;
+            }
+            let deadline = peer.deadline();
             let out = peer.writable();
             let room = peer.events.len() < WAITING_EVENTS;
             tokio::select! {
@@ -216,6 +238,9 @@ impl Peer {
     }
 
     fn accepted(&mut self, stream: TcpStream) {
+        if let Stay::Dynamic { begun, .. } = &mut self.stay {
+            *begun = true;
+        }
         if !self.owns(&stream) {
             tracing::warn!(peer = %self.status.name, "connection of another neighbour rejected");
             return;
@@ -363,6 +388,7 @@ impl Peer {
                 );
                 self.last_fault = None;
                 self.suspected = false;
+                self.stay.retain(None);
                 self.session = Some(Established {
                     connection: id,
                     context: negotiated.context,
@@ -374,6 +400,7 @@ impl Peer {
                 tracing::warn!(peer = %self.status.name, %cause, "BGP session down");
                 self.logged = Some(cause);
                 self.suspicion.restart();
+                self.stay.retain(retention.as_ref());
                 if let Some(session) = self.session.take() {
                     let event = retention.map_or(PeerEvent::Down, PeerEvent::Restarting);
                     self.report(session.connection, event);
@@ -416,7 +443,11 @@ impl Peer {
         }
     }
 
-    fn report(&mut self, connection: ConnectionId, event: PeerEvent) {
+    pub(super) fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    pub(super) fn report(&mut self, connection: ConnectionId, event: PeerEvent) {
         self.events.push_back(Report {
             peer: self.id,
             connection,

@@ -6,6 +6,7 @@ use std::{
     os::fd::AsFd,
 };
 
+use ipnet::IpNet;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
@@ -70,7 +71,12 @@ pub(super) async fn connect(endpoint: Endpoint) -> io::Result<TcpStream> {
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
     if let Some(key) = &endpoint.password {
-        set_key(&socket, socket.local_addr()?, remote.ip(), key.expose())?;
+        set_key(
+            &socket,
+            socket.local_addr()?,
+            remote.ip().into(),
+            key.expose(),
+        )?;
     }
     if let Some(local) = endpoint.local {
         socket
@@ -126,22 +132,19 @@ pub(super) fn listen(port: u16) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// Sets the TCP MD5 key of a peer on a listening socket; an empty one removes it. Connections that
+/// Sets the TCP MD5 key of some peers on a listening socket; an empty one removes it. Connections that
 /// wait to be accepted are closed: their handshakes may have been over before the key was there.
-pub(super) fn set_listener_key(listener: &TcpListener, peer: IpAddr, key: &str) -> io::Result<()> {
-    set_key(listener, listener.local_addr()?, peer, key)?;
+pub(super) fn set_listener_key(listener: &TcpListener, peers: IpNet, key: &str) -> io::Result<()> {
+    set_key(listener, listener.local_addr()?, peers, key)?;
     let listener = SockRef::from(listener);
     while listener.accept().is_ok() {}
     Ok(())
 }
 
 /// The socket's local address tells its family.
-fn set_key(socket: &impl AsFd, local: SocketAddr, peer: IpAddr, key: &str) -> io::Result<()> {
-    let peer = match (local, peer) {
-        (SocketAddr::V6(_), IpAddr::V4(v4)) => v4.to_ipv6_mapped().into(),
-        (_, peer) => peer,
-    };
-    md5::set_key(socket, peer, key.as_bytes()).map_err(|error| context("TCP MD5", error))
+fn set_key(socket: &impl AsFd, local: SocketAddr, peers: IpNet, key: &str) -> io::Result<()> {
+    md5::set_key(socket, peers, local.is_ipv6(), key.as_bytes())
+        .map_err(|error| context("TCP MD5", error))
 }
 
 /// `None` for the system's default, which an accepted connection does not have.

@@ -25,6 +25,8 @@ pub struct PeerStatus {
     pub name: PeerName,
     /// Its address; of a peer behind an interface the link-local one, once it is known.
     pub address: Option<IpAddr>,
+    /// It is nowhere configured but came from a prefix that may.
+    pub dynamic: bool,
     /// State of its session.
     pub state: State,
     /// Since when it is Established.
@@ -60,11 +62,12 @@ pub struct PeerStatus {
 }
 
 impl PeerStatus {
-    pub(super) fn new(peer: PeerId, name: PeerName, settings: &Settings) -> Self {
+    pub(super) fn new(peer: PeerId, name: PeerName, dynamic: bool, settings: &Settings) -> Self {
         Self {
             peer,
             address: name.address(),
             name,
+            dynamic,
             state: State::Idle,
             established_since: None,
             asn: match settings.peer_asn {

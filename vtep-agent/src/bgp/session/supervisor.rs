@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::BytesMut;
+use ipnet::IpNet;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::mpsc,
@@ -18,7 +19,8 @@ use tokio::{
 
 use super::{
     Control, Notice, Report, SessionOptions, Shared,
-    peer::{Order, Peer},
+    dynamic::Stay,
+    peer::{Order, Outlets, Peer},
     socket::{self, Endpoint},
     status::PeerStatus,
     unnumbered,
@@ -28,7 +30,7 @@ use crate::{
         fsm::{Cease, Restart, Settings},
         wire::{Context, Message, Notification},
     },
-    config::PeerConfig,
+    config::{DynamicPeers, PeerConfig},
     types::{Liveness, PeerId, PeerName},
 };
 
@@ -48,20 +50,21 @@ const STRANGER_INTERVAL: Duration = Duration::from_secs(10);
 pub(super) struct Supervisor {
     options: SessionOptions,
     listener: Option<TcpListener>,
-    shared: Arc<Shared>,
-    reports: mpsc::Sender<Report>,
-    /// From peers; the sender is theirs.
-    notices: (
-        mpsc::UnboundedSender<Notice>,
-        mpsc::UnboundedReceiver<Notice>,
-    ),
-    peers: HashMap<PeerId, Member>,
+    /// For peers.
+    outlets: Outlets,
+    /// From them.
+    notices: mpsc::UnboundedReceiver<Notice>,
+    pub(super) peers: HashMap<PeerId, Member>,
     names: HashMap<PeerName, PeerId>,
+    /// Where peers may come from that are not configured,
+    pub(super) dynamic: Vec<DynamicPeers>,
+    /// and the next one's id, without its highest bit.
+    pub(super) next_dynamic: u32,
     /// The peers are known. Until then connections wait in the socket's queue: a peer that we
     /// reject may not try again for minutes.
     configured: bool,
     /// What OPENs say of our own restart, to peers that were not up since.
-    restart: Restart,
+    pub(super) restart: Restart,
     /// What BFD says of the paths to peers.
     paths: HashMap<PeerId, Liveness>,
     /// Peers that were told to stop.
@@ -69,11 +72,13 @@ pub(super) struct Supervisor {
     stranger_logged: Option<Instant>,
 }
 
-struct Member {
+pub(super) struct Member {
     config: PeerConfig,
+    /// That of a dynamic peer.
+    pub(super) prefix: Option<IpNet>,
     /// The address for which the listening socket has its key.
     keyed: Option<IpAddr>,
-    orders: mpsc::UnboundedSender<Order>,
+    pub(super) orders: mpsc::UnboundedSender<Order>,
     task: JoinHandle<()>,
 }
 
@@ -84,14 +89,20 @@ impl Supervisor {
         shared: Arc<Shared>,
         reports: mpsc::Sender<Report>,
     ) -> Self {
+        let (sender, notices) = mpsc::unbounded_channel();
         Self {
             options,
             listener,
-            shared,
-            reports,
-            notices: mpsc::unbounded_channel(),
+            outlets: Outlets {
+                shared,
+                reports,
+                notices: sender,
+            },
+            notices,
             peers: HashMap::new(),
             names: HashMap::new(),
+            dynamic: Vec::new(),
+            next_dynamic: 0,
             configured: false,
             restart: Restart::default(),
             paths: HashMap::new(),
@@ -113,6 +124,7 @@ impl Supervisor {
                             self.accept_early().await;
                         }
                     }
+                    Some(Control::AcceptFrom(dynamic)) => self.accept_from(dynamic),
                     Some(Control::Advertise(peer, session, advertisement)) => {
                         if let Some(member) = self.peers.get(&peer) {
                             let _ = member.orders.send(Order::Advertise(session, advertisement));
@@ -139,8 +151,8 @@ impl Supervisor {
                     Some(Control::Shutdown(cease)) => break cease,
                     None => break Cease::Restart(String::new()),
                 },
-                _ = counting.tick() => self.shared.count_signatures(),
-                Some(notice) = self.notices.1.recv() => self.notice(notice),
+                _ = counting.tick() => self.outlets.shared.count_signatures(),
+                Some(notice) = self.notices.recv() => self.notice(notice),
                 accepted = accept(self.listener.as_ref()), if self.configured => match accepted {
                     Ok((stream, from)) => self.accepted(stream, from),
                     Err(error) => {
@@ -164,11 +176,15 @@ impl Supervisor {
     /// Applies the difference.
     fn configure(&mut self, peers: Vec<(PeerId, PeerConfig)>) {
         let wanted: HashSet<PeerId> = peers.iter().map(|(id, _)| *id).collect();
-        let gone: Vec<PeerId> = self
-            .peers
-            .keys()
-            .filter(|id| !wanted.contains(id))
-            .copied()
+        let names: HashSet<&PeerName> = peers.iter().map(|(_, peer)| &peer.name).collect();
+        let members = self.peers.iter();
+        let gone: Vec<PeerId> = members
+            .filter(|(id, member)| match member.prefix {
+                None => !wanted.contains(id),
+                // It is known by name from now on.
+                Some(_) => names.contains(&member.config.name),
+            })
+            .map(|(id, _)| *id)
             .collect();
         for id in gone {
             self.remove(id, Cease::Deconfigured);
@@ -184,7 +200,7 @@ impl Supervisor {
                 let known = self.remove(id, cease);
                 restart.forwarding_preserved |= known;
             }
-            self.add(id, config, restart);
+            self.add(id, config, restart, None);
         }
     }
 
@@ -196,7 +212,14 @@ impl Supervisor {
         }
     }
 
-    fn add(&mut self, id: PeerId, config: PeerConfig, restart: Restart) {
+    /// Starts a peer, which is one of `prefix` if it is nowhere configured.
+    pub(super) fn add(
+        &mut self,
+        id: PeerId,
+        config: PeerConfig,
+        restart: Restart,
+        prefix: Option<IpNet>,
+    ) {
         let endpoint = Endpoint::new(&self.options, &config);
         let settings = Settings {
             local_asn: self.options.local_asn,
@@ -221,12 +244,17 @@ impl Supervisor {
             needs_path: config.bfd.is_some_and(|bfd| bfd.strict),
             shutdown: config.shutdown.is_some(),
         };
-        self.shared
-            .insert(PeerStatus::new(id, config.name.clone(), &settings));
+        let stay = match prefix {
+            None => Stay::Configured,
+            Some(_) => Stay::Dynamic {
+                begun: false,
+                retained: None,
+            },
+        };
+        let status = PeerStatus::new(id, config.name.clone(), prefix.is_some(), &settings);
+        self.outlets.shared.insert(status);
         let (orders, received) = mpsc::unbounded_channel();
-        let shared = Arc::clone(&self.shared);
-        let reports = self.reports.clone();
-        let notices = self.notices.0.clone();
+        let outlets = self.outlets.clone();
         if let Some(liveness) = self.paths.get(&id) {
             let _ = orders.send(Order::Path(*liveness));
         }
@@ -236,31 +264,49 @@ impl Supervisor {
             if let Some(predecessor) = predecessor {
                 let _ = predecessor.await;
             }
-            Peer::run(id, settings, endpoint, shared, received, reports, notices).await;
+            Peer::run(id, settings, endpoint, stay, received, outlets).await;
         });
         let address = config.name.address();
         self.names.insert(config.name.clone(), id);
         let mut member = Member {
             config,
+            prefix,
             keyed: None,
             orders,
             task,
         };
-        self.set_key(&mut member, address);
+        // The key of a prefix is there already.
+        if prefix.is_none() {
+            self.set_key(&mut member, address);
+        }
         self.peers.insert(id, member);
     }
 
     /// Whether the peer had a session before.
-    fn remove(&mut self, id: PeerId, cease: Cease) -> bool {
-        let status = self.shared.remove(id);
+    pub(super) fn remove(&mut self, id: PeerId, cease: Cease) -> bool {
+        let status = self.outlets.shared.remove(id);
         if let Some(mut member) = self.peers.remove(&id) {
             self.set_key(&mut member, None);
-            self.names.remove(&member.config.name);
+            if self.names.get(&member.config.name) == Some(&id) {
+                self.names.remove(&member.config.name);
+            }
             let _ = member.orders.send(Order::Stop(cease));
             self.leaving.retain(|_, task| !task.is_finished());
             self.leaving.insert(id, member.task);
         }
         status.is_some_and(|status| status.router_id.is_some())
+    }
+
+    /// Sets the key of a prefix on the listening socket, or removes it.
+    pub(super) fn set_prefix_key(&self, range: &DynamicPeers, present: bool) {
+        let (Some(listener), Some(key)) = (&self.listener, &range.template().password) else {
+            return;
+        };
+        let key = if present { key.expose() } else { "" };
+        if let Err(error) = socket::set_listener_key(listener, range.prefix, key) {
+            let prefix = range.prefix;
+            tracing::error!(%prefix, %error, "its peers cannot connect to us");
+        }
     }
 
     /// Sets a peer's key on the listening socket, for where it is now, and removes that for where
@@ -272,7 +318,7 @@ impl Supervisor {
         let was = std::mem::replace(&mut member.keyed, address);
         for (address, key) in [(was, ""), (address, key.expose())] {
             if let Some(address) = address
-                && let Err(error) = socket::set_listener_key(listener, address, key)
+                && let Err(error) = socket::set_listener_key(listener, address.into(), key)
             {
                 let peer = &member.config.name;
                 tracing::error!(%peer, %error, "the peer cannot connect to us");
@@ -282,6 +328,10 @@ impl Supervisor {
 
     fn notice(&mut self, notice: Notice) {
         match notice {
+            // Its task has ended, the Cease finds nobody.
+            Notice::Finished(id) => {
+                self.remove(id, Cease::Deconfigured);
+            }
             Notice::Located(id, address) => {
                 if let Some(mut member) = self.peers.remove(&id) {
                     self.set_key(&mut member, address);
@@ -308,7 +358,7 @@ impl Supervisor {
             Some(member) => {
                 let _ = member.orders.send(Order::Accepted(stream));
             }
-            None => self.reject(&stream, from),
+            None => self.welcome(stream, from),
         }
     }
 
@@ -318,15 +368,20 @@ impl Supervisor {
         while let Ok(Ok((stream, from))) =
             timeout(Duration::ZERO, accept(self.listener.as_ref())).await
         {
-            let member = self.member(from);
-            if member.is_none_or(|member| member.config.password.is_none()) {
+            let key = match self.member(from) {
+                Some(member) => member.config.password.as_ref(),
+                None => self
+                    .range(from.ip().to_canonical())
+                    .and_then(|range| range.template().password.as_ref()),
+            };
+            if key.is_none() {
                 self.accepted(stream, from);
             }
         }
     }
 
     /// Tells a stranger so, if the socket takes it at once, and closes the connection.
-    fn reject(&mut self, stream: &TcpStream, from: SocketAddr) {
+    pub(super) fn reject(&mut self, stream: &TcpStream, from: SocketAddr, reason: &str) {
         let mut rejection = BytesMut::new();
         Message::Notification(Notification::CONNECTION_REJECTED)
             .encode(&Context::default(), &mut rejection);
@@ -335,7 +390,7 @@ impl Supervisor {
         let silent = |logged: Instant| now.duration_since(logged) < STRANGER_INTERVAL;
         if !self.stranger_logged.is_some_and(silent) {
             self.stranger_logged = Some(now);
-            tracing::warn!(%from, "BGP connection rejected: no peer is configured with this address");
+            tracing::warn!(%from, reason, "BGP connection rejected");
         }
     }
 }

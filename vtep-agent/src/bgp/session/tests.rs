@@ -1,6 +1,7 @@
 //! Sessions over real TCP on loopback addresses.
 
 mod agents;
+mod dynamic;
 mod limits;
 mod restart;
 mod script;
@@ -108,6 +109,15 @@ impl Agent {
 
     fn status(&self) -> super::PeerStatus {
         self.sessions.status().remove(0)
+    }
+
+    /// Until there is a peer.
+    async fn see_some(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.sessions.status().is_empty() {
+            assert!(Instant::now() < deadline, "no peer");
+            sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// Until the status is as wished.

@@ -8,7 +8,7 @@ fn bad_values() {
         (
             "asn = 65000\n[[bgp",
             "asn = 65000\nasm = 1\n[[bgp",
-            "6:1: unknown key `asm`, expected one of `asn`, `listen`, `auto_rt`, `auto_rt_import`, `arp_nd_flags`, `selection_deferral`, `peer`, `group`",
+            "6:1: unknown key `asm`, expected one of `asn`, `listen`, `auto_rt`, `auto_rt_import`, `arp_nd_flags`, `selection_deferral`, `peer`, `dynamic`, `group`",
         ),
         (
             "vni = 100",
@@ -167,6 +167,36 @@ fn bad_values() {
             "address = \"198.18.0.100\"\nasn = 65000",
             "interface = \"eth0\"\nasn = 65000\nlocal_address = \"fd00::1\"",
             "9:17: local_address is not for a peer that is known by its interface",
+        ),
+        (
+            "[[bd]]",
+            "[[bgp.dynamic]]\nprefix = \"10.0.0.0/8\"\ngroup = \"rr\"\n[[bd]]",
+            "11:9: group \"rr\" is not defined, there is no [bgp.group.NAME] table",
+        ),
+        (
+            "[[bd]]",
+            "[bgp.group.rr]\nasn = 1\n[[bgp.dynamic]]\nprefix = \"10.0.0.1/8\"\ngroup = \"rr\"\n[[bd]]",
+            "12:10: prefix 10.0.0.1/8 has bits of a host, expected 10.0.0.0/8",
+        ),
+        (
+            "[[bd]]",
+            "[bgp.group.rr]\nasn = 1\n[[bgp.dynamic]]\nprefix = \"fe80::/64\"\ngroup = \"rr\"\n[[bd]]",
+            "12:10: prefix is fe80::/64, expected one of unicast addresses that are not link-local",
+        ),
+        (
+            "[[bd]]",
+            "[bgp.group.rr]\nasn = 1\n[[bgp.dynamic]]\nprefix = \"::/0\"\ngroup = \"rr\"\nlimit = 0\n[[bd]]",
+            "14:9: limit is 0, expected 1 to 4096",
+        ),
+        (
+            "[[bd]]",
+            "[bgp.group.rr]\n[[bgp.dynamic]]\nprefix = \"::/0\"\ngroup = \"rr\"\n[[bd]]",
+            "11:10: peer :: has no asn, expected a number, \"internal\" or \"external\"",
+        ),
+        (
+            "[[bd]]",
+            "[bgp.group.rr]\nasn = 1\n[[bgp.dynamic]]\nprefix = \"::/0\"\ngroup = \"rr\"\npassive = true\n[[bd]]",
+            "14:1: unknown key `passive`, expected one of `prefix`, `group`, `asn`, `limit`",
         ),
         (
             "\"198.18.0.100\"",

@@ -281,6 +281,7 @@ fn config() -> Config {
             duplicate: DuplicatePolicy::default(),
         },
         bgp: BgpConfig {
+            dynamic: Vec::new(),
             asn: Asn(65000),
             listen: true,
             auto_rt: AutoRt::As,

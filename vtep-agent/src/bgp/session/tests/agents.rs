@@ -263,7 +263,8 @@ async fn connections_from_before_the_key_are_closed() {
     let mut early = TcpStream::connect((Ipv4Addr::LOCALHOST, port))
         .await
         .unwrap();
-    socket::set_listener_key(&listener, Ipv4Addr::LOCALHOST.into(), "s3cret").unwrap();
+    let localhost = std::net::IpAddr::V4(Ipv4Addr::LOCALHOST);
+    socket::set_listener_key(&listener, localhost.into(), "s3cret").unwrap();
     let accepted = timeout(Duration::from_millis(100), listener.accept()).await;
     assert!(accepted.is_err(), "{accepted:?}");
     assert!(early.read_u8().await.is_err(), "still open");

@@ -29,8 +29,12 @@ impl Script {
 
     /// Up to Established.
     pub(super) async fn establish(agent: &Agent, last: u8) -> Self {
+        Self::establish_with(agent, last, open(last)).await
+    }
+
+    pub(super) async fn establish_with(agent: &Agent, last: u8, open: Open) -> Self {
         let mut script = Self::connect(agent, last).await;
-        script.send(Message::Open(open(last))).await;
+        script.send(Message::Open(open)).await;
         script.send(Message::Keepalive).await;
         assert!(matches!(script.receive().await, Some(Message::Open(_))));
         assert_eq!(script.receive().await, Some(Message::Keepalive));

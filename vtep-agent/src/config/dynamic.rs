@@ -1,0 +1,125 @@
+//! `[[bgp.dynamic]]`: peers that nobody lists, by the prefix of their addresses.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use toml::Spanned;
+
+use super::{
+    PeerConfig,
+    diagnostic::Fault,
+    field::{Distinct, Result, is_unicast, number_or, parse_with},
+    peers::Groups,
+    raw,
+};
+
+/// Peers of one prefix at a time, unless configured otherwise.
+const LIMIT: u16 = 100;
+
+/// Most peers of one prefix.
+const MAX_LIMIT: u16 = 4096;
+
+/// `[[bgp.dynamic]]`: whoever connects from an address of the prefix is a peer, as its group says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DynamicPeers {
+    /// Addresses that may connect.
+    pub prefix: IpNet,
+    /// How many of them at a time.
+    pub limit: u16,
+    /// What they have in common.
+    template: PeerConfig,
+}
+
+impl DynamicPeers {
+    /// Peers like `template`, whatever its name.
+    pub fn new(prefix: IpNet, limit: u16, template: PeerConfig) -> Self {
+        let template = PeerConfig {
+            name: prefix.network().into(),
+            passive: true,
+            ..template
+        };
+        Self {
+            prefix,
+            limit,
+            template,
+        }
+    }
+
+    /// The one that an address belongs to: that with the longest prefix.
+    pub fn of(all: &[Self], address: IpAddr) -> Option<&Self> {
+        all.iter()
+            .filter(|range| range.prefix.contains(&address))
+            .max_by_key(|range| range.prefix.prefix_len())
+    }
+
+    /// The peer with this address.
+    pub fn peer(&self, address: IpAddr) -> PeerConfig {
+        PeerConfig {
+            name: address.into(),
+            ..self.template.clone()
+        }
+    }
+
+    /// What all of them have in common; its name is the prefix's first address.
+    pub fn template(&self) -> &PeerConfig {
+        &self.template
+    }
+}
+
+/// All prefixes; `listen` as in `[bgp]`.
+pub(super) fn dynamic(
+    raw: &[Spanned<raw::Dynamic>],
+    groups: &Groups<'_>,
+    listen: bool,
+) -> Result<Vec<DynamicPeers>> {
+    let mut prefixes = Distinct::new("prefix");
+    let mut all = Vec::new();
+    for table in raw {
+        let raw = table.get_ref();
+        if !listen {
+            return Err(Fault::new(
+                table.span(),
+                "dynamic peers connect to us, and listen = false in [bgp] forbids it",
+            ));
+        }
+        let key = &raw.prefix;
+        let prefix = prefix(key)?;
+        prefixes.insert(prefix, key.span(), "another [[bgp.dynamic]]")?;
+        let template = groups.template(&raw.group, raw.asn.as_ref(), prefix.network(), key)?;
+        if template.bfd.is_some() {
+            let group = &raw.group;
+            let text = format!(
+                "group {:?} has bfd, which peers by prefix cannot have",
+                group.get_ref()
+            );
+            return Err(Fault::new(group.span(), text));
+        }
+        let limit = number_or(&raw.limit, "limit", 1..=MAX_LIMIT, LIMIT)?;
+        all.push(DynamicPeers::new(prefix, limit, template));
+    }
+    Ok(all)
+}
+
+fn prefix(key: &Spanned<String>) -> Result<IpNet> {
+    let prefix: IpNet = parse_with(key, "prefix", "ADDRESS/LENGTH", |text| text.parse().ok())?;
+    if prefix != prefix.trunc() {
+        return Err(Fault::new(
+            key.span(),
+            format!(
+                "prefix {prefix} has bits of a host, expected {}",
+                prefix.trunc()
+            ),
+        ));
+    }
+    let network = prefix.network();
+    let link_local = matches!(network, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    if link_local || (prefix.prefix_len() > 0 && !is_unicast(network)) {
+        return Err(Fault::new(
+            key.span(),
+            format!(
+                "prefix is {prefix}, expected one of unicast addresses that are not link-local"
+            ),
+        ));
+    }
+    Ok(prefix)
+}
