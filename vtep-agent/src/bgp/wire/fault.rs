@@ -164,6 +164,10 @@ pub enum Cause {
     NoLabel,
     #[error("IP prefix route has router's MAC {0}")]
     RouterMac(Mac),
+    #[error("multicast synch route has {0} EVI-RT communities instead of one")]
+    EviTargets(usize),
+    #[error("multicast route has flags {0:#04x}, which name no version of its protocol")]
+    MulticastFlags(u8),
     #[error("{0} is no unicast prefix")]
     Prefix(IpNet),
     #[error("route target membership has {0} bits")]

@@ -23,6 +23,7 @@ mod fault;
 mod frame;
 mod membership;
 mod message;
+mod multicast;
 mod nlri;
 mod notification;
 mod open;

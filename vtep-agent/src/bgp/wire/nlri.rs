@@ -6,8 +6,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use ipnet::IpNet;
 
 use super::{
-    Cause, EthernetAd, EthernetSegment, Imet, IpPrefix, MacIp, Reader, Route, RouteKey, prefix,
-    reader::WrongLength, writer::with_u8_length,
+    Cause, EthernetAd, EthernetSegment, Imet, IpPrefix, MacIp, Reader, Route, RouteKey, multicast,
+    prefix, reader::WrongLength, writer::with_u8_length,
 };
 use crate::types::{Esi, EthernetTag, Mac, RouteDistinguisher};
 
@@ -175,8 +175,7 @@ fn ip_prefix(mut reader: Reader<'_>) -> Result<Route, Error> {
 
 /// Types 6 to 8 are carried and not interpreted, but their key must be there (RFC 9251 §9.7).
 fn multicast_key(route_type: u8, mut reader: Reader<'_>) -> Result<(), Error> {
-    let fixed = if route_type == 6 { 8 + 4 } else { 8 + 10 + 4 };
-    reader.take(fixed)?;
+    reader.take(multicast::before_source(route_type))?;
     for _source_and_group in 0..2 {
         match reader.u8()? {
             0 => {}

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::{
-    bgp::wire::{ArpNd, Encapsulation, ExtCommunity, MacIp, PmsiTunnel, RawAttribute, TunnelType},
+    bgp::wire::{
+        ArpNd, Encapsulation, EthernetAd, ExtCommunity, MacIp, PmsiTunnel, RawAttribute, TunnelType,
+    },
     types::{Esi, EthernetTag},
 };
 
@@ -206,6 +208,24 @@ fn enc_012_imet_without_tunnel() {
     assert!(fixture.reason(&route).contains("no PMSI"));
 }
 
+/// ERR-018 (RFC 9574 §5.3, RFC 6514 §5): assisted replication and a tunnel of unknown type are kept,
+/// and nothing is flooded to them.
+#[test]
+fn err_018_other_tunnels_are_not_flooded_to() {
+    let mut fixture = Fixture::new();
+    fixture.announce(rt3(V2));
+    for tunnel_type in [TunnelType::ASSISTED_REPLICATION, TunnelType(0x55)] {
+        let (route, mut attributes) = rt3(V1);
+        attributes.pmsi.as_mut().unwrap().tunnel_type = tunnel_type;
+        fixture.announce((route.clone(), attributes));
+        assert_eq!(fixture.flood().1, [V2]);
+        assert!(fixture.route(&route).best);
+        assert!(fixture.reason(&route).contains("tunnel"));
+    }
+    fixture.announce(rt3(V1));
+    assert_eq!(fixture.flood().1, [V1, V2]);
+}
+
 /// ENC-013, ENC-022: ESI and label are no part of the key (RFC 7432 §7.2).
 #[test]
 fn enc_013_022_same_key_replaces() {
@@ -224,6 +244,71 @@ fn enc_013_022_same_key_replaces() {
     assert!(fixture.fdb(mac(9)).is_some());
     fixture.withdraw(&other);
     assert_eq!(fixture.fdb(mac(9)), None);
+}
+
+/// ENC-017 (RFC 7432 §8.2.1): the targets of many EVIs on one segment come in several per-ES routes,
+/// which differ in their RD alone; each is kept, and goes by itself. None is sent, since the agent has
+/// no segments of its own.
+#[test]
+fn enc_017_per_es_routes_stay_apart() {
+    let mut fixture = Fixture::new();
+    let per_es = |index: u16| {
+        let route = Route::EthernetAd(EthernetAd {
+            rd: RouteDistinguisher::ipv4(V1, index),
+            esi: Esi([0, 1, 1, 1, 1, 1, 1, 1, 1, 1]),
+            tag: EthernetTag::MAX,
+            label: 0,
+        });
+        let (_, mut attributes) = rt2(V1, mac(9), None, 0);
+        let target = RouteTarget::two_octet_as(65000, 20000 + u32::from(index));
+        attributes.ext_communities[0] = target.into();
+        (route, attributes)
+    };
+    let held = |fixture: &Fixture| {
+        let routes = fixture.core.routes(None, &HashSet::new()).unwrap();
+        let received = routes.into_iter().filter(|route| route.peer.is_some());
+        let held = received.map(|route| (route.rd, route.attributes.route_targets));
+        held.collect::<Vec<_>>()
+    };
+    for index in 1..=3 {
+        fixture.announce(per_es(index));
+    }
+    let expected = |index: u16| {
+        let target = format!("65000:{}", 20000 + u32::from(index));
+        (format!("198.18.0.1:{index}"), vec![target])
+    };
+    assert_eq!(held(&fixture), [1, 2, 3].map(expected));
+    fixture.withdraw(&per_es(2).0);
+    assert_eq!(held(&fixture), [1, 3].map(expected));
+}
+
+/// ENC-019 (RFC 9135 §9.1.1): one label and the target of an IP-VRF alone. Without IP-VRFs that is a
+/// target that nobody imports; the route is gone from the bridge domain as if it were withdrawn, and
+/// says why.
+#[test]
+fn enc_019_target_of_an_ip_vrf_only() {
+    let mut fixture = Fixture::new();
+    fixture.announce(rt2(V1, mac(9), None, 0));
+    assert!(fixture.fdb(mac(9)).is_some());
+    let (route, mut attributes) = rt2(V1, mac(9), None, 0);
+    attributes.ext_communities[0] = RouteTarget::two_octet_as(65000, 50001).into();
+    fixture.announce((route.clone(), attributes));
+    assert_eq!(fixture.fdb(mac(9)), None);
+    assert!(fixture.reason(&route).contains("route targets"));
+}
+
+/// RFC 9135 §6.2: a receiver without symmetric IRB ignores the second label. Which of two VRFs a single target
+/// is of can't be seen here, so that a route with both labels and one target is a MAC as well.
+#[test]
+fn second_label_is_ignored() {
+    let mut fixture = Fixture::new();
+    let (route, attributes) = rt2(V1, mac(9), Some("10.0.0.9"), 0);
+    let Route::MacIp(mut route) = route else {
+        panic!("no RT-2");
+    };
+    route.label2 = Some(50001);
+    fixture.announce((Route::MacIp(route), attributes));
+    assert_eq!(fixture.vtep_of(mac(9)), Some(V1));
 }
 
 /// ENC-020: RFC 9014 §3.5.1.

@@ -119,6 +119,29 @@ fn peer_down() {
     assert_eq!(fixture.fdb(mac(9)), None);
 }
 
+/// ERR-017 (RFC 4271 §9): a peer withdraws what it has never announced; another's path to the same
+/// NLRI stays.
+#[test]
+fn err_017_withdrawing_what_was_never_announced() {
+    let mut fixture = Fixture::new();
+    fixture.handle(Input::Peer(OTHER, PeerEvent::Up(session(true))));
+    fixture.announce(rt2(V1, mac(9), None, 0));
+    let before = fixture.fdb(mac(9));
+    assert!(before.is_some());
+    fixture.outputs.clear();
+    let withdrawn = [mac(9), mac(8)].map(|mac| rt2(V1, mac, None, 0).0.key());
+    let update = Update {
+        withdrawn: withdrawn.to_vec(),
+        ..Update::default()
+    };
+    fixture.handle(Input::Peer(OTHER, PeerEvent::Update(Box::new(update))));
+    fixture.withdraw(&rt2(V1, mac(8), None, 0).0);
+    assert_eq!(fixture.fdb(mac(9)), before);
+    assert!(fixture.outputs.is_empty(), "{:?}", fixture.outputs);
+    let counts = [RR, OTHER].map(|peer| fixture.core.peer_routes(peer).received);
+    assert_eq!(counts, [1, 0]);
+}
+
 /// A best route whose entry the map did not take is not installed.
 #[test]
 fn a_route_that_is_not_written_says_so() {

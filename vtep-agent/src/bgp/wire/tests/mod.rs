@@ -6,6 +6,7 @@ mod errors;
 mod generate;
 mod membership;
 mod messages;
+mod multicast;
 mod properties;
 mod unicast;
 mod vectors;

@@ -15,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use self::{attribute::Parsed, classic::Classic, multiprotocol::Multiprotocol};
 use super::{
     AttributeCode, Attributes, Cause, Context, Encapsulation, ExtCommunity, Family, Fault,
-    Notification, Outcome, Reader, Route, RouteKey, nlri, reader::WrongLength,
+    Notification, Outcome, Reader, Route, RouteKey, multicast, nlri, reader::WrongLength,
 };
 use crate::types::{Esi, EthernetTag};
 
@@ -325,7 +325,8 @@ fn is_unicast(address: IpAddr) -> bool {
     !address.is_unspecified() && !address.is_multicast() && !address.is_loopback()
 }
 
-/// Conditions on a route together with its attributes (RFC 9746 §2.2, RFC 9136 §3.1 and §3.2).
+/// Conditions on a route together with its attributes (RFC 9746 §2.2, RFC 9136 §3.1 and §3.2,
+/// RFC 9251 §9).
 fn check_with_attributes(route: &Route, attributes: &Attributes) -> Result<(), Cause> {
     match route {
         Route::EthernetAd(route) if route.tag == EthernetTag::MAX => {
@@ -351,6 +352,7 @@ fn check_with_attributes(route: &Route, attributes: &Attributes) -> Result<(), C
                 _ => Ok(()),
             }
         }
+        Route::Opaque { route_type, value } => multicast::validate(*route_type, value, attributes),
         _ => Ok(()),
     }
 }
