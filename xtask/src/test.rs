@@ -3,6 +3,9 @@
 use std::{
     io::{self, BufRead as _, BufReader, Write as _},
     process::{Command, ExitStatus},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -24,15 +27,16 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     // The labs run the binaries that `cargo test` alone would not build.
     shell::run(&mut cargo(["build", "--workspace"])?)?;
 
-    let mut list = cargo(["test", "--workspace", "--no-run", "--message-format=json"])?;
+    let packages = arguments
+        .iter()
+        .any(|argument| argument.starts_with("-p") || argument == "--package");
+    let everything = (!packages).then_some("--workspace");
+    let mut list = cargo(["test", "--no-run", "--message-format=json"])?;
+    let selection = arguments.iter().take_while(|argument| *argument != "--");
+    list.args(everything).args(selection);
     let executables = Executables::from_messages(&output(&mut list)?, workspace()?);
     let mut test = cargo(["test", "--no-fail-fast"])?;
-    if !arguments
-        .iter()
-        .any(|argument| argument.starts_with("-p") || argument == "--package")
-    {
-        test.arg("--workspace");
-    }
+    test.args(everything);
     let mut results = Results::default();
     let (status, closing) = follow(test.args(arguments), |line| {
         results.take(line, &executables);
@@ -65,9 +69,24 @@ fn follow(command: &mut Command, mut each: impl FnMut(&str)) -> Result<(ExitStat
         .with_context(|| format!("cannot run {}", line(command)))?;
     // The command keeps our ends of the pipe open, and the pipe would never end.
     command.stdout(io::stdout()).stderr(io::stderr());
+    let (sender, lines) = mpsc::channel();
+    thread::spawn(move || {
+        for text in BufReader::new(reader).split(b'\n').map_while(Result::ok) {
+            let text = String::from_utf8_lossy(&text).into_owned();
+            if sender.send(text).is_err() {
+                return;
+            }
+        }
+    });
     let mut held = Vec::new();
-    for text in BufReader::new(reader).split(b'\n') {
-        let text = String::from_utf8_lossy(&text?).into_owned();
+    loop {
+        let text = match lines.recv_timeout(Duration::from_secs(1)) {
+            Ok(text) => text,
+            Err(RecvTimeoutError::Disconnected) => break,
+            // A process that a test left behind has the pipe, and nobody waits for it.
+            Err(RecvTimeoutError::Timeout) if child.try_wait()?.is_some() => break,
+            Err(RecvTimeoutError::Timeout) => continue,
+        };
         each(&text);
         let start = text.trim_start();
         if start.starts_with("Running ") || start.starts_with("Doc-tests ") {
@@ -81,4 +100,36 @@ fn follow(command: &mut Command, mut each: impl FnMut(&str)) -> Result<(ExitStat
         }
     }
     Ok((child.wait()?, held))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Both streams in their order, the closing lines apart, and an end although somebody holds the
+    /// pipe.
+    #[test]
+    fn closing_lines_are_held_back() {
+        let script = "echo '  Running a' >&2; echo 'test one ... ok'; echo 'test result: ok. 1'; \
+                      echo '  Running b' >&2; echo 'test two ... FAILED'; echo 'test result: bad'; \
+                      echo; echo 'error: 1 target failed' >&2; sleep 20 & exit 3";
+        let mut seen = Vec::new();
+        let began = std::time::Instant::now();
+        let mut command = Command::new("sh");
+        let (status, closing) = follow(command.args(["-c", script]), |line| {
+            seen.push(line.trim().to_owned());
+        })
+        .unwrap();
+        assert!(began.elapsed() < Duration::from_secs(15));
+        assert_eq!(status.code(), Some(3));
+        assert_eq!(closing, ["test result: bad", "", "error: 1 target failed"]);
+        let tests = [
+            "Running a",
+            "test one ... ok",
+            "test result: ok. 1",
+            "Running b",
+        ];
+        assert_eq!(seen[..4], tests);
+        assert_eq!(seen.len(), 8);
+    }
 }
