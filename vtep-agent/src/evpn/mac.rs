@@ -250,12 +250,8 @@ impl MacTable {
 
     /// Gives up our claim to a learned MAC: it aged, or its port is gone.
     pub fn forget(&mut self, mac: Mac, now: Instant) {
-        let learned = |entry: &Box<MacEntry>| {
-            entry
-                .local
-                .is_some_and(|local| local.origin == Origin::Learned)
-        };
-        if self.entries.get(&mac).is_some_and(learned) {
+        let local = self.entries.get(&mac).and_then(|entry| entry.local);
+        if local.is_some_and(|local| local.origin == Origin::Learned) {
             self.release(mac, now);
         }
     }
@@ -379,9 +375,9 @@ impl MacTable {
 
     /// How each MAC that has an owner is known: `None` from a route. Does not weigh routes.
     pub fn origins(&self) -> impl Iterator<Item = Option<Origin>> {
-        let owned = |entry: &&Box<MacEntry>| entry.local.is_some() || !entry.remote.is_empty();
-        let entries = self.entries.values().filter(owned);
-        entries.map(|entry| entry.local.map(|local| local.origin))
+        let entries = self.entries.values().map(Box::as_ref);
+        let owned = entries.filter(|entry| entry.local.is_some() || !entry.remote.is_empty());
+        owned.map(|entry| entry.local.map(|local| local.origin))
     }
 
     /// MACs that a port has.
