@@ -30,6 +30,8 @@ use crate::{
     types::{Families, Liveness, PeerId},
 };
 
+/// Where a message says its type, behind marker and length (RFC 4271 §4.1).
+const TYPE_OFFSET: usize = 18;
 /// Events that may wait for the core before we stop reading from the peer.
 const WAITING_EVENTS: usize = BATCH;
 
@@ -338,7 +340,12 @@ impl Peer {
             .pop_front_if(|message| chunk.is_empty() || chunk.len() + message.len() <= CHUNK)
         {
             chunk.extend_from_slice(&message);
-            self.status.sent.count(MessageType::Update);
+            // The answer to a ROUTE-REFRESH is enclosed in two of them (RFC 7313 §4).
+            let refresh = message.get(TYPE_OFFSET) == Some(&(MessageType::RouteRefresh as u8));
+            self.status.sent.count(match refresh {
+                true => MessageType::RouteRefresh,
+                false => MessageType::Update,
+            });
         }
         self.status.bytes_sent += chunk.len() as u64;
         permit.send(chunk.freeze());
