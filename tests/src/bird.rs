@@ -1,6 +1,11 @@
 //! BIRD 2.
 
-use std::{fs, path::PathBuf, process::Command, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 
@@ -10,6 +15,7 @@ use crate::{Daemon, Host, eventually, programs};
 #[derive(Debug)]
 pub struct Bird {
     host: Host,
+    file: PathBuf,
     socket: PathBuf,
     daemon: Daemon,
 }
@@ -24,28 +30,34 @@ impl Bird {
         let directory = host.lab().directory().join(format!("bird-{}", host.name()));
         fs::create_dir(&directory)?;
         let file = directory.join("bird.conf");
-        let conf = format!(
-            "log stderr all;\nrouter id {};\nprotocol device {{ scan time 1; }}\n{protocols}",
-            host.address()
-        );
-        fs::write(&file, conf)?;
+        fs::write(&file, conf(host, protocols))?;
         let socket = directory.join("bird.ctl");
-        let mut command = host.ns().command(programs::find("bird")?);
-        command
-            .arg("-f")
-            .arg("-c")
-            .arg(&file)
-            .arg("-s")
-            .arg(&socket);
-        let daemon = Daemon::spawn(host.lab(), &format!("bird-{}", host.name()), command)?;
         let bird = Self {
             host: host.clone(),
+            daemon: spawn(host, &file, &socket, &[])?,
+            file,
             socket,
-            daemon,
         };
-        eventually(Duration::from_secs(30), || bird.birdc("show status"))
-            .with_context(|| format!("BIRD did not start: {}", bird.daemon.log()))?;
+        bird.wait_running()?;
         Ok(bird)
+    }
+
+    /// Starts BIRD again after it was killed, with other protocols, as one that restarts gracefully
+    /// (RFC 4724).
+    ///
+    /// # Errors
+    ///
+    /// When it refuses the configuration.
+    pub fn restart(&mut self, protocols: &str) -> Result<()> {
+        fs::write(&self.file, conf(&self.host, protocols))?;
+        self.daemon = spawn(&self.host, &self.file, &self.socket, &["-R"])?;
+        self.wait_running()
+    }
+
+    fn wait_running(&self) -> Result<()> {
+        eventually(Duration::from_secs(30), || self.birdc("show status"))
+            .with_context(|| format!("BIRD did not start: {}", self.daemon.log()))?;
+        Ok(())
     }
 
     /// Runs a command of BIRD's shell and returns what it prints.
@@ -68,4 +80,18 @@ impl Bird {
     pub fn host(&self) -> &Host {
         &self.host
     }
+}
+
+fn conf(host: &Host, protocols: &str) -> String {
+    format!(
+        "log stderr all;\nrouter id {};\nprotocol device {{ scan time 1; }}\n{protocols}",
+        host.address()
+    )
+}
+
+fn spawn(host: &Host, file: &Path, socket: &Path, arguments: &[&str]) -> Result<Daemon> {
+    let mut command = host.ns().command(programs::find("bird")?);
+    command.arg("-f").args(arguments);
+    command.arg("-c").arg(file).arg("-s").arg(socket);
+    Daemon::spawn(host.lab(), &format!("bird-{}", host.name()), command)
 }

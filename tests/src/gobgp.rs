@@ -18,6 +18,18 @@ pub struct RouteReflector {
     host: Host,
     daemon: Daemon,
     file: PathBuf,
+    options: GoBgpOptions,
+}
+
+/// What a GoBGP has for all its clients.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GoBgpOptions {
+    /// TCP MD5 key (RFC 2385).
+    pub password: Option<&'static str>,
+    /// Graceful restart (RFC 4724) for all families, both roles.
+    pub graceful_restart: bool,
+    /// Route target constraint (RFC 4684).
+    pub rt_constraint: bool,
 }
 
 impl RouteReflector {
@@ -27,15 +39,46 @@ impl RouteReflector {
     ///
     /// When GoBGP is not installed or refuses to start.
     pub fn start(host: &Host, asn: u32, clients: &[Ipv4Addr]) -> Result<Self> {
+        Self::start_with(host, asn, clients, GoBgpOptions::default())
+    }
+
+    /// Starts gobgpd with more than it has by default.
+    ///
+    /// # Errors
+    ///
+    /// When GoBGP is not installed or refuses to start.
+    pub fn start_with(
+        host: &Host,
+        asn: u32,
+        clients: &[Ipv4Addr],
+        options: GoBgpOptions,
+    ) -> Result<Self> {
+        let graceful = json!({ "config": { "enabled": options.graceful_restart } });
+        let names = match options.rt_constraint {
+            true => &["l2vpn-evpn", "rtc"][..],
+            false => &["l2vpn-evpn"],
+        };
+        let families = names.iter().map(
+            |name| json!({ "config": { "afi-safi-name": name }, "mp-graceful-restart": graceful }),
+        );
+        let families: Vec<Value> = families.collect();
         let neighbors = clients.iter().map(|client| {
             json!({
-                "config": { "neighbor-address": client, "peer-as": asn },
+                "config": {
+                    "neighbor-address": client,
+                    "peer-as": asn,
+                    "auth-password": options.password.unwrap_or_default(),
+                },
                 "transport": { "config": { "passive-mode": true } },
                 "route-reflector": { "config": {
                     "route-reflector-client": true,
                     "route-reflector-cluster-id": host.address(),
                 } },
-                "afi-safis": [{ "config": { "afi-safi-name": "l2vpn-evpn" } }],
+                "graceful-restart": { "config": {
+                    "enabled": options.graceful_restart,
+                    "restart-time": 120,
+                } },
+                "afi-safis": families,
             })
         });
         let config = json!({
@@ -49,20 +92,26 @@ impl RouteReflector {
         fs::write(&file, config.to_string())?;
         let reflector = Self {
             host: host.clone(),
-            daemon: spawn(host, &file)?,
+            daemon: spawn(host, &file, &[])?,
             file,
+            options,
         };
         reflector.wait_running()?;
         Ok(reflector)
     }
 
-    /// Starts gobgpd again after it was stopped or killed.
+    /// Starts gobgpd again after it was stopped or killed; with graceful restart, it tells its peers
+    /// that it did.
     ///
     /// # Errors
     ///
     /// When it refuses to start.
     pub fn restart(&mut self) -> Result<()> {
-        self.daemon = spawn(&self.host, &self.file)?;
+        let restarting: &[&str] = match self.options.graceful_restart {
+            true => &["--graceful-restart"],
+            false => &[],
+        };
+        self.daemon = spawn(&self.host, &self.file, restarting)?;
         self.wait_running()
     }
 
@@ -80,6 +129,15 @@ impl RouteReflector {
     pub fn gobgp(&self, arguments: &str) -> Result<Value> {
         let text = self.host.ns().run(&format!("gobgp -j {arguments}"))?;
         serde_json::from_str(&text).with_context(|| format!("gobgp {arguments} printed {text}"))
+    }
+
+    /// Runs a `gobgp` command that prints nothing that matters.
+    ///
+    /// # Errors
+    ///
+    /// When it fails.
+    pub fn command(&self, arguments: &str) -> Result<()> {
+        self.host.ns().run(&format!("gobgp {arguments}")).map(drop)
     }
 
     /// Waits until a number of clients are established.
@@ -102,15 +160,21 @@ impl RouteReflector {
         })
     }
 
+    /// The host it runs on.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
     /// The gobgpd process, to stop or kill it.
     pub fn daemon(&mut self) -> &mut Daemon {
         &mut self.daemon
     }
 }
 
-fn spawn(host: &Host, file: &Path) -> Result<Daemon> {
+fn spawn(host: &Host, file: &Path, arguments: &[&str]) -> Result<Daemon> {
     let mut command = host.ns().command(programs::find("gobgpd")?);
     command
+        .args(arguments)
         .args(["-t", "json", "--api-hosts", "127.0.0.1:50051", "-f"])
         .arg(file);
     Daemon::spawn(host.lab(), &format!("gobgpd-{}", host.name()), command)

@@ -27,6 +27,7 @@ const LAB_PACKAGES: &[&str] = &[
     "bpftool",
     "dpkg-dev",
     "ethtool",
+    "exabgp",
     "frr",
     "gobgpd",
     "iperf3",
@@ -40,7 +41,12 @@ const LAB_PACKAGES: &[&str] = &[
 ];
 
 /// Services that some of these packages start and enable; labs run their own.
-const SERVICES: &[(&str, &str)] = &[("frr", "frr"), ("gobgpd", "gobgpd"), ("bird2", "bird")];
+const SERVICES: &[(&str, &str)] = &[
+    ("frr", "frr"),
+    ("gobgpd", "gobgpd"),
+    ("bird2", "bird"),
+    ("exabgp", "exabgp"),
+];
 
 const BPF_LINKER: &str = "0.13.0";
 const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
@@ -107,8 +113,8 @@ impl Steps {
     /// On another distribution names differ: programs are looked for, and nothing is installed.
     fn find_elsewhere() -> Result<Self> {
         let programs = [
-            "arping", "bird", "bpftool", "cc", "ethtool", "gobgpd", "ip", "iperf3", "mount",
-            "ndisc6", "ping", "sysctl", "tcpdump", "vtysh",
+            "arping", "bird", "bpftool", "cc", "ethtool", "exabgp", "gobgpd", "ip", "iperf3",
+            "mount", "ndisc6", "ping", "sysctl", "tcpdump", "vtysh",
         ];
         let missing: Vec<_> = programs
             .into_iter()
