@@ -109,3 +109,24 @@ fn unicast_routes_go_with_bird() -> Result<()> {
         Ok(())
     })
 }
+
+/// Nor does BIRD keep our unicast routes when we are away, and it has them again afterwards.
+#[test]
+fn unicast_routes_of_the_agent_go_with_it() -> Result<()> {
+    let (wire, bird, mut agent) = start("birdus")?;
+    let listed = |expected: bool| {
+        eventually(PATIENCE, || {
+            let routes = bird.birdc("show route protocol agent")?;
+            let route = format!("{}/32", wire.dut.address());
+            ensure!(routes.contains(&route) == expected, "{routes}");
+            Ok(())
+        })
+    };
+    listed(true)?;
+    agent.daemon().kill()?;
+    listed(false)?;
+    let agent = wire.agent(BIRD_ASN, IPV4)?;
+    wait_established(&agent)?;
+    wait_routes(&agent, 2, 0)?;
+    listed(true)
+}

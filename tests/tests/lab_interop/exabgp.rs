@@ -3,11 +3,16 @@
 //! Its API has no words for EVPN routes, so the lab brings some: the routes are put together and sent
 //! by ExaBGP's own classes.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
-use vtep_tests::{ExaBgp, VmSpec, eventually, wait_flood};
+use vtep_tests::{Agent, ExaBgp, VmSpec, eventually, stays, wait_flood};
 
-use crate::{ASN, KEY, PATIENCE, Wire, peer_row, speak, wait_established, wait_mac, wait_no_mac};
+use crate::{
+    ASN, KEY, PATIENCE, Wire, has_capability, peer_row, speak, wait_established, wait_mac,
+    wait_no_mac, wait_routes,
+};
 
 const ROUTE: &str = "rd 198.18.0.2:1 vni 100 target 65000:100 next-hop 198.18.0.2";
 const IMET: &str = "multicast 198.18.0.2";
@@ -142,4 +147,72 @@ fn bgp_025_exabgp_md5() -> Result<()> {
     let key = format!("md5-password \"{KEY}\";");
     let _exabgp = ExaBgp::start(&wire.peer, ASN, wire.dut.address(), &key)?;
     wire.keys_are_compared(ASN, "", true)
+}
+
+/// GR-001 (RFC 4724 §4.2): routes of an ExaBGP that was killed stay, stale, and go at its End-of-RIB,
+/// which it sends before it is told of any routes.
+#[test]
+fn exabgp_restarts() -> Result<()> {
+    let wire = Wire::new("exagr")?;
+    let mut exabgp = ExaBgp::start(&wire.peer, ASN, wire.dut.address(), "")?;
+    let agent = wire.agent(ASN, "")?;
+    wait_established(&agent)?;
+    commands(&exabgp, "announce")?;
+    wait_routes(&agent, 3, 0)?;
+    ensure!(has_capability(&agent, "graceful_restart")?);
+    exabgp.daemon().kill()?;
+    wait_routes(&agent, 3, 3)?;
+    let peer = peer_row(&agent)?;
+    ensure!(peer["state"] != "established", "{peer}");
+    for mac in MACS {
+        wait_mac(&agent, mac, &wire.peer)?;
+    }
+    exabgp.restart()?;
+    wait_established(&agent)?;
+    wait_routes(&agent, 0, 0)?;
+    commands(&exabgp, "announce")?;
+    wait_routes(&agent, 3, 0)
+}
+
+/// RTC-001, RTC-004 (RFC 4684): ExaBGP gets what it asks for, as long as it does, and hears what we ask
+/// for.
+#[test]
+fn exabgp_asks_for_one_target() -> Result<()> {
+    let wire = Wire::new("exartc")?;
+    let families = "l2vpn evpn; ipv4 rtc;";
+    let exabgp = ExaBgp::start_with(&wire.peer, ASN, wire.dut.address(), "", families)?;
+    let config = wire
+        .config(ASN, "")
+        .bgp("auto_rt_import = \"own-as\"")
+        .bd("red", 200, &[]);
+    let agent = Agent::start(&wire.dut, &config)?;
+    wait_established(&agent)?;
+    ensure!(has_capability(&agent, "rt_constraint")?);
+    eventually(PATIENCE, || {
+        let asked = format!("{:?}", exabgp.events()?);
+        for target in ["65000:100", "65000:200"] {
+            ensure!(asked.contains(target), "{asked}");
+        }
+        Ok(())
+    })?;
+    ensure!(imets(&exabgp)? == 0, "it has asked for nothing yet");
+    let membership = format!(
+        "membership origin {ASN} target {ASN}:100 next-hop {}",
+        wire.peer.address()
+    );
+    exabgp.command(&format!("announce {membership}"))?;
+    eventually(PATIENCE, || {
+        ensure!(imets(&exabgp)? > 0);
+        Ok(())
+    })?;
+    stays(Duration::from_secs(3), || {
+        let imets = imets(&exabgp)?;
+        ensure!(imets == 1, "{imets} IMET routes");
+        Ok(())
+    })?;
+    exabgp.command(&format!("withdraw {membership}"))?;
+    eventually(PATIENCE, || {
+        ensure!(!received(&exabgp, "withdraw")?.is_empty());
+        Ok(())
+    })
 }
