@@ -25,6 +25,10 @@ use crate::{
 /// Datagrams that are read from a socket before the clock is looked at again.
 const BATCH: usize = 64;
 
+/// Datagrams of each socket that are read before a peer is given up. Whoever floods the port can't put
+/// that off for ever.
+const BACKLOG: usize = 4096;
+
 /// How often to try for a port that is taken.
 const LISTEN_AGAIN: Duration = Duration::from_secs(5);
 
@@ -80,7 +84,10 @@ impl Speaker {
             }
             self.receive();
             // We may have been kept from running since: what the peer sent meanwhile counts.
-            while self.table.gives_up(Instant::now()) && self.receive_now() {}
+            let mut read = 0;
+            while read < BACKLOG && self.table.gives_up(Instant::now()) && self.receive_now() {
+                read += 1;
+            }
             let outputs = self.table.tick(Instant::now());
             self.carry_out(outputs);
             if self.listen_again.is_some_and(|at| at <= Instant::now()) {

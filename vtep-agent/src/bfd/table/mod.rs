@@ -358,6 +358,8 @@ impl Table {
         self.deadlines.extend(session.deadline().map(|at| (at, id)));
         self.sessions.insert(id, session);
         self.touched.insert(id);
+        // What was said of an earlier session doesn't count for this one.
+        out.push(Output::Report(peer, Liveness::Unknown));
     }
 
     /// Has the session say AdminDown for as long as the peer may take to notice (RFC 5880 §6.8.16).

@@ -244,7 +244,15 @@ fn configuration_changes() {
     // Another kind is another session; the old one says AdminDown until its peer must have noticed.
     let outputs = table.configure(vec![(PEER, config(REMOTE, Hops::Multi(255)))], now);
     assert!(outputs.contains(&Output::Report(PEER, Liveness::Unused)));
-    assert!(matches!(outputs[..], [_, Output::Send(_, off)] if off.state == State::AdminDown));
+    assert!(
+        matches!(outputs[..], [_, Output::Send(_, off), _] if off.state == State::AdminDown),
+        "{outputs:?}"
+    );
+    // Who insists on a path waits for the new session.
+    assert_eq!(
+        outputs.last(),
+        Some(&Output::Report(PEER, Liveness::Unknown))
+    );
     assert_eq!(table.sessions.len(), 2);
     let mut closed = false;
     while let Some(at) = table
@@ -261,7 +269,10 @@ fn configuration_changes() {
     // Back at once: what the old one has to say would confuse the peer.
     table.configure(vec![], now);
     let outputs = table.configure(vec![(PEER, config(REMOTE, Hops::Multi(255)))], now);
-    assert!(matches!(outputs[..], [Output::Close(_)]));
+    assert!(matches!(
+        outputs[..],
+        [Output::Close(_), Output::Report(PEER, Liveness::Unknown)]
+    ));
     assert_eq!(table.sessions.len(), 1);
     assert_eq!(table.by_discriminator.len(), 1);
     // And nothing is left.

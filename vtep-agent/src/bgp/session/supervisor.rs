@@ -188,6 +188,7 @@ impl Supervisor {
             .collect();
         for id in gone {
             self.remove(id, Cease::Deconfigured);
+            self.paths.remove(&id);
         }
         for (id, config) in peers {
             let mut restart = self.restart;
@@ -197,6 +198,10 @@ impl Supervisor {
                     continue;
                 }
                 let cease = change(&member.config, &config);
+                // BFD begins anew, and what it said last is that it is not in use.
+                if member.config.bfd.is_none() || member.config.shutdown.is_some() {
+                    self.paths.remove(&id);
+                }
                 let known = self.remove(id, cease);
                 restart.forwarding_preserved |= known;
             }
