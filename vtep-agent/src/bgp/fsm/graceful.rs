@@ -4,9 +4,12 @@
 use std::time::Duration;
 
 use super::{Cause, Settings};
-use crate::bgp::{
-    peer::Retention,
-    wire::{Capability, Family, GracefulRestart, LongLivedFamily, Open},
+use crate::{
+    bgp::{
+        peer::Retention,
+        wire::{Capability, Family, GracefulRestart, LongLivedFamily, Open},
+    },
+    types::Families,
 };
 
 /// The peer's half of graceful restart, if we sent the capability too.
@@ -85,22 +88,26 @@ pub(super) fn capabilities(settings: &Settings, restart: Restart) -> Vec<Capabil
     capabilities
 }
 
-/// What the peer's OPEN says.
-pub(super) fn negotiate(settings: &Settings, open: &Open) -> Option<Graceful> {
+/// What the peer's OPEN says, as far as it concerns `families`, those of the session: one that the
+/// session doesn't have brings no End-of-RIB, and nothing of it is kept.
+pub(super) fn negotiate(settings: &Settings, open: &Open, families: Families) -> Option<Graceful> {
     let peer = open
         .graceful_restart()
         .filter(|_| settings.graceful_restart)?;
     let evpn = peer
         .families
         .iter()
-        .find(|(family, _)| settings.families.evpn && *family == Family::EVPN);
+        .find(|(family, _)| families.evpn && *family == Family::EVPN);
     Some(Graceful {
         restart_time: Duration::from_secs(peer.restart_time.into()),
         notification: peer.notification,
         restarting: peer.restarting,
         evpn: evpn.is_some(),
         forwarding_preserved: evpn.is_some_and(|(_, preserved)| *preserved),
-        long_lived: settings.long_lived.and_then(|_| long_lived(open)),
+        long_lived: settings
+            .long_lived
+            .filter(|_| families.evpn)
+            .and_then(|_| long_lived(open)),
     })
 }
 

@@ -111,7 +111,7 @@ pub(super) fn negotiate(settings: &Settings, open: &Open) -> Result<Negotiated, 
     }
     let rtc = Capability::Multiprotocol(Family::RTC);
     let rt_constraint = settings.rt_constraint && families.evpn && open.capabilities.contains(&rtc);
-    let graceful = graceful::negotiate(settings, open);
+    let graceful = graceful::negotiate(settings, open, families);
     let long_lived = graceful.and_then(|peer| peer.long_lived);
     Ok(Negotiated {
         session: Session {

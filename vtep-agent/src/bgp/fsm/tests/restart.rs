@@ -157,6 +157,37 @@ fn a_changed_configuration_keeps_routes() {
     assert_eq!(ending(open(), cease()), (Some((6, 6)), false));
 }
 
+/// RFC 4724 §4.2: what both capabilities say of a family that the session doesn't have counts for
+/// nothing, or its routes would wait for an End-of-RIB that can't come.
+#[test]
+fn a_family_that_was_not_negotiated() {
+    let both = Settings {
+        long_lived: Some(seconds(3600)),
+        families: Families {
+            ipv4: true,
+            ..Families::EVPN
+        },
+        ..settings()
+    };
+    let mut peer = helper(true);
+    peer.capabilities
+        .push(Capability::LongLivedGracefulRestart(vec![
+            LongLivedFamily {
+                family: Family::EVPN,
+                forwarding: true,
+                stale_time: 60,
+            },
+        ]));
+    for (family, expected) in [(Family::EVPN, true), (Family::IPV4_UNICAST, false)] {
+        peer.capabilities[0] = Capability::Multiprotocol(family);
+        let (sim, _) = Sim::established(both.clone(), peer.clone());
+        let session = &sim.fsm.established().unwrap().0.session;
+        assert!(session.graceful_restart);
+        assert_eq!(session.forwarding_preserved, expected);
+        assert_eq!(session.long_lived, expected);
+    }
+}
+
 /// GR-010: RFC 9494 §3, §4.2: capability 71 of both, beside that of graceful restart. A restart time
 /// of zero alone doesn't end routes then.
 #[test]
