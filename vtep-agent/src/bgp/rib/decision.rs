@@ -1,6 +1,10 @@
 //! Which of several paths to the same NLRI is best (RFC 4271 §9.1.2, RFC 4456 §9).
 
-use std::{cmp::Ordering, fmt, net::Ipv4Addr};
+use std::{
+    cmp::Ordering,
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use super::{LLGR_STALE, Path};
 use crate::{
@@ -70,16 +74,18 @@ pub(super) fn best(paths: &[Path]) -> Option<usize> {
 
 /// Why `path` lost; `best` won.
 pub(super) fn lost(paths: &[Path], best: &Path, path: &Path) -> Step {
-    match compare(best, path) {
-        (Ordering::Less, step) => step,
-        // Beaten by another path of its own neighbouring AS.
-        _ => paths
-            .iter()
-            .filter(|other| other.rejected.is_none() && same_neighbour(other, path))
-            .map(|other| compare(other, path))
-            .find(|(order, _)| order.is_lt())
-            .map_or(Step::PeerAddress, |(_, step)| step),
-    }
+    // Where it is even with the best one, another path of its own neighbouring AS may have a lower MED.
+    let eligible = paths.iter().filter(|other| other.rejected.is_none());
+    std::iter::once(best)
+        .chain(eligible)
+        .find_map(|other| beaten(path, other))
+        .unwrap_or_else(|| compare(best, path).1)
+}
+
+/// The step at which `other` is better than `path`, but for the tie-breaks.
+fn beaten(path: &Path, other: &Path) -> Option<Step> {
+    let decided = preference(other, path).filter(|(order, _)| order.is_lt());
+    decided.map(|(_, step)| step)
 }
 
 /// The paths to use together with the best one, which comes first.
@@ -88,12 +94,15 @@ pub(super) fn multipath(paths: &[Path], limit: usize, relax: bool) -> Vec<&Path>
         return Vec::new();
     };
     let same_path = |path: &Path| relax || path.attributes.as_path == best.attributes.as_path;
-    let mut others: Vec<_> = paths
-        .iter()
-        .filter(|path| path.rejected.is_none() && path.peer != best.peer)
+    let eligible = || paths.iter().filter(|path| path.rejected.is_none());
+    // By MED, another path of its own neighbouring AS may be better.
+    let is_beaten = |path: &Path| eligible().any(|other| beaten(path, other).is_some());
+    let mut others: Vec<_> = eligible()
+        .filter(|path| path.peer != best.peer && !is_beaten(path))
         .filter(|path| preference(best, path).is_none() && same_path(path))
         .collect();
-    others.sort_by(|a, b| compare(a, b).0);
+    // Not by `compare`: with MED that is no order of paths of several ASes.
+    others.sort_by_key(|path| tie_break(path));
     std::iter::once(best).chain(others).take(limit).collect()
 }
 
@@ -102,15 +111,25 @@ fn compare(a: &Path, b: &Path) -> (Ordering, Step) {
     if let Some(decided) = preference(a, b) {
         return decided;
     }
-    let cluster_list = |path: &Path| path.attributes.cluster_list.len();
+    let (a, b) = (tie_break(a), tie_break(b));
     let steps = [
-        (router_id(a).cmp(&router_id(b)), Step::RouterId),
-        (cluster_list(a).cmp(&cluster_list(b)), Step::ClusterList),
+        (a.0.cmp(&b.0), Step::RouterId),
+        (a.1.cmp(&b.1), Step::ClusterList),
     ];
     steps
         .into_iter()
         .find(|(order, _)| order.is_ne())
-        .unwrap_or((a.session.address.cmp(&b.session.address), Step::PeerAddress))
+        .unwrap_or((a.2.cmp(&b.2), Step::PeerAddress))
+}
+
+/// What decides between paths that are even: router or originator id, length of CLUSTER_LIST, address
+/// of the peer. The lowest wins.
+fn tie_break(path: &Path) -> (Ipv4Addr, usize, IpAddr) {
+    (
+        router_id(path),
+        path.attributes.cluster_list.len(),
+        path.session.address,
+    )
 }
 
 /// The steps that are about the paths and not about who sent them; `None` when all are even.
@@ -184,7 +203,7 @@ pub(super) fn occurrences(path: &AsPath, asn: Asn) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::IpAddr, sync::Arc, time::Instant};
+    use std::{sync::Arc, time::Instant};
 
     use super::*;
     use crate::{
@@ -301,6 +320,29 @@ mod tests {
         good.rejected = Some(Rejected::AsLoop);
         assert_eq!(best(&[good.clone(), path(2, |_| ())]), Some(1));
         assert_eq!(best(&[good]), None);
+    }
+
+    /// Paths of several ASes, some with a MED: comparing two by two is no order, which sorting of many
+    /// may not survive. What loses by MED within its own AS is not used beside the best.
+    #[test]
+    fn multipath_with_meds() {
+        let paths: Vec<_> = (1..=60)
+            .map(|host| {
+                path(host, |attributes| {
+                    let asn = u32::from(host % 3);
+                    attributes.as_path = sequence(&[65_100 + asn]);
+                    attributes.med = (asn > 0).then(|| 100 - u32::from(host));
+                })
+            })
+            .collect();
+        let used = multipath(&paths, 64, true);
+        let loser = paths.iter().find(|path| path.peer.0 == 1).unwrap();
+        assert_eq!(lost(&paths, used[0], loser), Step::Med);
+        // All of the AS without MEDs, and the least MED of each of the others.
+        let hosts: Vec<_> = used.iter().map(|path| path.peer.0).collect();
+        let mut expected: Vec<_> = (1..=20).map(|n| n * 3).chain([58, 59]).collect();
+        expected.sort_unstable();
+        assert_eq!(hosts, expected);
     }
 
     #[test]
