@@ -16,12 +16,16 @@ use crate::{
 /// well, or it would go on believing that the MAC is its own.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
+/// Moves of one MAC that are remembered, at least as many as `moves` may be configured: two ports of
+/// ours with one MAC make thousands a second.
+const MOST: u32 = 1000;
+
 /// A MAC that moves too often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Duplicate {
     /// What is done with it.
     pub action: DuplicateAction,
-    /// Moves within the window when it was found.
+    /// Most moves within the window since it was found; more than 1000 are not counted.
     pub moves: u32,
     /// When it was found.
     pub since: Instant,
@@ -59,9 +63,11 @@ impl Moves {
     /// Notes a move. The answer is how many the MAC has made within the window.
     fn record(&mut self, mac: Mac, window: Duration, now: Instant) -> u32 {
         self.purge(window, now);
-        self.queue.push_back((now, mac));
         let count = self.counts.entry(mac).or_default();
-        *count += 1;
+        if *count < MOST {
+            *count += 1;
+            self.queue.push_back((now, mac));
+        }
         *count
     }
 
@@ -227,6 +233,10 @@ mod tests {
         assert_eq!(moves.record(mac(2), window, at(200)), 1);
         moves.forget(mac(1));
         assert_eq!(moves.record(mac(1), window, at(201)), 1);
+        for _ in 0..10_000 {
+            moves.record(mac(2), window, at(201));
+        }
+        assert!(moves.queue.len() <= MOST as usize + 1);
         moves.purge(window, at(1000));
         assert!(moves.queue.is_empty() && moves.counts.is_empty());
     }
