@@ -142,12 +142,15 @@ impl Core {
                     }
                 }
             }
-            for (id, _) in old.unwrap_or_default() {
-                if !configured.iter().any(|(other, _)| *other == id) {
+            for (id, old) in old.unwrap_or_default() {
+                let new = configured.iter().find(|(other, _)| *other == id);
+                if new.is_none_or(|(_, new)| is_given_up(&old, new)) {
                     self.peer_event(id, PeerEvent::Down, now);
-                    if let Some(deferral) = &mut self.deferral {
-                        deferral.complete(id);
-                    }
+                }
+                if new.is_none()
+                    && let Some(deferral) = &mut self.deferral
+                {
+                    deferral.complete(id);
                 }
             }
             self.outputs.push(Output::Peers(configured));
@@ -442,6 +445,15 @@ impl Core {
             (None, None) => {}
         }
     }
+}
+
+/// Whether routes of a peer that is away, if there are any, have to go now that it is configured
+/// otherwise: no session will end that says so. Each such change ends a session that is up.
+fn is_given_up(old: &PeerConfig, new: &PeerConfig) -> bool {
+    let newly_shut_down = old.shutdown.is_none() && new.shutdown.is_some();
+    let without_retention = old.graceful_restart && !new.graceful_restart;
+    let without_evpn = old.families.evpn && !new.families.evpn;
+    newly_shut_down || without_retention || without_evpn || old.asn != new.asn
 }
 
 /// The VTEP, and for a MAC the group, that a route needs.

@@ -159,12 +159,15 @@ impl Core {
         let families: Vec<_> = self.underlay.ribs.keys().copied().collect();
         for family in families {
             let update = update.take(family);
-            let swept = update.end_of_rib.is_some();
+            let ended = update.end_of_rib.is_some();
             let touched = touched(&update);
             let over = self.is_over_limit(peer);
             let Some(rib) = self.underlay.ribs.get_mut(&family).filter(|_| !over) else {
                 continue;
             };
+            // All prefixes are looked at only where there is something to sweep, however many
+            // End-of-RIBs come.
+            let swept = ended && rib.why_stale(peer).is_some();
             drop(rib.update(peer, update, |_| true, now));
             let count = rib.count(peer);
             match swept {

@@ -555,6 +555,19 @@ impl Paths {
     }
 }
 
+impl Best {
+    /// Both are told to the same peers, and in the same form: a peer that comes back from a restart may
+    /// have become a client meanwhile.
+    fn has_source_of(&self, other: &Self) -> bool {
+        let source = |best: &Self| {
+            let session = &best.session;
+            let client = session.route_reflector_client;
+            (best.peer, client, session.internal, session.router_id)
+        };
+        source(self) == source(other)
+    }
+}
+
 impl Change {
     /// Where the path came from matters only to those to whom it is told again.
     pub(super) fn between(
@@ -567,7 +580,7 @@ impl Change {
             (None, None) => true,
             (Some(a), Some(b)) => {
                 a.route == b.route
-                    && (!reflecting || a.peer == b.peer)
+                    && (!reflecting || a.has_source_of(b))
                     && (Arc::ptr_eq(&a.attributes, &b.attributes) || a.attributes == b.attributes)
             }
             _ => false,

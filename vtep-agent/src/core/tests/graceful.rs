@@ -1,7 +1,7 @@
 //! Helping a peer that restarts (RFC 4724 §4.2, RFC 8538 §4) or sends everything again (RFC 7313).
 
 use super::*;
-use crate::bgp::peer::Retention;
+use crate::{bgp::peer::Retention, config::PeerConfig};
 
 const RETENTION: Retention = Retention {
     restart_time: Duration::from_secs(120),
@@ -103,6 +103,32 @@ fn gr_003_never_back() {
         fixture.core.peer_routes(RR),
         crate::core::PeerRoutes::default()
     );
+}
+
+/// Routes of a peer that is away go when it is shut down, becomes another peer, or is not to be kept
+/// any more: there is no session whose end would say so.
+#[test]
+fn given_up_while_away() {
+    let changes: [fn(&mut PeerConfig); 5] = [
+        |peer| peer.shutdown = Some(String::new()),
+        |peer| peer.asn = PeerAsn::Is(Asn(65001)),
+        |peer| peer.graceful_restart = false,
+        |peer| {
+            peer.families = Families {
+                evpn: false,
+                ipv4: true,
+                ipv6: false,
+            }
+        },
+        |peer| peer.hold_time = Duration::from_secs(30),
+    ];
+    for (index, change) in changes.into_iter().enumerate() {
+        let mut fixture = restarting();
+        let mut config = config();
+        change(&mut config.bgp.peers[0]);
+        fixture.command(Command::Reload(Box::new(config))).unwrap();
+        assert_eq!(known(&fixture), [index == 4; 2], "change {index}");
+    }
 }
 
 /// The bound of RFC 8538 §4.1 on a peer that never sends End-of-RIB.

@@ -3,7 +3,10 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::bgp::wire::{AsPath, AsSegment, Family, RawAttribute, RouteKey};
+use crate::bgp::{
+    peer::Retention,
+    wire::{AsPath, AsSegment, Family, RawAttribute, RouteKey},
+};
 
 const CLIENT: PeerId = PeerId(1);
 const OTHER_CLIENT: PeerId = PeerId(2);
@@ -281,6 +284,34 @@ fn becomes_and_ceases_to_be_a_reflector() {
         .command(Command::Reload(Box::new(config())))
         .unwrap();
     assert_eq!(fixture.core.peer_routes(RR).sent, own as u64);
+}
+
+/// A peer that comes back from a restart as our client: its routes, which are the same as before, are
+/// told to those who didn't get them.
+#[test]
+fn becomes_a_client_during_a_restart() {
+    let mut fixture = reflector();
+    let remote = rt2(V1, mac(1), None, 0);
+    announce(&mut fixture, RR, remote.clone());
+    assert_eq!(receivers(&mut fixture), [CLIENT, OTHER_CLIENT]);
+    let retention = Retention {
+        restart_time: Duration::from_secs(120),
+        keep_stale: true,
+        long_lived: None,
+    };
+    fixture.handle(Input::Peer(RR, PeerEvent::Restarting(retention)));
+    let session = Session {
+        graceful_restart: true,
+        forwarding_preserved: true,
+        route_reflector_client: true,
+        address: address(RR).into(),
+        router_id: address(RR),
+        ..session(true)
+    };
+    fixture.handle(Input::Peer(RR, PeerEvent::Up(session)));
+    fixture.outputs.clear();
+    announce(&mut fixture, RR, remote);
+    assert_eq!(receivers(&mut fixture), [CLIENT, OTHER_CLIENT, EXTERNAL]);
 }
 
 /// Checklist A9.4.5: our AS so many times, and not once more.
