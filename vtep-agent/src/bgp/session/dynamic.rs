@@ -74,12 +74,25 @@ impl Peer {
         over
     }
 
-    /// When to look again.
+    /// It is told to stop, and whoever comes from its address later is another peer: what the core kept
+    /// of this one nobody would ever refresh.
+    pub(super) fn forget(&mut self) {
+        if let Stay::Dynamic {
+            retained: Some(_), ..
+        } = self.stay
+        {
+            self.report(ConnectionId(0), PeerEvent::Down);
+        }
+    }
+
+    /// When to look again. What is over already, while a connection is still open, is no time to wait
+    /// for.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let retained = match self.stay {
             Stay::Dynamic { retained, .. } => retained,
             Stay::Configured => None,
         };
+        let retained = retained.filter(|until| *until > Instant::now());
         self.fsm.deadline().into_iter().chain(retained).min()
     }
 }

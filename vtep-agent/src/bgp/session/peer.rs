@@ -178,7 +178,11 @@ impl Peer {
                     Some(Order::Reset(id, cease)) => peer.reset(id, cease),
                     Some(Order::Settled) => peer.handle(Event::Settled),
                     Some(Order::Stop(cease)) => {
+                        let restart = matches!(cease, Cease::Restart(_));
                         peer.handle(Event::Stop(cease));
+                        if !restart {
+                            peer.forget();
+                        }
                         break;
                     }
                     None => {

@@ -154,3 +154,31 @@ async fn reconfigured() {
     agent.sessions.accept_from(Vec::new());
     assert_eq!(script.notification().await, Notification::PEER_DECONFIGURED);
 }
+
+/// A prefix whose settings change: its peers come back with ids of their own, so nothing is kept for the
+/// old ones.
+#[tokio::test]
+async fn changed() {
+    let mut agent = host(5, |template| template).await;
+    let mut open = open(9);
+    open.capabilities
+        .push(Capability::GracefulRestart(GracefulRestart {
+            restarting: false,
+            notification: false,
+            restart_time: 4000,
+            families: vec![(Family::EVPN, true)],
+        }));
+    let _script = Script::establish_with(&agent, 9, open).await;
+    let (id, _) = event(&mut agent).await;
+    let prefix = "127.0.0.8/29".parse().unwrap();
+    let any = IpAddr::from(Ipv4Addr::UNSPECIFIED);
+    let template = PeerConfig::new(any.into(), PeerAsn::Is(ASN));
+    let dynamic = DynamicPeers::new(prefix, 6, template);
+    agent.sessions.accept_from(vec![dynamic]);
+    let (_, restarting) = event(&mut agent).await;
+    assert!(
+        matches!(restarting, PeerEvent::Restarting(_)),
+        "{restarting:?}"
+    );
+    assert!(matches!(event(&mut agent).await, (gone, PeerEvent::Down) if gone == id));
+}
