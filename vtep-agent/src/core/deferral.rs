@@ -71,9 +71,10 @@ impl Deferral {
         self.until
     }
 
-    fn is_over(&mut self, now: Instant) -> bool {
+    /// With `strangers`, somebody may still come who is nowhere configured.
+    fn is_over(&mut self, strangers: bool, now: Instant) -> bool {
         self.until.take_if(|until| *until <= now);
-        let complete = self.awaited.is_empty() || self.until.is_none();
+        let complete = self.awaited.is_empty() && !strangers || self.until.is_none();
         complete && !self.recovering
     }
 }
@@ -89,7 +90,9 @@ impl Core {
 
     /// Ends the deferral when it is time. Peers then get their End-of-RIB.
     pub(super) fn settle(&mut self, now: Instant) {
-        let over = |deferral: &mut Deferral| deferral.is_over(now);
+        // Who of them will come can't be known: they have time as long as anything hangs on it.
+        let strangers = !self.held.is_empty() && self.peers.may_come(|families| families.evpn);
+        let over = |deferral: &mut Deferral| deferral.is_over(strangers, now);
         if let Some(deferral) = self.deferral.take_if(over) {
             for (id, config) in self.peers.configured() {
                 if deferral.awaited.contains(id) {

@@ -38,6 +38,13 @@ pub(super) struct Held {
     vteps: Vec<(BdId, Ipv4Addr)>,
 }
 
+impl Held {
+    /// Peers have confirmed everything.
+    pub(super) fn is_empty(&self) -> bool {
+        self.macs.is_empty() && self.receivers.is_empty()
+    }
+}
+
 impl Core {
     /// Holds every remote entry of these tables whose bridge domain is there again.
     pub(super) fn hold(&mut self, tables: &Intent, mut bindings: Bindings, now: Instant) {

@@ -17,7 +17,7 @@ use crate::{
     },
     config::{DynamicPeers, MaxPrefixes, PeerConfig},
     evpn::{Imported, TargetIndex, import},
-    types::{ImportTarget, PeerId, PeerName},
+    types::{Families, ImportTarget, PeerId, PeerName},
 };
 
 /// Configured peers and their ids, which stay with the name.
@@ -92,7 +92,15 @@ impl PeerIds {
     fn forget_dynamic(&mut self, peer: PeerId) {
         if !self.configured().iter().any(|(id, _)| *id == peer) {
             self.limits.remove(&peer);
+            self.over_limit.remove(&peer);
+            self.warned.retain(|(other, _)| *other != peer);
         }
+    }
+
+    /// Whether peers that are nowhere configured may have some families.
+    pub(super) fn may_come(&self, with: impl Fn(Families) -> bool) -> bool {
+        let mut templates = self.dynamic.iter().map(DynamicPeers::template);
+        templates.any(|peer| peer.shutdown.is_none() && with(peer.families))
     }
 
     fn limit_dynamic(&mut self, peer: PeerId, address: IpAddr) {

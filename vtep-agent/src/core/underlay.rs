@@ -16,7 +16,7 @@ use crate::{
         wire::{Family, RouteKey, Update},
     },
     config::{Config, UnderlayConfig},
-    types::PeerId,
+    types::{Families, PeerId},
 };
 
 /// Tables of the unicast families.
@@ -209,7 +209,8 @@ impl Core {
 
     /// Tells the daemon once that every peer with a unicast family has ended its first routes.
     pub(super) fn check_underlay_complete(&mut self) {
-        if self.underlay.complete {
+        // Of peers by prefix nobody knows who is still to come; then the daemon's patience decides.
+        if self.underlay.complete || self.peers.may_come(Families::unicast) {
             return;
         }
         let peers = self.peers.configured().iter();

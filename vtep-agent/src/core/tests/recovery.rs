@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    config::DynamicPeers,
     intent::Installed,
     reconcile::{Entry, Key, Map, Outcome, Reconciler, TableError, Tables},
 };
@@ -53,12 +54,16 @@ fn earlier() -> Fixture {
 
 /// The next agent, before it has heard of any device.
 fn next(earlier: &Fixture) -> Fixture {
+    next_with(earlier, config())
+}
+
+fn next_with(earlier: &Fixture, config: Config) -> Fixture {
     let installed = Installed {
         tables: earlier.core.intent.clone(),
         ..Installed::default()
     };
     let state = earlier.core.state.clone();
-    let (core, outputs) = Core::recover(config(), state, &installed, earlier.now);
+    let (core, outputs) = Core::recover(config, state, &installed, earlier.now);
     let mut next = Fixture {
         core,
         now: earlier.now,
@@ -70,7 +75,10 @@ fn next(earlier: &Fixture) -> Fixture {
 
 /// As above, with its devices, and nothing sent yet.
 fn recovered(earlier: &Fixture) -> Fixture {
-    let mut next = next(earlier);
+    with_devices(next(earlier))
+}
+
+fn with_devices(mut next: Fixture) -> Fixture {
     for (ifindex, name) in [(2, "eth0"), (TAP1, "tap1"), (TAP2, "tap2")] {
         next.link(ifindex, name);
     }
@@ -132,6 +140,66 @@ fn gr_006_remote_entries_wait_for_the_peers() {
     assert_eq!(next.core.intent.vteps.len(), 1);
     assert_eq!(next.core.intent.groups.len(), 1);
     assert_eq!(next.core.intent.sources.len(), 1);
+}
+
+/// GR-006: peers by prefix are in no list of those to wait for. What is held waits for them, and nothing
+/// else does.
+#[test]
+fn gr_006_remote_entries_wait_for_dynamic_peers() {
+    let stranger = PeerId(1 << 31);
+    let dynamic = || {
+        let mut config = config();
+        let template = config.bgp.peers.remove(0);
+        let prefix = "10.255.0.0/24".parse().unwrap();
+        config.bgp.dynamic = vec![DynamicPeers::new(prefix, 8, template)];
+        config
+    };
+    let earlier = earlier();
+    let recovered = || {
+        let next = with_devices(next_with(&earlier, dynamic()));
+        assert!(!next.core.settled());
+        assert_eq!(next.vtep_of(mac(4)), Some(V2));
+        next
+    };
+    // One that says everything again ends the wait, though others might come.
+    let mut next = recovered();
+    let session = Session {
+        graceful_restart: true,
+        ..session(true)
+    };
+    next.handle(Input::Peer(stranger, PeerEvent::Up(session)));
+    let all = vec![
+        rt3(V1),
+        rt3(V2),
+        rt2(V1, mac(3), None, 0),
+        rt2(V2, mac(4), None, 0),
+    ];
+    let says = |next: &mut Fixture, update| {
+        assert!(!next.core.settled());
+        next.handle(Input::Peer(stranger, PeerEvent::Update(Box::new(update))));
+    };
+    for (route, attributes) in all {
+        let update = Update {
+            announced: vec![route],
+            attributes: Some(Arc::new(attributes)),
+            ..Update::default()
+        };
+        says(&mut next, update);
+    }
+    let end = Update {
+        end_of_rib: Some(Family::EVPN),
+        ..Update::default()
+    };
+    says(&mut next, end);
+    assert!(next.core.settled());
+    // Nobody comes.
+    let mut next = recovered();
+    next.advance(Duration::from_secs(120));
+    assert!(next.core.settled());
+    assert_eq!(next.fdb(mac(4)), None);
+    // Nothing is held.
+    let next = with_devices(next_with(&Fixture::new(), dynamic()));
+    assert!(next.core.settled());
 }
 
 /// A route that contradicts what is held wins at once, whatever their numbers.

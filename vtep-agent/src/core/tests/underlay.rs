@@ -10,7 +10,7 @@ use crate::{
         peer::LocalEnd,
         wire::{AsPath, AsSegment},
     },
-    config::MaxPrefixes,
+    config::{DynamicPeers, MaxPrefixes},
     core::{HostNextHop, HostRoute},
 };
 
@@ -369,8 +369,19 @@ fn complete_after_the_last_end_of_rib() {
     assert_eq!(complete(&fixture), 1);
     fixture.from(LEAF2, end());
     assert_eq!(complete(&fixture), 1);
-    // Without such peers at once.
-    assert_eq!(complete(&Fixture::start(config(), State::default())), 1);
+    // Without such peers at once,
+    let mut config = config();
+    assert_eq!(
+        complete(&Fixture::start(config.clone(), State::default())),
+        1
+    );
+    // but not where one may still come.
+    let template = PeerConfig {
+        families: IPV4,
+        ..PeerConfig::new(Ipv4Addr::UNSPECIFIED.into(), PeerAsn::External)
+    };
+    config.bgp.dynamic = vec![DynamicPeers::new(prefix("192.0.2.0/24"), 8, template)];
+    assert_eq!(complete(&Fixture::start(config, State::default())), 0);
 }
 
 /// RFC 7313 §4: what a refresh doesn't bring again goes at its end, and nothing before.
