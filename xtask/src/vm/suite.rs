@@ -29,12 +29,12 @@ const SUITE: &[(&str, &[&str])] = &[
     (
         "lab_agents",
         &[
-            "flooding_reaches_every_vm_of_the_bd_once",
-            "ports_of_one_host_are_switched_locally",
-            "traffic_of_tap_ports",
-            "traffic_with_xdp_auto",
-            "traffic_with_xdp_off",
-            "vlan_of_a_port_is_taken_off_and_put_on",
+            "flooding::flooding_reaches_every_vm_of_the_bd_once",
+            "bds::ports_of_one_host_are_switched_locally",
+            "traffic::traffic_of_tap_ports",
+            "traffic::traffic_with_xdp_auto",
+            "traffic::traffic_with_xdp_off",
+            "bds::vlan_of_a_port_is_taken_off_and_put_on",
         ],
     ),
     (GUEST_ONLY, &[]),
