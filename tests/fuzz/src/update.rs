@@ -7,7 +7,7 @@
 //! - An attribute that is damaged beyond doubt turns exactly the announced routes into withdrawn
 //!   ones; one that is there already changes nothing.
 
-use std::{collections::HashSet, slice, sync::Arc};
+use std::{collections::HashSet, mem, slice, sync::Arc};
 
 use bytes::Bytes;
 use vtep_agent::bgp::wire::{
@@ -56,7 +56,8 @@ pub fn check(data: &[u8]) {
 
 /// What holds for an UPDATE that was accepted.
 pub(crate) fn accepted(bytes: &[u8], update: &Update, faults: &[Fault], context: &Context) {
-    assert_eq!(update.announced.is_empty(), update.attributes.is_none());
+    let routes = update.announced.len() + update.identified.announced.len();
+    assert_eq!(routes == 0, update.attributes.is_none());
     let meaning = Meaning::of(update, context);
     if update.end_of_rib.is_some() {
         assert!(meaning.announced.is_empty() && meaning.withdrawn.is_empty());
@@ -67,7 +68,12 @@ pub(crate) fn accepted(bytes: &[u8], update: &Update, faults: &[Fault], context:
         assert!(!fault.to_string().is_empty());
     }
     let mut again = Meaning::default();
-    for message in write(update, context) {
+    // What we send has no path identifiers, whatever the peer sends.
+    let context = &Context {
+        add_path: false,
+        ..context.clone()
+    };
+    for message in write(&without_ids(update), context) {
         let decoded = message::frame(&message).and_then(|frame| wire::decode(&frame, context));
         let Ok(Decoded {
             message: Message::Update(part),
@@ -97,7 +103,7 @@ struct Meaning {
 impl Meaning {
     fn of(update: &Update, context: &Context) -> Self {
         let mut meaning = Self::default();
-        let mut rest = update.clone();
+        let mut rest = without_ids(update);
         for family in families(context) {
             let part = rest.take(family);
             let multiprotocol = part
@@ -113,6 +119,17 @@ impl Meaning {
         assert_eq!(rest, Update::default(), "of a family that nobody asked for");
         meaning
     }
+}
+
+/// The same routes without what tells apart several paths to one.
+fn without_ids(update: &Update) -> Update {
+    let mut update = update.clone();
+    let identified = mem::take(&mut update.identified);
+    let announced = identified.announced.into_iter().map(|(_, route)| route);
+    update.announced.extend(announced);
+    let withdrawn = identified.withdrawn.into_iter().map(|(_, key)| key);
+    update.withdrawn.extend(withdrawn);
+    update
 }
 
 /// Everything that may be in an UPDATE.
@@ -144,7 +161,7 @@ fn damaged(input: &[u8], sound: &Update, context: &Context) {
         Ok(read) => read,
         Err(notification) => {
             // Nothing was announced, so it is unknown what the damage was to announce (§5.2).
-            assert!(sound.announced.is_empty(), "{notification}");
+            assert!(sound.attributes.is_none(), "{notification}");
             return;
         }
     };
@@ -167,7 +184,7 @@ fn repeated(input: &[u8], sound: &Update, before: &[Fault], context: &Context) {
     let Some(bytes) = with_attributes(&[input, &ORIGIN]) else {
         return;
     };
-    if sound.announced.is_empty() {
+    if sound.attributes.is_none() {
         return;
     }
     match read(&bytes, context) {

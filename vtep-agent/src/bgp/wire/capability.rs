@@ -129,6 +129,15 @@ pub struct AddPath {
     pub mode: u8,
 }
 
+impl AddPath {
+    /// The sender is able to receive several paths.
+    pub const RECEIVE: u8 = 1;
+    /// It is able to send them.
+    pub const SEND: u8 = 2;
+    /// Both.
+    pub const BOTH: u8 = 3;
+}
+
 /// A family of the long-lived graceful restart capability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LongLivedFamily {

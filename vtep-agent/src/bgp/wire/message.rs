@@ -54,8 +54,7 @@ pub struct Context {
     pub families: Families,
     /// Route target memberships are exchanged (RFC 4684).
     pub rt_constraint: bool,
-    /// NLRI of the EVPN family carry a path identifier (RFC 7911). It is not kept: a peer that may
-    /// send several paths for one key needs a table that tells them apart.
+    /// The peer's NLRI of the EVPN family carry a path identifier (RFC 7911 §3). Ours never do.
     pub add_path: bool,
     /// Enhanced route refresh was negotiated: an answer to a ROUTE-REFRESH is enclosed in BoRR and
     /// EoRR (RFC 7313 §4.1).

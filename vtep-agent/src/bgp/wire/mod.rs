@@ -47,7 +47,7 @@ pub use membership::{Membership, TargetPrefix};
 pub use message::{Context, Decoded, Message, RouteRefresh, decode, end_of_rib};
 pub use notification::Notification;
 pub use open::Open;
-pub use route::{EthernetAd, EthernetSegment, Imet, IpPrefix, MacIp, Route, RouteKey};
-pub use update::{Update, encode_advertisement};
+pub use route::{EthernetAd, EthernetSegment, Imet, IpPrefix, MacIp, PathId, Route, RouteKey};
+pub use update::{Identified, Update, encode_advertisement};
 
 use reader::Reader;

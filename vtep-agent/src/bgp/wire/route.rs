@@ -35,6 +35,10 @@ pub enum Route {
     Membership(Membership),
 }
 
+/// What tells apart the paths of one peer to one NLRI (RFC 7911 §3). Any number, 0 included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PathId(pub u32);
+
 /// Type 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EthernetAd {

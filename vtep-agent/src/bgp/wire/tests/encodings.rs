@@ -342,21 +342,51 @@ fn next_hops() {
     }
 }
 
-/// RFC 7911 §3: the path identifier is in front of each NLRI.
+/// RFC 7911 §3: the path identifier is in front of each NLRI, and stays with a route that is treated
+/// as withdrawn; without one there is no NLRI. What we send has none.
 #[test]
 fn path_identifiers() {
     let context = Context {
         add_path: true,
         ..Context::default()
     };
-    let nlri = [&format!("00000001{V3}")[..], &format!("00000002{V5}")];
-    let attributes = [&reach(&nlri), ORIGIN, AS_PATH, LOCAL_PREF];
-    let (update, faults) = read_update(&attributes, &context).unwrap();
-    assert_eq!(update.announced, [route(V3), route(V5)]);
-    assert_eq!(faults, []);
-    let advertisement = announcement(attributes_of(&update), update.announced.clone());
-    let messages = advertised(&advertisement, &context, MAX_LEN);
-    assert_eq!(updates(&messages, &context), [update]);
+    let read = |attributes: &[&str]| read_update(attributes, &context);
+    let nlri = [&format!("00000001{V3}")[..], &format!("ffffffff{V3}")];
+    let ids = [PathId(1), PathId(u32::MAX)];
+    let (update, faults) = read(&[&reach(&nlri), ORIGIN, AS_PATH, LOCAL_PREF]).unwrap();
+    assert_eq!(update.identified.announced, ids.map(|id| (id, route(V3))));
+    assert_eq!((&update.announced[..], &faults[..]), (&[][..], &[][..]));
+    let advertisement = announcement(attributes_of(&update), vec![route(V3)]);
+    let ours = advertised(&advertisement, &context, MAX_LEN);
+    assert_eq!(
+        updates(&ours, &Context::default())[0].announced,
+        [route(V3)]
+    );
+
+    // Each in its own way: MP_UNREACH_NLRI, an attribute that is missing, a route that is unusable.
+    let gone = ids.map(|id| (id, key(V3)));
+    let (update, _) = read(&[&unreach(&nlri)]).unwrap();
+    assert_eq!(update.identified.withdrawn, gone);
+    let (update, faults) = read(&[&reach(&nlri), ORIGIN, LOCAL_PREF]).unwrap();
+    assert_eq!(
+        (update.identified.withdrawn, faults.len()),
+        (gone.into(), 1)
+    );
+    let group = V3.replace("020000000001", "030000000001");
+    let (update, faults) = read(&[
+        &reach(&[&format!("00000007{group}"), nlri[0]]),
+        ORIGIN,
+        AS_PATH,
+        LOCAL_PREF,
+    ])
+    .unwrap();
+    assert_eq!(update.identified.withdrawn, [(PathId(7), key(&group))]);
+    assert_eq!(update.identified.announced, [(PathId(1), route(V3))]);
+    assert_eq!(faults[0].bytes, hex(&group));
+
+    assert!(read(&[&reach(&["000000"]), ORIGIN, AS_PATH, LOCAL_PREF]).is_err());
+    let (update, _) = read(&[&unreach(&[])]).unwrap();
+    assert_eq!(update.end_of_rib, Some(Family::EVPN));
 }
 
 fn attributes_of(update: &Update) -> Attributes {

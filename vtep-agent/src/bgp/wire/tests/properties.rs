@@ -22,6 +22,8 @@ fn read_all(messages: &[Bytes], context: &Context) -> Update {
         all.attributes = update.attributes.or(all.attributes);
         all.announced.extend(update.announced);
         all.withdrawn.extend(update.withdrawn);
+        all.identified.announced.extend(update.identified.announced);
+        all.identified.withdrawn.extend(update.identified.withdrawn);
         all.end_of_rib = update.end_of_rib.or(all.end_of_rib);
         all.classic = update.classic.or(all.classic);
     }
@@ -48,12 +50,10 @@ proptest! {
         withdrawn in vec(generate::route(), 0..200),
         end_of_rib: bool,
         four_octet_as: bool,
-        add_path: bool,
         extended: bool,
     ) {
         let context = Context {
             four_octet_as,
-            add_path,
             accept_as_sets: true,
             ..Context::default()
         };
@@ -79,6 +79,35 @@ proptest! {
             ..Update::default()
         };
         prop_assert_eq!(read_all(&out, &context), expected);
+    }
+
+    /// RFC 7911 §3: identifiers stay with their routes, through as many messages as it takes.
+    #[test]
+    fn identified_round_trip(
+        attributes in generate::attributes(),
+        announced in vec((any::<u32>().prop_map(PathId), generate::route()), 1..200),
+        withdrawn in vec((any::<u32>().prop_map(PathId), generate::route()), 0..200),
+        extended: bool,
+    ) {
+        let context = Context {
+            add_path: true,
+            accept_as_sets: true,
+            ..Context::default()
+        };
+        let withdrawn = withdrawn.iter().map(|(id, route)| (*id, route.key()));
+        let update = Update {
+            attributes: Some(Arc::new(attributes)),
+            identified: Identified {
+                announced,
+                withdrawn: withdrawn.collect(),
+            },
+            ..Update::default()
+        };
+        let max_len = if extended { EXTENDED_MAX_LEN } else { MAX_LEN };
+        let mut out = Vec::new();
+        update::encode(&update, &context, max_len, &mut out);
+        prop_assert!(out.iter().all(|message| message.len() <= max_len));
+        prop_assert_eq!(read_all(&out, &context), update);
     }
 
     #[test]

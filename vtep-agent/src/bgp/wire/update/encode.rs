@@ -6,8 +6,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{
     super::{
-        Advertisement, Attributes, Context, Family, HEADER_LEN, Message, MessageType, Route,
-        RouteKey, RouteRefresh,
+        Advertisement, Attributes, Context, Family, HEADER_LEN, Identified, Message, MessageType,
+        PathId, Route, RouteKey, RouteRefresh,
         message::{self, end_of_rib},
         nlri,
         writer::{with_u8_length, with_u16_length},
@@ -21,7 +21,7 @@ const DEFAULT_LOCAL_PREF: u32 = 100;
 
 /// Encodes an adj-rib-out difference as UPDATEs of at most `max_len` octets, each with as many
 /// routes as fit. Withdrawals come first, End-of-RIB last; MP_REACH_NLRI or MP_UNREACH_NLRI is the
-/// first attribute and never both are in one message (RFC 7606 §5.1).
+/// first attribute and never both are in one message (RFC 7606 §5.1). NLRI have no path identifiers.
 ///
 /// Returns the routes whose attributes leave no room for even one of them. They are withdrawn, so
 /// that the peer doesn't keep an earlier version (RFC 8654 §4); the caller logs them.
@@ -41,11 +41,13 @@ pub fn encode_advertisement(
     if enclosed {
         out.push(refresh(RouteRefresh::BEGIN));
     }
-    withdraw(family, &advertisement.withdraw, context, max_len, out);
+    let keys = &advertisement.withdraw;
+    withdraw(family, keys.iter().map(without_id), max_len, out);
     let mut too_large = Vec::new();
     for (attributes, routes) in &advertisement.announce {
+        let routes = routes.iter().map(|route| (None, route.clone()));
         let unsent = announce(family, attributes, routes, context, max_len, out);
-        withdraw(family, &unsent, context, max_len, out);
+        withdraw(family, unsent.iter().map(without_id), max_len, out);
         too_large.extend(unsent);
     }
     if advertisement.end_of_rib {
@@ -57,7 +59,7 @@ pub fn encode_advertisement(
     too_large
 }
 
-/// An [`Update`] as the messages that say the same.
+/// An [`Update`] as the messages that say the same, path identifiers included.
 pub(in super::super) fn encode(
     update: &Update,
     context: &Context,
@@ -71,8 +73,20 @@ pub(in super::super) fn encode(
             attributes,
             withdrawn,
             classic,
+            identified:
+                Identified {
+                    announced: paths,
+                    withdrawn: gone,
+                },
             end_of_rib,
         } = update.take(family);
+        let gone = gone.iter();
+        let gone = gone.map(|(id, key)| (Some(*id), nlri::withdrawal(key)));
+        withdraw(family, gone, max_len, out);
+        if let Some(attributes) = &attributes {
+            let paths = paths.into_iter().map(|(id, route)| (Some(id), route));
+            announce(family, attributes, paths, context, max_len, out);
+        }
         let multiprotocol = attributes.map(|attributes| (attributes, announced));
         let advertisement = Advertisement {
             family,
@@ -87,8 +101,7 @@ pub(in super::super) fn encode(
 
 fn withdraw(
     family: Family,
-    keys: &[RouteKey],
-    context: &Context,
+    routes: impl Iterator<Item = (Option<PathId>, Route)>,
     max_len: usize,
     out: &mut Vec<Bytes>,
 ) {
@@ -100,17 +113,20 @@ fn withdraw(
             _ => Place::Attribute(code::MP_UNREACH, &prefix),
         },
         attributes: &[],
-        context,
         max_len,
     };
-    message.pack(keys.iter().map(nlri::withdrawal), out);
+    message.pack(routes, out);
+}
+
+fn without_id(key: &RouteKey) -> (Option<PathId>, Route) {
+    (None, nlri::withdrawal(key))
 }
 
 /// Returns what doesn't fit.
 fn announce(
     family: Family,
     attributes: &Attributes,
-    routes: &[Route],
+    routes: impl Iterator<Item = (Option<PathId>, Route)>,
     context: &Context,
     max_len: usize,
     out: &mut Vec<Bytes>,
@@ -131,10 +147,9 @@ fn announce(
             None => Place::Attribute(code::MP_REACH, &prefix),
         },
         attributes: &path_attributes(attributes, classic, context),
-        context,
         max_len,
     };
-    message.pack(routes.iter().cloned(), out)
+    message.pack(routes, out)
 }
 
 /// Where in an UPDATE the NLRI are.
@@ -152,13 +167,16 @@ struct Packer<'a> {
     place: Place<'a>,
     /// Attributes other than the MP one, which comes first.
     attributes: &'a [u8],
-    context: &'a Context,
     max_len: usize,
 }
 
 impl Packer<'_> {
     /// Returns what doesn't fit into a message of its own.
-    fn pack(&self, routes: impl Iterator<Item = Route>, out: &mut Vec<Bytes>) -> Vec<RouteKey> {
+    fn pack(
+        &self,
+        routes: impl Iterator<Item = (Option<PathId>, Route)>,
+        out: &mut Vec<Bytes>,
+    ) -> Vec<RouteKey> {
         // An attribute header with an extended length.
         let attribute = match self.place {
             Place::Attribute(_, prefix) => prefix.len().saturating_add(4),
@@ -169,10 +187,10 @@ impl Packer<'_> {
         let room = self.max_len.saturating_sub(fixed.iter().sum());
         let mut unsent = Vec::new();
         let mut packed = BytesMut::new();
-        for route in routes {
+        for (id, route) in routes {
             let mut nlri = BytesMut::new();
-            if self.context.add_path && route.family() == Family::EVPN {
-                nlri.put_u32(0);
+            if let Some(PathId(id)) = id {
+                nlri.put_u32(id);
             }
             nlri::encode(&route, &mut nlri);
             if nlri.len() > room {

@@ -15,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use self::{attribute::Parsed, classic::Classic, multiprotocol::Multiprotocol};
 use super::{
     AttributeCode, Attributes, Cause, Context, Encapsulation, ExtCommunity, Family, Fault,
-    Notification, Outcome, Reader, Route, RouteKey, multicast, nlri, reader::WrongLength,
+    Notification, Outcome, PathId, Reader, Route, RouteKey, multicast, nlri, reader::WrongLength,
 };
 use crate::types::{Esi, EthernetTag};
 
@@ -26,15 +26,26 @@ use crate::types::{Esi, EthernetTag};
 pub struct Update {
     /// Announced routes, all of one family. Empty when `attributes` is `None`.
     pub announced: Vec<Route>,
-    /// Path attributes of `announced`, next hop included.
+    /// Path attributes of `announced`, or of `identified.announced`, next hop included.
     pub attributes: Option<Arc<Attributes>>,
     /// Withdrawn routes, and announced ones that are treated as withdrawn.
     pub withdrawn: Vec<RouteKey>,
     /// IPv4 unicast routes of the NLRI field, which have a next hop of their own and may come
     /// beside those of MP_REACH_NLRI (RFC 4271 §4.3).
     pub classic: Option<(Arc<Attributes>, Vec<Route>)>,
+    /// What would be in `announced` and `withdrawn` had its routes no path identifiers.
+    pub identified: Identified,
     /// The End-of-RIB marker of this family (RFC 4724 §2).
     pub end_of_rib: Option<Family>,
+}
+
+/// EVPN routes of a peer that tells its paths apart (RFC 7911).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Identified {
+    /// Announced routes; empty when [`Update::attributes`] is `None`.
+    pub announced: Vec<(PathId, Route)>,
+    /// Withdrawn ones.
+    pub withdrawn: Vec<(PathId, RouteKey)>,
 }
 
 impl Update {
@@ -49,7 +60,12 @@ impl Update {
             end_of_rib: self.end_of_rib.take_if(|of| *of == family),
             ..Self::default()
         };
-        if self.announced.first().map(Route::family) == Some(family) {
+        if family == Family::EVPN {
+            taken.identified = std::mem::take(&mut self.identified);
+        }
+        let identified = taken.identified.announced.iter().map(|(_, route)| route);
+        let first = self.announced.iter().chain(identified).next();
+        if first.map(Route::family) == Some(family) {
             taken.announced = std::mem::take(&mut self.announced);
             taken.attributes = self.attributes.take();
         }
@@ -57,6 +73,20 @@ impl Update {
             taken.classic = self.classic.take();
         }
         taken
+    }
+
+    fn announce(&mut self, (id, route): (Option<PathId>, Route)) {
+        match id {
+            Some(id) => self.identified.announced.push((id, route)),
+            None => self.announced.push(route),
+        }
+    }
+
+    fn withdraw(&mut self, (id, key): (Option<PathId>, RouteKey)) {
+        match id {
+            Some(id) => self.identified.withdrawn.push((id, key)),
+            None => self.withdrawn.push(key),
+        }
     }
 }
 
@@ -186,7 +216,7 @@ impl Decoder<'_> {
         let classic_next_hop = self.parsed.next_hop.map(IpAddr::V4);
         let classic_next_hop = classic_next_hop.filter(|_| !self.classic.announced.is_empty());
         // The next hop of a membership means nothing.
-        let membership = |route: &Route| route.family() == Family::RTC;
+        let membership = |(_, route): &(_, Route)| route.family() == Family::RTC;
         let next_hop = self.multiprotocol.next_hop;
         let next_hop = next_hop.filter(|_| !self.multiprotocol.announced.iter().any(membership));
         for next_hop in [next_hop, classic_next_hop] {
@@ -221,24 +251,26 @@ impl Decoder<'_> {
             }
         }
         let routes = self.multiprotocol;
-        update.withdrawn.extend(routes.withdrawn);
+        for withdrawn in routes.withdrawn {
+            update.withdraw(withdrawn);
+        }
         let attributes = routes
             .next_hop
             .filter(|_| self.withdraw_all.is_none())
             .and_then(|next_hop| self.parsed.into_attributes(next_hop));
         let Some(attributes) = attributes else {
-            update
-                .withdrawn
-                .extend(routes.announced.iter().map(Route::key));
+            for (id, route) in routes.announced {
+                update.withdraw((id, route.key()));
+            }
             return Ok((update, self.faults));
         };
-        for route in routes.announced {
+        for (id, route) in routes.announced {
             match check_with_attributes(&route, &attributes) {
-                Ok(()) => update.announced.push(route),
+                Ok(()) => update.announce((id, route)),
                 Err(cause) => {
                     let mut bytes = BytesMut::new();
                     nlri::encode(&route, &mut bytes);
-                    update.withdrawn.push(route.key());
+                    update.withdraw((id, route.key()));
                     self.faults.push(Fault {
                         outcome: Outcome::TreatAsWithdraw,
                         cause,
@@ -247,7 +279,7 @@ impl Decoder<'_> {
                 }
             }
         }
-        if !update.announced.is_empty() {
+        if !update.announced.is_empty() || !update.identified.announced.is_empty() {
             update.attributes = Some(Arc::new(attributes));
         }
         Ok((update, self.faults))

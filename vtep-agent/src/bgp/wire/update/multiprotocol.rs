@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::{
     super::{
-        AttributeCode, Cause, Context, Family, Fault, Membership, Outcome, Reader, Route, RouteKey,
-        nlri, prefix,
+        AttributeCode, Cause, Context, Family, Fault, Membership, Outcome, PathId, Reader, Route,
+        RouteKey, nlri, prefix,
     },
     code,
 };
@@ -17,8 +17,9 @@ use super::{
 #[derive(Default)]
 pub(super) struct Multiprotocol {
     pub(super) next_hop: Option<IpAddr>,
-    pub(super) announced: Vec<Route>,
-    pub(super) withdrawn: Vec<RouteKey>,
+    /// With their path identifiers, where NLRI have them.
+    pub(super) announced: Vec<(Option<PathId>, Route)>,
+    pub(super) withdrawn: Vec<(Option<PathId>, RouteKey)>,
     /// The family of MP_UNREACH_NLRI.
     pub(super) unreach: Option<Family>,
 }
@@ -42,7 +43,7 @@ impl Multiprotocol {
         }
         self.next_hop = Some(address(family, next_hop).ok_or(Cause::Malformed(code))?);
         let read = (code, family, context);
-        routes(read, reader, faults, |nlri, bytes, faults| {
+        routes(read, reader, faults, |id, nlri, bytes, faults| {
             let route = match nlri {
                 Ok(route) => route,
                 Err(cause) => {
@@ -51,9 +52,9 @@ impl Multiprotocol {
                 }
             };
             match nlri::validate(&route) {
-                Ok(()) => self.announced.push(route),
+                Ok(()) => self.announced.push((id, route)),
                 Err(cause) => {
-                    self.withdrawn.push(route.key());
+                    self.withdrawn.push((id, route.key()));
                     faults.push(fault(Outcome::TreatAsWithdraw, cause, bytes));
                 }
             }
@@ -74,8 +75,8 @@ impl Multiprotocol {
         }
         self.unreach = Some(family);
         let read = (code, family, context);
-        routes(read, reader, faults, |nlri, bytes, faults| match nlri {
-            Ok(route) => self.withdrawn.push(route.key()),
+        routes(read, reader, faults, |id, nlri, bytes, faults| match nlri {
+            Ok(route) => self.withdrawn.push((id, route.key())),
             Err(cause) => faults.push(fault(Outcome::NlriDiscard, cause, bytes)),
         })
     }
@@ -110,7 +111,7 @@ fn routes(
     (code, family, context): (AttributeCode, Family, &Context),
     mut reader: Reader<'_>,
     faults: &mut Vec<Fault>,
-    mut each: impl FnMut(Result<Route, Cause>, &[u8], &mut Vec<Fault>),
+    mut each: impl FnMut(Option<PathId>, Result<Route, Cause>, &[u8], &mut Vec<Fault>),
 ) -> Result<(), Cause> {
     let overrun = |_| Cause::Malformed(code);
     while !reader.is_empty() {
@@ -124,7 +125,7 @@ fn routes(
             }
             let length = start.len().saturating_sub(reader.len());
             let bytes = start.take(length).map_err(overrun)?;
-            each(membership.map(Route::Membership), bytes, faults);
+            each(None, membership.map(Route::Membership), bytes, faults);
             continue;
         }
         if family != Family::EVPN {
@@ -132,12 +133,13 @@ fn routes(
             let route = Route::Unicast(prefix::decode(family, &mut reader).map_err(overrun)?);
             let length = start.len().saturating_sub(reader.len());
             let bytes = start.take(length).map_err(overrun)?;
-            each(Ok(route), bytes, faults);
+            each(None, Ok(route), bytes, faults);
             continue;
         }
-        if context.add_path {
-            reader.u32().map_err(overrun)?;
-        }
+        let id = match context.add_path {
+            true => Some(PathId(reader.u32().map_err(overrun)?)),
+            false => None,
+        };
         let mut start = reader;
         let route_type = reader.u8().map_err(overrun)?;
         let length = reader.u8().map_err(overrun)?;
@@ -151,7 +153,7 @@ fn routes(
         {
             return Err(cause.clone());
         }
-        each(nlri, bytes, faults);
+        each(id, nlri, bytes, faults);
     }
     Ok(())
 }
