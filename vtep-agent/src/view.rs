@@ -124,6 +124,9 @@ pub struct Route {
     pub next_hop: Option<IpAddr>,
     /// Where it came from; `null` for our own.
     pub peer: Option<IpAddr>,
+    /// Which of the peer's paths it is; `null` when the peer sends one for each route.
+    #[serde(default)]
+    pub path_id: Option<u32>,
     /// Best of its key.
     pub best: bool,
     /// In use in some bridge domain (a route of our own: announced).

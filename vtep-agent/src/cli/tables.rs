@@ -1,5 +1,7 @@
 //! `show` for people: columns without borders.
 
+use std::net::IpAddr;
+
 use comfy_table::{CellAlignment, Table as Grid, presets};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -138,9 +140,7 @@ fn routes(routes: Vec<Route>) -> String {
             route.rd,
             route.key,
             or_dash(route.next_hop),
-            route
-                .peer
-                .map_or_else(|| "local".to_owned(), |peer| peer.to_string()),
+            origin(route.peer, route.path_id),
             or_dash(route.attributes.vni),
             or_dash(route.attributes.sequence),
             words(&route.attributes.route_targets),
@@ -149,6 +149,15 @@ fn routes(routes: Vec<Route>) -> String {
     });
     let table = grid(columns, rows);
     format!("{ROUTE_LEGEND}\n\n{table}")
+}
+
+/// The peer, and which of its paths it is where it sends several.
+fn origin(peer: Option<IpAddr>, path_id: Option<u32>) -> String {
+    match (peer, path_id) {
+        (None, _) => "local".to_owned(),
+        (Some(peer), None) => peer.to_string(),
+        (Some(peer), Some(id)) => format!("{peer} path {id}"),
+    }
 }
 
 fn why(reason: Option<String>, stale: Option<String>) -> String {

@@ -161,8 +161,8 @@ fn examples() -> [(Table, Value); 10] {
             Table::Routes,
             json!([{"type": 2, "rd": "198.18.0.2:3",
             "key": "[2]:[0]:[48]:[02:00:00:00:00:02]:[32]:[10.0.0.2]", "next_hop": "198.18.0.2",
-            "peer": "198.18.0.100", "best": true, "installed": true, "stale": false,
-            "stale_reason": null, "reason": null,
+            "peer": "198.18.0.100", "path_id": null, "best": true, "installed": true,
+            "stale": false, "stale_reason": null, "reason": null,
             "attributes": {"route_targets": ["65000:100"], "vni": 100, "sequence": 0,
                 "sticky": false, "esi": null, "as_path": null, "local_pref": 100,
                 "originator_id": null, "encapsulations": ["vxlan"]}}]),
@@ -260,6 +260,16 @@ fn restarts_in_tables() {
     let text = tables::render(Table::Routes, routes).unwrap();
     assert!(text.contains("*>S "), "{text}");
     assert!(text.contains("stale: the peer is away"), "{text}");
+}
+
+/// RFC 7911: which of a peer's paths it is.
+#[test]
+fn several_paths_in_tables() {
+    let mut examples = examples().into_iter();
+    let (_, mut routes) = examples.nth(1).unwrap();
+    routes[0]["path_id"] = json!(0);
+    let text = tables::render(Table::Routes, routes).unwrap();
+    assert!(text.contains("  198.18.0.100 path 0  "), "{text}");
 }
 
 #[test]

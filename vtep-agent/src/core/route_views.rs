@@ -8,7 +8,7 @@ use super::{CommandError, Core, nexthops::GroupKey};
 use crate::{
     bgp::{
         rib::{Best, NotBest, Path, WhyStale},
-        wire::{AsPath, AsSegment, Attributes, Route, RouteKey},
+        wire::{AsPath, AsSegment, Attributes, PathId, Route, RouteKey},
     },
     evpn::{BridgeDomain, Imported, Winner, encapsulation_name, import},
     types::{BdName, Esi, RouteDistinguisher},
@@ -45,7 +45,9 @@ impl Core {
             })
         });
         let mut routes: Vec<_> = own.chain(received).collect();
-        routes.sort_by(|(a_key, a), (b_key, b)| (a_key, a.peer).cmp(&(b_key, b.peer)));
+        routes.sort_by(|(a_key, a), (b_key, b)| {
+            (a_key, a.peer, a.path_id).cmp(&(b_key, b.peer, b.path_id))
+        });
         Ok(routes.into_iter().map(|(_, route)| route).collect())
     }
 
@@ -57,6 +59,7 @@ impl Core {
             key: route.key().to_string(),
             next_hop: Some(attributes.next_hop),
             peer: None,
+            path_id: None,
             best: true,
             installed: announced,
             stale: false,
@@ -85,6 +88,7 @@ impl Core {
             key: path.route.key().to_string(),
             next_hop: Some(path.attributes.next_hop),
             peer: Some(path.session.address),
+            path_id: path.path_id.map(|PathId(id)| id),
             best: not_best.is_none(),
             installed: use_.is_ok(),
             stale: path.stale,

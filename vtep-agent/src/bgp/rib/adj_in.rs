@@ -19,7 +19,7 @@ use super::{
 use crate::{
     bgp::{
         peer::Session,
-        wire::{Attributes, Family, Route, RouteKey, Update},
+        wire::{Attributes, Family, PathId, Route, RouteKey, Update},
     },
     config::PrefixRule,
     types::{
@@ -65,6 +65,8 @@ pub struct Path {
     pub peer: PeerId,
     /// over this session.
     pub session: Arc<Session>,
+    /// Which of the peer's paths to the NLRI it is, where the peer tells them apart (RFC 7911).
+    pub path_id: Option<PathId>,
     /// The route.
     pub route: Route,
     /// Its attributes as received.
@@ -150,7 +152,8 @@ pub(super) struct Peer {
 #[derive(Debug, Default)]
 pub(super) struct Paths {
     paths: Vec<Path>,
-    best: Option<usize>,
+    /// Index of the best one, as short as it may be: there is one of these for each NLRI.
+    best: Option<u32>,
 }
 
 impl AdjRibIn {
@@ -205,7 +208,7 @@ impl AdjRibIn {
         };
         gone.keys
             .into_iter()
-            .filter_map(|key| self.remove(peer, &key))
+            .filter_map(|key| self.remove(peer, &key, |_| true))
             .collect()
     }
 
@@ -219,37 +222,36 @@ impl AdjRibIn {
         now: Instant,
     ) -> Vec<Change> {
         let mut changes = Vec::new();
-        let Some(state) = self.peers.get_mut(&peer) else {
+        let session = self.peers.get(&peer).and_then(|peer| peer.session.clone());
+        let Some(session) = session else {
             return changes;
         };
-        let Some(session) = state.session.clone() else {
-            return changes;
-        };
-        let withdrawn: Vec<_> = update
-            .withdrawn
-            .into_iter()
-            .filter_map(|key| state.keys.take(&key))
-            .collect();
-        changes.extend(
-            withdrawn
-                .into_iter()
-                .filter_map(|key| self.remove(peer, &key)),
-        );
+        let identified = update.identified.withdrawn.into_iter();
+        let identified = identified.map(|(id, key)| (Some(id), key));
+        let withdrawn = update.withdrawn.into_iter().map(|key| (None, key));
+        for (id, key) in withdrawn.chain(identified) {
+            changes.extend(self.withdraw(peer, id, &key));
+        }
         if update.end_of_rib == Some(self.family) {
             changes.extend(self.end_of_rib(peer));
         }
-        let multiprotocol = update
-            .attributes
-            .map(|attributes| (attributes, update.announced));
-        for (attributes, routes) in multiprotocol.into_iter().chain(update.classic) {
+        let plain = |routes: Vec<Route>| routes.into_iter().map(|route| (None, route));
+        let identified = update.identified.announced.into_iter();
+        let identified = identified.map(|(id, route)| (Some(id), route));
+        let multiprotocol: Vec<_> = plain(update.announced).chain(identified).collect();
+        let multiprotocol = update.attributes.map(|with| (with, multiprotocol));
+        let classic = update.classic;
+        let classic = classic.map(|(with, routes)| (with, plain(routes).collect()));
+        for (attributes, routes) in multiprotocol.into_iter().chain(classic) {
             let attributes = self.attributes.intern(attributes);
             let unusable = self.speaker.judge(&attributes, session.allowas_in);
             let imported = imported(&attributes);
-            for route in routes {
+            for (path_id, route) in routes {
                 let rejected = unusable.or_else(|| self.speaker.judge_route(&route));
                 let path = Path {
                     peer,
                     session: Arc::clone(&session),
+                    path_id,
                     route,
                     attributes: Arc::clone(&attributes),
                     rejected,
@@ -278,7 +280,7 @@ impl AdjRibIn {
                 path.rejected = unusable.or_else(|| self.speaker.judge_route(&path.route));
                 path.accept(true, &mut self.peers);
             }
-            entry.best = decision::best(&entry.paths);
+            entry.decide();
         }
     }
 
@@ -347,9 +349,10 @@ impl AdjRibIn {
         peer.map(|peer| peer.received.clone()).unwrap_or_default()
     }
 
-    /// Number of routes from one peer.
+    /// Number of paths from one peer.
     pub fn count(&self, peer: PeerId) -> usize {
-        self.peers.get(&peer).map_or(0, |peer| peer.keys.len())
+        let peer = self.peers.get(&peer);
+        peer.map_or(0, |peer| peer.received.total() as usize)
     }
 
     fn insert(&mut self, path: Path) -> Option<Change> {
@@ -358,7 +361,8 @@ impl AdjRibIn {
         let key = known.map_or_else(|| Arc::new(key), Arc::clone);
         let entry = self.routes.entry(Arc::clone(&key)).or_default();
         let before = entry.best();
-        let old = entry.paths.iter_mut().find(|old| old.peer == path.peer);
+        let same = |old: &&mut Path| (old.peer, old.path_id) == (path.peer, path.path_id);
+        let old = entry.paths.iter_mut().find(same);
         if let Some(peer) = self.peers.get_mut(&path.peer) {
             if let Some(old) = &old {
                 peer.received.remove(old);
@@ -384,25 +388,42 @@ impl AdjRibIn {
                 entry.paths.push(path);
             }
         }
-        entry.best = decision::best(&entry.paths);
+        entry.decide();
         Change::between(&key, before, entry.best(), self.reflecting)
     }
 
-    /// Takes `peer`'s path away; its set of keys is the caller's.
-    pub(super) fn remove(&mut self, peer: PeerId, key: &Arc<RouteKey>) -> Option<Change> {
+    /// A peer takes one of its paths back. What it hasn't announced is ignored.
+    fn withdraw(&mut self, peer: PeerId, id: Option<PathId>, key: &RouteKey) -> Option<Change> {
+        let key = Arc::clone(self.peers.get(&peer)?.keys.get(key)?);
+        self.remove(peer, &key, |path| path.path_id == id)
+    }
+
+    /// Takes those of `peer`'s paths away that are `gone`, and with the last one the key.
+    pub(super) fn remove(
+        &mut self,
+        peer: PeerId,
+        key: &Arc<RouteKey>,
+        gone: impl Fn(&Path) -> bool,
+    ) -> Option<Change> {
         let MapEntry::Occupied(mut occupied) = self.routes.entry(Arc::clone(key)) else {
             return None;
         };
         let entry = occupied.get_mut();
         let before = entry.best();
-        if let Some(index) = entry.paths.iter().position(|path| path.peer == peer) {
-            let gone = entry.paths.remove(index);
-            entry.unindex(&mut self.targets, key, &gone);
+        let is_gone = |path: &Path| path.peer == peer && gone(path);
+        while let Some(index) = entry.paths.iter().position(is_gone) {
+            let path = entry.paths.remove(index);
+            entry.unindex(&mut self.targets, key, &path);
             if let Some(peer) = self.peers.get_mut(&peer) {
-                peer.received.remove(&gone);
+                peer.received.remove(&path);
             }
         }
-        entry.best = decision::best(&entry.paths);
+        if entry.of(peer).next().is_none()
+            && let Some(peer) = self.peers.get_mut(&peer)
+        {
+            peer.keys.remove(key);
+        }
+        entry.decide();
         let after = entry.best();
         if entry.paths.is_empty() {
             occupied.remove();
@@ -421,6 +442,11 @@ pub enum NotBest {
 }
 
 impl Received {
+    /// Routes of all types; each path counts.
+    pub(super) fn total(&self) -> u64 {
+        self.by_type.values().sum()
+    }
+
     fn add(&mut self, path: &Path) {
         *self.by_type.entry(path.route.route_type()).or_default() += 1;
         self.accepted += u64::from(path.accepted);
@@ -507,32 +533,30 @@ impl Paths {
         targets.remove(key, &gone.attributes, others);
     }
 
-    pub(super) fn of(&self, peer: PeerId) -> Option<&Path> {
-        self.paths.iter().find(|path| path.peer == peer)
+    pub(super) fn of(&self, peer: PeerId) -> impl Iterator<Item = &Path> {
+        self.paths.iter().filter(move |path| path.peer == peer)
     }
 
-    pub(super) fn of_mut(&mut self, peer: PeerId) -> Option<&mut Path> {
-        self.paths.iter_mut().find(|path| path.peer == peer)
+    pub(super) fn of_mut(&mut self, peer: PeerId) -> impl Iterator<Item = &mut Path> {
+        self.paths.iter_mut().filter(move |path| path.peer == peer)
     }
 
     /// Paths changed.
     pub(super) fn decide(&mut self) {
-        self.best = decision::best(&self.paths);
+        let best = decision::best(&self.paths);
+        self.best = best.and_then(|index| u32::try_from(index).ok());
     }
 
     pub(super) fn mark_stale(&mut self, peer: PeerId) {
-        let of_peer = self.paths.iter_mut().filter(|path| path.peer == peer);
-        of_peer.for_each(|path| path.stale = true);
+        self.of_mut(peer).for_each(|path| path.stale = true);
     }
 
     pub(super) fn is_stale(&self, peer: PeerId) -> bool {
-        self.paths
-            .iter()
-            .any(|path| path.peer == peer && path.stale)
+        self.of(peer).any(|path| path.stale)
     }
 
     pub(super) fn best(&self) -> Option<Best> {
-        let path = self.paths.get(self.best?)?;
+        let (_, path) = self.best_path()?;
         Some(Best {
             peer: path.peer,
             session: Arc::clone(&path.session),
@@ -546,12 +570,17 @@ impl Paths {
         if let Some(rejected) = path.rejected {
             return Some(NotBest::Rejected(rejected));
         }
-        match self.best.and_then(|best| self.paths.get(best)) {
-            Some(best) if self.best != Some(index) => {
-                Some(NotBest::Lost(decision::lost(&self.paths, best, path)))
+        match self.best_path() {
+            Some((best, better)) if best != index => {
+                Some(NotBest::Lost(decision::lost(&self.paths, better, path)))
             }
             _ => None,
         }
+    }
+
+    fn best_path(&self) -> Option<(usize, &Path)> {
+        let index = self.best? as usize;
+        Some((index, self.paths.get(index)?))
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use super::{LLGR_STALE, Path};
 use crate::{
-    bgp::wire::{AsPath, AsSegment},
+    bgp::wire::{AsPath, AsSegment, PathId},
     types::Asn,
 };
 
@@ -36,6 +36,8 @@ pub enum Step {
     ClusterList,
     /// g
     PeerAddress,
+    /// Two paths of one peer (RFC 7911), alike in everything else.
+    PathId,
 }
 
 impl fmt::Display for Step {
@@ -50,6 +52,7 @@ impl fmt::Display for Step {
             Self::RouterId => "not best: higher router or originator id",
             Self::ClusterList => "not best: longer CLUSTER_LIST",
             Self::PeerAddress => "not best: higher peer address",
+            Self::PathId => "not best: higher path identifier",
         })
     }
 }
@@ -115,20 +118,22 @@ fn compare(a: &Path, b: &Path) -> (Ordering, Step) {
     let steps = [
         (a.0.cmp(&b.0), Step::RouterId),
         (a.1.cmp(&b.1), Step::ClusterList),
+        (a.2.cmp(&b.2), Step::PeerAddress),
     ];
     steps
         .into_iter()
         .find(|(order, _)| order.is_ne())
-        .unwrap_or((a.2.cmp(&b.2), Step::PeerAddress))
+        .unwrap_or((a.3.cmp(&b.3), Step::PathId))
 }
 
 /// What decides between paths that are even: router or originator id, length of CLUSTER_LIST, address
-/// of the peer. The lowest wins.
-fn tie_break(path: &Path) -> (Ipv4Addr, usize, IpAddr) {
+/// of the peer, and which of its paths it is. The lowest wins.
+fn tie_break(path: &Path) -> (Ipv4Addr, usize, IpAddr, Option<PathId>) {
     (
         router_id(path),
         path.attributes.cluster_list.len(),
         path.session.address,
+        path.path_id,
     )
 }
 
@@ -224,6 +229,7 @@ mod tests {
         Path {
             peer: PeerId(host.into()),
             session: Arc::new(Session::new(address.into(), Asn(65000), address, true)),
+            path_id: None,
             route: Route::Imet(Imet {
                 rd: RouteDistinguisher::default(),
                 tag: EthernetTag::default(),
@@ -241,6 +247,13 @@ mod tests {
         AsPath(vec![AsSegment::Sequence(
             asns.iter().copied().map(Asn).collect(),
         )])
+    }
+
+    /// A path of peer 1 that has others beside it.
+    fn identified(id: u32) -> Path {
+        let mut path = path(1, |_| ());
+        path.path_id = Some(PathId(id));
+        path
     }
 
     fn external(mut path: Path) -> Path {
@@ -290,6 +303,7 @@ mod tests {
                 path(2, |a| a.originator_id = Some(Ipv4Addr::LOCALHOST)),
                 Step::PeerAddress,
             ),
+            (identified(1), identified(2), Step::PathId),
         ];
         for (better, worse, step) in pairs {
             assert_eq!(compare(&better, &worse), (Ordering::Less, step));

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{AdjRibIn, Change, adj_in::Peer};
+use super::{AdjRibIn, Change, Path, adj_in::Peer};
 use crate::{bgp::wire::Attributes, types::PeerId};
 
 /// The community LLGR_STALE: the path is the least preferred, and no news for peers that don't know
@@ -58,16 +58,18 @@ impl AdjRibIn {
             return Vec::new();
         };
         let routes = &self.routes;
-        let forbidden = |key: &_| {
-            let path = routes.get(key).and_then(|entry| entry.of(peer));
-            path.is_some_and(|path| path.attributes.communities.contains(&NO_LLGR))
+        let forbidden = |path: &Path| path.attributes.communities.contains(&NO_LLGR);
+        let concerned = |key: &&Arc<_>| {
+            let entry = routes.get(*key);
+            entry.is_some_and(|entry| entry.of(peer).any(forbidden))
         };
-        let gone: Vec<_> = state.keys.extract_if(|key| forbidden(key)).collect();
-        let kept: Vec<_> = state.keys.iter().cloned().collect();
+        let gone: Vec<_> = state.keys.iter().filter(concerned).cloned().collect();
         let mut changes: Vec<_> = gone
             .into_iter()
-            .filter_map(|key| self.remove(peer, &key))
+            .filter_map(|key| self.remove(peer, &key, forbidden))
             .collect();
+        let kept = self.peers.get(&peer).map(|peer| &peer.keys);
+        let kept: Vec<_> = kept.into_iter().flatten().cloned().collect();
         // Routes of one UPDATE share their attributes before and after.
         let mut marked: HashMap<Arc<Attributes>, Arc<Attributes>> = HashMap::new();
         for key in kept {
@@ -75,9 +77,8 @@ impl AdjRibIn {
                 continue;
             };
             let before = entry.best();
-            if let Some(path) = entry.of_mut(peer)
-                && !path.attributes.communities.contains(&LLGR_STALE)
-            {
+            let unmarked = |path: &&mut Path| !path.attributes.communities.contains(&LLGR_STALE);
+            for path in entry.of_mut(peer).filter(unmarked) {
                 let with_mark = marked
                     .entry(Arc::clone(&path.attributes))
                     .or_insert_with(|| {

@@ -162,6 +162,7 @@ impl Memberships {
                         let path = Path {
                             peer,
                             session: Arc::clone(&session),
+                            path_id: None,
                             route,
                             attributes: Arc::clone(&attributes),
                             rejected: None,

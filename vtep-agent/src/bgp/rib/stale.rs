@@ -6,6 +6,7 @@
 
 use std::{
     fmt,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -179,7 +180,7 @@ impl AdjRibIn {
                 entry.mark_stale(peer);
             }
         }
-        state.received.stale = state.keys.len() as u64;
+        state.received.stale = state.received.total();
     }
 
     /// What was awaited is there.
@@ -199,12 +200,10 @@ impl AdjRibIn {
             return Vec::new();
         }
         let routes = &self.routes;
-        let gone: Vec<_> = state
-            .keys
-            .extract_if(|key| routes.get(key).is_some_and(|entry| entry.is_stale(peer)))
-            .collect();
-        gone.into_iter()
-            .filter_map(|key| self.remove(peer, &key))
+        let is_stale = |key: &&Arc<_>| routes.get(*key).is_some_and(|entry| entry.is_stale(peer));
+        let keys: Vec<_> = state.keys.iter().filter(is_stale).cloned().collect();
+        keys.into_iter()
+            .filter_map(|key| self.remove(peer, &key, |path| path.stale))
             .collect()
     }
 }

@@ -1,5 +1,6 @@
 //! The core as a whole: inputs in, tables and announcements out.
 
+mod add_path;
 mod churn;
 mod commands;
 mod constraint;
