@@ -92,6 +92,7 @@ struct Peer {
     ttl_security: Option<u8>,
     allowas_in: u8,
     rt_constraint: bool,
+    add_path: bool,
     route_reflector_client: bool,
     shutdown: Option<String>,
     passive: bool,
@@ -241,6 +242,7 @@ impl Peer {
             ttl_security: peer.ttl_security,
             allowas_in: peer.allowas_in,
             rt_constraint: peer.rt_constraint,
+            add_path: peer.add_path,
             route_reflector_client: peer.route_reflector_client,
             shutdown: peer.shutdown.clone(),
             graceful_restart: peer.graceful_restart,
@@ -431,6 +433,9 @@ impl fmt::Display for Peer {
         }
         if self.route_reflector_client {
             f.write_str(", route reflector client")?;
+        }
+        if self.add_path {
+            f.write_str(", several paths")?;
         }
         if !self.rt_constraint {
             f.write_str(", no route target constraint")?;

@@ -228,6 +228,8 @@ pub struct PeerConfig {
     /// Exchange route target memberships if it does too (RFC 4684): each side gets only routes that
     /// it asks for.
     pub rt_constraint: bool,
+    /// Take several paths to an EVPN route if it sends them (RFC 7911).
+    pub add_path: bool,
     /// Our client: we reflect its routes to others, and theirs to it (RFC 4456). Internal.
     pub route_reflector_client: bool,
     /// Administratively down, with this text for the peer's operator (RFC 9003).
@@ -359,6 +361,7 @@ impl PeerConfig {
             ttl_security: None,
             allowas_in: 0,
             rt_constraint: true,
+            add_path: false,
             route_reflector_client: false,
             shutdown: None,
             graceful_restart: true,

@@ -40,6 +40,7 @@ struct Options {
     ttl_security: Option<u8>,
     allowas_in: Option<u8>,
     rt_constraint: Option<bool>,
+    add_path: Option<bool>,
     route_reflector_client: Option<bool>,
     shutdown: Option<Option<String>>,
     graceful_restart: Option<bool>,
@@ -247,6 +248,7 @@ fn peer(
         ttl_security: options.ttl_security,
         allowas_in: options.allowas_in.unwrap_or(default.allowas_in),
         rt_constraint: options.rt_constraint.unwrap_or(default.rt_constraint),
+        add_path: options.add_path.unwrap_or(default.add_path),
         route_reflector_client: options
             .route_reflector_client
             .unwrap_or(default.route_reflector_client),
@@ -295,6 +297,7 @@ fn options(raw: &raw::Peer, directory: &Path) -> Result<Options> {
             .map(|times| number(times, "allowas_in", 0..=10))
             .transpose()?,
         rt_constraint: raw.rt_constraint,
+        add_path: raw.add_path,
         route_reflector_client: raw
             .route_reflector_client
             .as_ref()
@@ -516,6 +519,7 @@ impl Options {
             ttl_security: self.ttl_security.or(group.ttl_security),
             allowas_in: self.allowas_in.or(group.allowas_in),
             rt_constraint: self.rt_constraint.or(group.rt_constraint),
+            add_path: self.add_path.or(group.add_path),
             route_reflector_client: self.route_reflector_client.or(group.route_reflector_client),
             shutdown: self.shutdown.or(group.shutdown),
             graceful_restart: self.graceful_restart.or(group.graceful_restart),

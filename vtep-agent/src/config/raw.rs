@@ -102,6 +102,7 @@ pub(super) struct Peer {
     pub(super) ttl_security: Option<Number>,
     pub(super) allowas_in: Option<Number>,
     pub(super) rt_constraint: Option<bool>,
+    pub(super) add_path: Option<bool>,
     pub(super) route_reflector_client: Option<Spanned<bool>>,
     pub(super) shutdown: Option<Spanned<Scalar>>,
     pub(super) graceful_restart: Option<bool>,

@@ -491,7 +491,7 @@ fn options_of_peers() {
     let text = MINIMAL.replacen(
         "[[bd]]",
         "max_prefixes = { limit = 7, warn_only = true }\nttl_security = 2\nshutdown = \"moved\"\n\
-         send_hold_time = 0\nextended_messages = false\nallowas_in = 3\nrt_constraint = false\nroute_reflector_client = true\nrestart_time = 30\nlong_lived_graceful_restart = 3600\n[[bd]]",
+         send_hold_time = 0\nextended_messages = false\nallowas_in = 3\nrt_constraint = false\nadd_path = true\nroute_reflector_client = true\nrestart_time = 30\nlong_lived_graceful_restart = 3600\n[[bd]]",
         1,
     );
     let mut config = config(&text);
@@ -507,6 +507,7 @@ fn options_of_peers() {
         extended_messages: false,
         allowas_in: 3,
         rt_constraint: false,
+        add_path: true,
         route_reflector_client: true,
         restart_time: Duration::from_secs(30),
         long_lived_graceful_restart: Some(Duration::from_secs(3600)),

@@ -6,7 +6,7 @@ use arbitrary::Arbitrary;
 use vtep_agent::{
     bgp::{
         fsm::{Cease, Restart, Settings},
-        wire::{Capability, Family, GracefulRestart, LongLivedFamily, Open},
+        wire::{AddPath, Capability, Family, GracefulRestart, LongLivedFamily, Open},
     },
     config::PeerAsn,
     types::{Asn, Families},
@@ -67,6 +67,7 @@ impl Setup {
                 ipv6: switch(3),
             },
             rt_constraint: switch(5),
+            add_path: switch(6),
             needs_path: false,
             hold_time: Duration::from_secs(self.hold_time.seconds().into()),
             // Longer than the hold time, as the configuration demands (RFC 9687 §4.4).
@@ -150,6 +151,12 @@ impl PeerOpen {
         }
         if switch(4) {
             capabilities.push(Capability::ExtendedMessage);
+        }
+        if switch(6) {
+            capabilities.push(Capability::AddPath(vec![AddPath {
+                family: Family::EVPN,
+                mode: AddPath::SEND,
+            }]));
         }
         if switch(5) {
             capabilities.push(Capability::GracefulRestart(GracefulRestart {

@@ -49,6 +49,8 @@ pub struct Settings {
     pub allowas_in: u8,
     /// Exchange route target memberships (RFC 4684).
     pub rt_constraint: bool,
+    /// Take several paths to an EVPN route (RFC 7911).
+    pub add_path: bool,
     /// The peer is our client (RFC 4456).
     pub route_reflector_client: bool,
     /// Neither connect nor accept while BFD runs and doesn't say that the path is up.

@@ -11,8 +11,8 @@ use crate::{
     bgp::{
         peer::Session,
         wire::{
-            Capability, Context, EXTENDED_MAX_LEN, ExtendedNextHop, Family, MAX_LEN, Notification,
-            Open,
+            AddPath, Capability, Context, EXTENDED_MAX_LEN, ExtendedNextHop, Family, MAX_LEN,
+            Notification, Open,
         },
     },
     config::PeerAsn,
@@ -50,6 +50,7 @@ impl Negotiated {
             ("extended_next_hop", self.session.extended_next_hop),
             ("long_lived_graceful_restart", self.session.long_lived),
             ("rt_constraint", self.context.rt_constraint),
+            ("add_path", self.context.add_path),
         ]
         .into_iter()
         .filter_map(|(name, both)| both.then_some(name))
@@ -70,6 +71,12 @@ pub(super) fn open(settings: &Settings, restart: Restart) -> Open {
     }
     if settings.rt_constraint && settings.families.evpn {
         capabilities.push(Capability::Multiprotocol(Family::RTC));
+    }
+    if settings.add_path && settings.families.evpn {
+        capabilities.push(Capability::AddPath(vec![AddPath {
+            family: Family::EVPN,
+            mode: AddPath::RECEIVE,
+        }]));
     }
     if settings.extended_messages {
         capabilities.push(Capability::ExtendedMessage);
@@ -143,6 +150,7 @@ pub(super) fn negotiate(settings: &Settings, open: &Open) -> Result<Negotiated, 
         context: Context {
             families,
             rt_constraint,
+            add_path: settings.add_path && families.evpn && sends_several_paths(open),
             enhanced_refresh: open
                 .capabilities
                 .contains(&Capability::EnhancedRouteRefresh),
@@ -190,6 +198,20 @@ fn takes_extended_next_hop(open: &Open) -> bool {
     open.capabilities.iter().any(|capability| {
         matches!(capability, Capability::ExtendedNextHop(tuples) if tuples.contains(&IPV6_NEXT_HOP))
     })
+}
+
+/// Of several capabilities the last counts (RFC 5492 §4 leaves it open, RFC 7911 §4 wants one); a
+/// tuple with another mode is void.
+fn sends_several_paths(open: &Open) -> bool {
+    let tuples = |capability: &Capability| match capability {
+        Capability::AddPath(tuples) => Some(tuples.clone()),
+        _ => None,
+    };
+    let tuples = open.capabilities.iter().rev().find_map(tuples);
+    let evpn = |tuple: &AddPath| {
+        tuple.family == Family::EVPN && matches!(tuple.mode, AddPath::SEND | AddPath::BOTH)
+    };
+    tuples.is_some_and(|tuples| tuples.iter().any(evpn))
 }
 
 /// We always send the capability, so the peer's decides (RFC 6793 §4.1).

@@ -245,6 +245,7 @@ impl Supervisor {
             passive: config.passive,
             allowas_in: config.allowas_in,
             rt_constraint: config.rt_constraint,
+            add_path: config.add_path,
             route_reflector_client: config.route_reflector_client,
             needs_path: config.bfd.is_some_and(|bfd| bfd.strict),
             shutdown: config.shutdown.is_some(),

@@ -40,6 +40,7 @@ fn settings() -> Settings {
         restart: Restart::default(),
         allowas_in: 0,
         rt_constraint: true,
+        add_path: false,
         route_reflector_client: false,
         needs_path: false,
         shutdown: false,

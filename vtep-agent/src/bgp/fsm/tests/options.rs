@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::bgp::{
-    fsm::{Cause, Cease},
-    wire::{EXTENDED_MAX_LEN, GracefulRestart, MAX_LEN, RouteRefresh},
+    fsm::{Cause, Cease, negotiation},
+    wire::{AddPath, EXTENDED_MAX_LEN, GracefulRestart, MAX_LEN, RouteRefresh},
 };
 
 fn offering(capability: Capability) -> Open {
@@ -65,6 +65,36 @@ fn route_refresh() {
     ));
     assert!(receive(Family::EVPN, 3).is_empty());
     assert!(receive(Family::IPV4_UNICAST, 1).is_empty());
+}
+
+/// RFC 7911 §4: several EVPN paths are taken from a peer that says it sends them, when configured.
+#[test]
+fn add_path() {
+    let wanted = Settings {
+        add_path: true,
+        ..settings()
+    };
+    let tuple = |family, mode| AddPath { family, mode };
+    for (settings, tuples, agreed) in [
+        (&wanted, vec![tuple(Family::EVPN, AddPath::SEND)], true),
+        (&wanted, vec![tuple(Family::EVPN, AddPath::BOTH)], true),
+        (&wanted, vec![tuple(Family::EVPN, AddPath::RECEIVE)], false),
+        (&wanted, vec![tuple(Family::EVPN, 4)], false),
+        (
+            &wanted,
+            vec![tuple(Family::IPV4_UNICAST, AddPath::BOTH)],
+            false,
+        ),
+        (&settings(), vec![tuple(Family::EVPN, AddPath::SEND)], false),
+    ] {
+        let ours = negotiation::open(settings, Restart::default()).capabilities;
+        let offer = Capability::AddPath(vec![tuple(Family::EVPN, AddPath::RECEIVE)]);
+        assert_eq!(ours.contains(&offer), settings.add_path);
+        let peer = offering(Capability::AddPath(tuples.clone()));
+        let negotiated = negotiation::negotiate(settings, &peer).unwrap();
+        assert_eq!(negotiated.context.add_path, agreed, "{tuples:?}");
+        assert_eq!(negotiated.capabilities().contains(&"add_path"), agreed);
+    }
 }
 
 /// BGP-019: RFC 9687 §4. The peer is alive and takes nothing.
