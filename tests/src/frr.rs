@@ -169,6 +169,16 @@ impl Frr {
         &mut self.bgpd
     }
 
+    /// Fails when zebra or bgpd has ended.
+    ///
+    /// # Errors
+    ///
+    /// Says which one, and how.
+    pub fn check(&mut self) -> Result<()> {
+        self.zebra.check()?;
+        self.bgpd.check()
+    }
+
     /// Memory of both daemons.
     ///
     /// # Errors
@@ -210,9 +220,16 @@ fn daemon(host: &Host, directory: &Path, program: &str) -> Result<Daemon> {
         .arg(directory.join("zserv"))
         .arg("--vty_socket")
         .arg(directory);
-    if program == "bfdd" {
+    match program {
         // Its other socket would be shared by all namespaces.
-        command.arg("--bfdctl").arg(directory.join("bfdd.sock"));
+        "bfdd" => {
+            command.arg("--bfdctl").arg(directory.join("bfdd.sock"));
+        }
+        // The netlink buffer that distributions give it.
+        "zebra" => {
+            command.args(["-s", "90000000"]);
+        }
+        _ => {}
     }
     Daemon::spawn(host.lab(), &format!("{program}-{}", host.name()), command)
 }

@@ -45,9 +45,9 @@ use attach::Devices;
 use takeover::Takeover;
 use tunnel::Tunnel;
 
-/// Peer events taken in one go: enough to share the cost of writing maps, few enough to keep
-/// answering others.
-const PEER_BATCH: usize = 512;
+/// Peers' events are taken in one go for so long: enough to share the cost of writing maps, short
+/// enough that a table of any size keeps nobody else waiting.
+const PEER_TURN: Duration = Duration::from_millis(10);
 
 /// Idle times of local MACs are read from the map this often, or four times in the shortest ageing
 /// time if that is more.
@@ -258,6 +258,9 @@ impl Daemon {
                 () = at(deadline) => self.handle(Input::Tick),
             }
             self.settle();
+            // Whoever has a question shares this thread, and peers that always have more to say
+            // would never let it be asked.
+            tokio::task::yield_now().await;
         }
         self.stop().await
     }
@@ -305,13 +308,11 @@ impl Daemon {
         let received = Instant::now();
         let mut updates = 0;
         let mut next = Some(first);
-        let mut left = PEER_BATCH;
         while let Some((peer, event)) = next {
             let update = matches!(event, PeerEvent::Update(_));
             updates += usize::from(update);
             self.handle(Input::Peer(peer, event));
-            left -= 1;
-            if !update || left == 0 {
+            if !update || received.elapsed() > PEER_TURN {
                 break;
             }
             next = more.try_recv();

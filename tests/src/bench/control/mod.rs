@@ -29,8 +29,8 @@ const HOLD_TIME: u16 = 240;
 struct Sample {
     /// From the established session to the last MAC in the tables that forward.
     forwarding: Duration,
-    /// From the first withdrawal to the last MAC out of them.
-    withdrawn: Duration,
+    /// From the first withdrawal to the last MAC out of them. `None`: its process ended over it.
+    withdrawn: Option<Duration>,
     /// Most resident memory of the processes until all was forwarding, bytes.
     memory: u64,
 }
@@ -93,20 +93,27 @@ fn measure(speaker: Speaker, fabric: &Fabric) -> Result<Sample> {
         reflector.address()
     ))?;
     let (table, withdrawals) = (fabric.announcements(), fabric.withdrawals());
-    let side = Side::start(speaker, &host, &reflector, fabric)?;
+    let mut side = Side::start(speaker, &host, &reflector, fabric)?;
     let mut peer = establish(&reflector)?;
 
     let start = Instant::now();
     peer.send_raw(&table)?;
-    let forwarding = wait(&mut peer, &side, start, fabric.routes())?;
+    let forwarding = wait(&mut peer, &mut side, start, fabric.routes())?;
     let memory = side.memory()?.peak;
     side.confirm(fabric.routes())?;
 
     let start = Instant::now();
     peer.send_raw(&withdrawals)?;
+    let withdrawn = match wait(&mut peer, &mut side, start, 0) {
+        Err(error) if speaker == Speaker::Frr => {
+            eprintln!("FRR did not withdraw the table: {error:#}");
+            None
+        }
+        withdrawn => Some(withdrawn?),
+    };
     Ok(Sample {
         forwarding,
-        withdrawn: wait(&mut peer, &side, start, 0)?,
+        withdrawn,
         memory,
     })
 }
@@ -121,9 +128,10 @@ fn establish(reflector: &Host) -> Result<ScriptedPeer> {
 /// Waits until a number of MACs are in the tables that forward, and returns since when: of the look
 /// that found them, the end for vtep and the beginning for FRR, whose dumps take long. Each look costs
 /// the side under test something, so the pause before the next is as long.
-fn wait(peer: &mut ScriptedPeer, side: &Side, start: Instant, macs: usize) -> Result<Duration> {
+fn wait(peer: &mut ScriptedPeer, side: &mut Side, start: Instant, macs: usize) -> Result<Duration> {
     let mut alive = Instant::now();
     loop {
+        side.check()?;
         let look = Instant::now();
         let installed = side.installed()?;
         if installed == macs {
@@ -208,14 +216,19 @@ fn forwarding(sample: &Sample) -> f64 {
 }
 
 fn withdrawn(sample: &Sample) -> f64 {
-    sample.withdrawn.as_secs_f64()
+    sample.withdrawn.map_or(f64::NAN, |time| time.as_secs_f64())
 }
 
 fn memory(sample: &Sample) -> f64 {
     sample.memory as f64
 }
 
+/// Of the rounds that came to an end.
 fn median(samples: &[Sample], of: fn(&Sample) -> f64) -> f64 {
-    let values: Vec<f64> = samples.iter().map(of).collect();
+    let values: Vec<f64> = samples
+        .iter()
+        .map(of)
+        .filter(|value| !value.is_nan())
+        .collect();
     crate::report::quantile(&values, 0.5).unwrap_or(f64::NAN)
 }

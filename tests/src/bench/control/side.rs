@@ -98,6 +98,14 @@ impl Side {
         Ok(())
     }
 
+    /// Fails when one of its processes has ended: FRR's zebra is known to.
+    pub(super) fn check(&mut self) -> Result<()> {
+        match self {
+            Self::Vtep(agent) => agent.daemon().check(),
+            Self::Frr(frr) => frr.check(),
+        }
+    }
+
     /// Memory of the processes.
     pub(super) fn memory(&self) -> Result<Memory> {
         match self {
