@@ -35,6 +35,9 @@ pub struct Peer {
     pub dynamic: bool,
     /// Its AS; `null` for an `external` peer that was never up.
     pub asn: Option<u32>,
+    /// The AS as which it knows us, of its `local_as`; `null`: our own.
+    #[serde(default)]
+    pub local_as: Option<u32>,
     /// The name that it gave itself.
     #[serde(default)]
     pub hostname: Option<String>,

@@ -7,7 +7,7 @@ mod session;
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use vtep_tests::{Agent, AgentConfig, BgpMessage, Host, Lab, Pair, ScriptedPeer, eventually};
 
@@ -30,13 +30,17 @@ impl Bench {
 
     /// With a scripted peer in another AS.
     fn with_peer(name: &str, asn: u32) -> Result<Self> {
+        Self::with_peer_lines(name, asn, "")
+    }
+
+    /// With more lines of the peer's table.
+    fn with_peer_lines(name: &str, asn: u32, lines: &str) -> Result<Self> {
         let lab = Lab::new(name)?;
         let underlay = lab.underlay()?;
         let (dut, peer) = (underlay.host("dut")?, underlay.host("peer")?);
-        let config =
-            AgentConfig::new(&dut, ASN)
-                .peer(peer.address(), asn)
-                .bd("blue", 100, &["vnet-*"]);
+        let config = AgentConfig::new(&dut, ASN)
+            .peer_with(peer.address(), asn, lines)
+            .bd("blue", 100, &["vnet-*"]);
         let agent = Agent::start(&dut, &config)?;
         Ok(Self {
             agent,

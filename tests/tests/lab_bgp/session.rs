@@ -47,6 +47,48 @@ fn bgp_001_session_opens_and_tells_its_routes() -> Result<()> {
     })
 }
 
+/// Checklist A9.2: a peer that knows us as another AS, with and without our own behind it.
+#[test]
+fn local_as_in_open_and_paths() -> Result<()> {
+    const KNOWN: u32 = 65200;
+    const PEER: u32 = 65100;
+    for (lines, segment) in [
+        (
+            "local_as = 65200",
+            &[2, 2, 0, 0, 0xfe, 0xb0, 0, 0, 0xfd, 0xe8][..],
+        ),
+        (
+            "local_as = { asn = 65200, replace = true }",
+            &[2, 1, 0, 0, 0xfe, 0xb0],
+        ),
+    ] {
+        let bench = Bench::with_peer_lines("localas", PEER, lines)?;
+        let (mut peer, open) = bench.connect()?;
+        let [_, high, low, ..] = open.body[..] else {
+            bail!("{open:02x?}");
+        };
+        ensure!(
+            u32::from(u16::from_be_bytes([high, low])) == KNOWN,
+            "{open:02x?}"
+        );
+        peer.send(&BgpMessage::open(PEER, HOLD, bench.peer.address()))?;
+        peer.send(&BgpMessage::keepalive())?;
+        // AS_PATH of four-octet numbers: flags, type, length, and the segment.
+        let length = u8::try_from(segment.len())?;
+        let path = [&[0x40, 2, length], segment].concat();
+        eventually(SOON, || {
+            peer.receive(Duration::from_millis(200))?;
+            let told =
+                |update: &BgpMessage| update.body.windows(path.len()).any(|window| window == path);
+            ensure!(peer.received().iter().any(told), "{:02x?}", peer.received());
+            Ok(())
+        })?;
+        let bgp = bench.agent.show("bgp")?;
+        ensure!(bgp["peers"][0]["local_as"] == json!(KNOWN), "{bgp}");
+    }
+    Ok(())
+}
+
 /// Test id, bytes to send, code and subcode of the answer, its data where it is prescribed.
 type Mistake = (&'static str, Vec<u8>, (u8, u8), &'static [u8]);
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::wire::{Family, Update};
-use crate::types::{Asn, Families};
+use crate::types::{Asn, Families, LocalAs};
 
 /// Something that a session did.
 #[derive(Clone, Debug)]
@@ -36,8 +36,10 @@ pub struct Session {
     pub asn: Asn,
     /// Its BGP identifier.
     pub router_id: Ipv4Addr,
-    /// Same AS as ours.
+    /// Same AS as ours, or as the one as which it knows us.
     pub internal: bool,
+    /// The AS as which it knows us; `None`: our own.
+    pub local_as: Option<LocalAs>,
     /// Families that were negotiated.
     pub families: Families,
     /// Both sides know IPv4 routes with an IPv6 next hop (RFC 8950).
@@ -92,6 +94,7 @@ impl Session {
             asn,
             router_id,
             internal,
+            local_as: None,
             families: Families::EVPN,
             extended_next_hop: false,
             local: None,

@@ -6,7 +6,7 @@ use toml::Spanned;
 
 use super::{
     field::{Result, number},
-    peers::multihop,
+    options::multihop,
     raw,
 };
 

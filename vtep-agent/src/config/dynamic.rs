@@ -9,7 +9,7 @@ use super::{
     PeerConfig,
     diagnostic::Fault,
     field::{Distinct, Result, is_unicast, number_or, parse_with},
-    peers::Groups,
+    groups::Groups,
     raw,
 };
 

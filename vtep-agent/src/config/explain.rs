@@ -80,6 +80,10 @@ struct Peer {
     /// `null`: any but ours.
     asn: Option<u32>,
     internal: bool,
+    /// The AS as which it knows us; `null`: our own.
+    local_as: Option<u32>,
+    /// Paths towards it don't show our own AS behind that.
+    replace_as: bool,
     families: Vec<&'static str>,
     /// `null`: the kernel's choice.
     local_address: Option<IpAddr>,
@@ -226,7 +230,7 @@ impl Peer {
     fn new(peer: &PeerConfig, bgp: &BgpConfig, vtep: &VtepConfig) -> Self {
         let asn = match peer.asn {
             PeerAsn::Is(Asn(asn)) => Some(asn),
-            PeerAsn::Internal => Some(bgp.asn.0),
+            PeerAsn::Internal => Some(peer.known_asn(bgp.asn).0),
             PeerAsn::External => None,
         };
         Self {
@@ -235,6 +239,8 @@ impl Peer {
             port: peer.port,
             asn,
             internal: peer.is_internal(bgp.asn),
+            local_as: peer.local_as.map(|local| local.asn.0),
+            replace_as: peer.local_as.is_some_and(|local| local.replace),
             families: peer.families.names().collect(),
             local_address: peer.source(bgp.asn, vtep.address()),
             hold_time: peer.hold_time.as_secs(),
@@ -411,6 +417,12 @@ impl fmt::Display for Peer {
         }
         if self.families != ["evpn"] {
             write!(f, ", {}", self.families.join(" and "))?;
+        }
+        if let Some(local) = self.local_as {
+            write!(f, ", which knows us as AS {local}")?;
+        }
+        if self.replace_as {
+            f.write_str(" only")?;
         }
         if let Some(local) = self.local_address {
             write!(f, ", from {local}")?;

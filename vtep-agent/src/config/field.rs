@@ -105,10 +105,10 @@ pub(super) fn each(raw: &Spanned<OneOrMany>) -> Vec<Spanned<String>> {
 }
 
 /// An AS number: neither 0 (RFC 7607), AS_TRANS (RFC 6793 §9) nor a last number (RFC 7300).
-pub(super) fn asn(raw: &Spanned<Integer>) -> Result<Asn> {
-    let asn = number(raw, "asn", 1..=u32::MAX - 1)?;
+pub(super) fn asn(raw: &Spanned<Integer>, key: &str) -> Result<Asn> {
+    let asn = number(raw, key, 1..=u32::MAX - 1)?;
     match asn {
-        23456 | 65535 => Err(Fault::new(raw.span(), format!("asn {asn} is reserved"))),
+        23456 | 65535 => Err(Fault::new(raw.span(), format!("{key} {asn} is reserved"))),
         _ => Ok(Asn(asn)),
     }
 }

@@ -8,6 +8,8 @@ mod dynamic;
 mod explain;
 mod field;
 mod glob;
+mod groups;
+mod options;
 mod parse;
 mod peers;
 mod raw;
@@ -31,7 +33,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::types::{
-    Asn, BdName, Families, IfName, ImportTarget, PeerName, RouteDistinguisher, RouteTarget, Vni,
+    Asn, BdName, Families, IfName, ImportTarget, LocalAs, PeerName, RouteDistinguisher,
+    RouteTarget, Vni,
 };
 
 /// The configuration file unless the command line names another.
@@ -203,6 +206,8 @@ pub struct PeerConfig {
     pub name: PeerName,
     /// Its AS.
     pub asn: PeerAsn,
+    /// The AS as which it knows us; `None`: our own.
+    pub local_as: Option<LocalAs>,
     /// Families of the session.
     pub families: Families,
     /// Local address of the session; `None`: the VTEP address for iBGP and multihop, otherwise the
@@ -349,6 +354,7 @@ impl PeerConfig {
         Self {
             name,
             asn,
+            local_as: None,
             families: Families::EVPN,
             local_address: None,
             // RFC 4271 §10.
@@ -373,10 +379,15 @@ impl PeerConfig {
         }
     }
 
-    /// Whether it is in our AS.
+    /// Our AS in its eyes; `local_asn` is our own.
+    pub fn known_asn(&self, local_asn: Asn) -> Asn {
+        self.local_as.map_or(local_asn, |local| local.asn)
+    }
+
+    /// Whether it is in the AS in which it sees us; `local_asn` is our own.
     pub fn is_internal(&self, local_asn: Asn) -> bool {
         match self.asn {
-            PeerAsn::Is(asn) => asn == local_asn,
+            PeerAsn::Is(asn) => asn == self.known_asn(local_asn),
             PeerAsn::Internal => true,
             PeerAsn::External => false,
         }

@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use super::{
     AutoRt, AutoRtImport, BgpConfig, Config, ConfigError, Diagnostic, bds, diagnostic::Fault,
-    dynamic, field, peers, raw, underlay, vtep,
+    dynamic, field, groups::Groups, peers, raw, underlay, vtep,
 };
 
 impl Config {
@@ -44,10 +44,10 @@ impl Config {
 
 fn resolve(raw: &raw::File, file: &Path, warnings: &mut Vec<Fault>) -> Result<Config, Fault> {
     let vtep = vtep::vtep(&raw.vtep, warnings)?;
-    let asn = field::asn(&raw.bgp.asn)?;
+    let asn = field::asn(&raw.bgp.asn, "asn")?;
     let directory = file.parent().unwrap_or(Path::new(""));
     let listen = raw.bgp.listen.unwrap_or(true);
-    let groups = peers::Groups::read(&raw.bgp, directory)?;
+    let groups = Groups::read(&raw.bgp, directory)?;
     let bgp = BgpConfig {
         asn,
         listen,
@@ -60,7 +60,7 @@ fn resolve(raw: &raw::File, file: &Path, warnings: &mut Vec<Fault>) -> Result<Co
             1..=3600,
             120,
         )?),
-        peers: peers::peers(&raw.bgp, &groups, &vtep.addresses, directory)?,
+        peers: peers::peers(&raw.bgp, &groups, &vtep.addresses)?,
         dynamic: dynamic::dynamic(&raw.bgp.dynamic, &groups, listen)?,
     };
     let underlay = underlay::underlay(raw.underlay.as_ref(), &vtep.addresses)?;

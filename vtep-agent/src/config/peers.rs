@@ -1,141 +1,34 @@
-//! `[[bgp.peer]]` and the groups that give them defaults.
+//! `[[bgp.peer]]`
 
 use std::{
-    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
     ops::Range,
-    path::Path,
-    time::Duration,
 };
 
 use toml::Spanned;
 
 use super::{
-    BfdConfig, Hops, MaxPrefixes, PeerAsn, PeerConfig, Secret,
-    bfd::bfd,
+    Hops, PeerConfig,
     diagnostic::Fault,
-    field::{self, Distinct, Result, asn, is_unicast, number, parse_with},
-    raw::{self, Integer, Scalar},
+    field::{self, Distinct, Result},
+    groups::Groups,
+    options::{Options, ip},
+    raw,
 };
-use crate::types::{Asn, Families, PeerName};
+use crate::types::PeerName;
 
-/// Largest key of TCP MD5 signatures in Linux (`TCP_MD5SIG_MAXKEYLEN`).
-const MAX_PASSWORD: usize = 80;
-
-/// Longest shutdown communication that every implementation takes (RFC 8203 §2).
-const MAX_COMMUNICATION: usize = 128;
-
-/// What a peer says, or its group for it.
-#[derive(Clone, Default)]
-struct Options {
-    asn: Option<PeerAsn>,
-    families: Option<Families>,
-    local_address: Option<IpAddr>,
-    hold_time: Option<Duration>,
-    port: Option<u16>,
-    password: Option<Secret>,
-    send_hold_time: Option<Duration>,
-    extended_messages: Option<bool>,
-    max_prefixes: Option<MaxPrefixes>,
-    ttl_security: Option<u8>,
-    allowas_in: Option<u8>,
-    rt_constraint: Option<bool>,
-    add_path: Option<bool>,
-    route_reflector_client: Option<bool>,
-    shutdown: Option<Option<String>>,
-    graceful_restart: Option<bool>,
-    restart_time: Option<Duration>,
-    long_lived_graceful_restart: Option<Duration>,
-    passive: Option<bool>,
-    multihop: Option<Option<u8>>,
-    bfd: Option<Option<BfdConfig>>,
-}
-
-/// `[bgp.group.NAME]` by name.
-pub(super) struct Groups<'a> {
-    options: BTreeMap<&'a str, Options>,
-    local_asn: Asn,
-}
-
-impl<'a> Groups<'a> {
-    /// All groups. `directory` is where relative password files are.
-    pub(super) fn read(raw: &'a raw::Bgp, directory: &Path) -> Result<Self> {
-        let mut groups = BTreeMap::new();
-        for (name, raw) in &raw.group {
-            for (key, text) in [
-                ("address", &raw.address),
-                ("interface", &raw.interface),
-                ("group", &raw.group),
-            ] {
-                if let Some(text) = text {
-                    return Err(Fault::new(
-                        text.span(),
-                        format!("bgp.group.{name} has the key {key}, which only a peer can have"),
-                    ));
-                }
-            }
-            groups.insert(name.as_str(), options(raw, directory)?);
-        }
-        Ok(Self {
-            options: groups,
-            local_asn: asn(&raw.asn)?,
-        })
-    }
-
-    /// What the peers of a prefix have in common; `network` is its first address, `key` its place.
-    pub(super) fn template(
-        &self,
-        group: &Spanned<String>,
-        asn: Option<&Spanned<Scalar>>,
-        network: IpAddr,
-        key: &Spanned<String>,
-    ) -> Result<PeerConfig> {
-        let own = Options {
-            asn: asn.map(peer_asn).transpose()?,
-            ..Options::default()
-        };
-        let options = own.or(self.get(group)?);
-        let table = Spanned::new(key.span(), raw::Peer::default());
-        let peer = peer(&table, network.into(), key, options)?;
-        self.check_reflector(&peer, key.span())?;
-        Ok(peer)
-    }
-
-    fn get(&self, name: &Spanned<String>) -> Result<Options> {
-        self.options
-            .get(name.get_ref().as_str())
-            .cloned()
-            .ok_or_else(|| unknown_group(name, &self.options))
-    }
-
-    fn check_reflector(&self, peer: &PeerConfig, span: Range<usize>) -> Result<()> {
-        match peer.route_reflector_client && !peer.is_internal(self.local_asn) {
-            true => Err(Fault::new(
-                span,
-                "route_reflector_client is for internal peers",
-            )),
-            false => Ok(()),
-        }
-    }
-}
-
-/// All peers, groups resolved. `directory` is where relative password files are.
+/// All peers, groups resolved.
 pub(super) fn peers(
     raw: &raw::Bgp,
     groups: &Groups<'_>,
     vteps: &[Ipv4Addr],
-    directory: &Path,
 ) -> Result<Vec<PeerConfig>> {
     let mut addresses = Distinct::new("address");
     let mut interfaces = Distinct::new("interface");
     let mut peers = Vec::with_capacity(raw.peer.len());
     for peer_table in &raw.peer {
         let raw = peer_table.get_ref();
-        let own = options(raw, directory)?;
-        let group = match &raw.group {
-            None => Options::default(),
-            Some(name) => groups.get(name)?,
-        };
+        let options = groups.resolve(raw)?;
         let key = match (&raw.address, &raw.interface) {
             (Some(key), None) | (None, Some(key)) => key,
             (Some(_), Some(interface)) => {
@@ -152,7 +45,7 @@ pub(super) fn peers(
             }
         };
         let name = name(raw, key, vteps)?;
-        let peer = peer(peer_table, name, key, own.or(group))?;
+        let peer = peer(peer_table, name, key, options)?;
         let reflector = span_of(&raw.route_reflector_client);
         groups.check_reflector(&peer, reflector.unwrap_or(key.span()))?;
         match &peer.name {
@@ -166,7 +59,8 @@ pub(super) fn peers(
     Ok(peers)
 }
 
-fn peer(
+/// One peer; `key` is what names it.
+pub(super) fn peer(
     table: &Spanned<raw::Peer>,
     name: PeerName,
     key: &Spanned<String>,
@@ -235,6 +129,7 @@ fn peer(
         ));
     }
     Ok(PeerConfig {
+        local_as: options.local_as,
         families: options.families.unwrap_or(default.families),
         local_address: options.local_address,
         hold_time,
@@ -263,63 +158,6 @@ fn peer(
     })
 }
 
-fn options(raw: &raw::Peer, directory: &Path) -> Result<Options> {
-    Ok(Options {
-        asn: raw.asn.as_ref().map(peer_asn).transpose()?,
-        families: raw.families.as_ref().map(families).transpose()?,
-        local_address: raw
-            .local_address
-            .as_ref()
-            .map(|text| ip(text, "local_address"))
-            .transpose()?,
-        hold_time: raw.hold_time.as_ref().map(hold_time).transpose()?,
-        port: raw
-            .port
-            .as_ref()
-            .map(|port| number(port, "port", 1..=u16::MAX))
-            .transpose()?,
-        password: password(raw, directory)?,
-        send_hold_time: raw
-            .send_hold_time
-            .as_ref()
-            .map(send_hold_time)
-            .transpose()?,
-        extended_messages: raw.extended_messages,
-        max_prefixes: raw.max_prefixes.as_ref().map(max_prefixes).transpose()?,
-        ttl_security: raw
-            .ttl_security
-            .as_ref()
-            .map(|hops| number(hops, "ttl_security", 1..=254))
-            .transpose()?,
-        allowas_in: raw
-            .allowas_in
-            .as_ref()
-            .map(|times| number(times, "allowas_in", 0..=10))
-            .transpose()?,
-        rt_constraint: raw.rt_constraint,
-        add_path: raw.add_path,
-        route_reflector_client: raw
-            .route_reflector_client
-            .as_ref()
-            .map(|raw| *raw.get_ref()),
-        shutdown: raw.shutdown.as_ref().map(shutdown).transpose()?,
-        graceful_restart: raw.graceful_restart,
-        restart_time: raw
-            .restart_time
-            .as_ref()
-            .map(|time| number(time, "restart_time", 1..=4095).map(Duration::from_secs))
-            .transpose()?,
-        long_lived_graceful_restart: raw
-            .long_lived_graceful_restart
-            .as_ref()
-            .map(long_lived)
-            .transpose()?,
-        passive: raw.passive,
-        multihop: raw.multihop.as_ref().map(multihop).transpose()?,
-        bfd: raw.bfd.as_ref().map(bfd).transpose()?,
-    })
-}
-
 /// What the peer is known by; `key` is the one of the two that is there.
 fn name(raw: &raw::Peer, key: &Spanned<String>, vteps: &[Ipv4Addr]) -> Result<PeerName> {
     if raw.interface.is_some() {
@@ -343,193 +181,4 @@ fn name(raw: &raw::Peer, key: &Spanned<String>, vteps: &[Ipv4Addr]) -> Result<Pe
 
 fn span_of<T>(key: &Option<Spanned<T>>) -> Option<Range<usize>> {
     key.as_ref().map(Spanned::span)
-}
-
-fn ip(text: &Spanned<String>, key: &str) -> Result<IpAddr> {
-    parse_with(text, key, "a unicast IP address", |text| {
-        text.parse().ok().filter(|&address| is_unicast(address))
-    })
-}
-
-fn peer_asn(raw: &Spanned<Scalar>) -> Result<PeerAsn> {
-    match raw.get_ref() {
-        Scalar::Number(value) => asn(&Spanned::new(raw.span(), Integer(*value))).map(PeerAsn::Is),
-        Scalar::Word(word) if word == "internal" => Ok(PeerAsn::Internal),
-        Scalar::Word(word) if word == "external" => Ok(PeerAsn::External),
-        other => Err(Fault::new(
-            raw.span(),
-            format!("asn is {other}, expected a number, \"internal\" or \"external\""),
-        )),
-    }
-}
-
-fn families(raw: &Spanned<Vec<Spanned<String>>>) -> Result<Families> {
-    let mut families = Families::NONE;
-    for name in raw.get_ref() {
-        let member = match name.get_ref().as_str() {
-            "evpn" => &mut families.evpn,
-            "ipv4" => &mut families.ipv4,
-            "ipv6" => &mut families.ipv6,
-            other => {
-                let message = format!("family {other:?}, expected \"evpn\", \"ipv4\" or \"ipv6\"");
-                return Err(Fault::new(name.span(), message));
-            }
-        };
-        if std::mem::replace(member, true) {
-            return Err(Fault::new(
-                name.span(),
-                format!("family {} is there twice", name.get_ref()),
-            ));
-        }
-    }
-    match families.is_empty() {
-        true => Err(Fault::new(
-            raw.span(),
-            "families is empty, expected \"evpn\", \"ipv4\" or \"ipv6\"",
-        )),
-        false => Ok(families),
-    }
-}
-
-/// Zero, or at least three seconds (RFC 4271 §4.2).
-fn hold_time(raw: &Spanned<Integer>) -> Result<Duration> {
-    match raw.get_ref().0 {
-        seconds @ (0 | 3..=65535) => Ok(Duration::from_secs(seconds.unsigned_abs())),
-        seconds => Err(Fault::new(
-            raw.span(),
-            format!("hold_time is {seconds}, expected 0 or 3 to 65535 seconds"),
-        )),
-    }
-}
-
-/// Longer than the hold time (RFC 9687 §4.4), which the caller checks, or zero.
-fn send_hold_time(raw: &Spanned<Integer>) -> Result<Duration> {
-    number(raw, "send_hold_time", 0..=65535).map(Duration::from_secs)
-}
-
-/// 24 bits (RFC 9494 §3).
-fn long_lived(raw: &Spanned<Integer>) -> Result<Duration> {
-    let seconds = number(raw, "long_lived_graceful_restart", 1..=0xff_ffff)?;
-    Ok(Duration::from_secs(seconds))
-}
-
-fn max_prefixes(raw: &Spanned<raw::MaxPrefixes>) -> Result<MaxPrefixes> {
-    let raw::MaxPrefixes { limit, warn_only } = *raw.get_ref();
-    let limit = number(
-        &Spanned::new(raw.span(), Integer(limit)),
-        "max_prefixes",
-        1..=u32::MAX,
-    )?;
-    Ok(MaxPrefixes { limit, warn_only })
-}
-
-/// `true`, or a text for the peer's operator.
-fn shutdown(raw: &Spanned<Scalar>) -> Result<Option<String>> {
-    match raw.get_ref() {
-        Scalar::Flag(down) => Ok(down.then(String::new)),
-        Scalar::Word(text) if text.len() <= MAX_COMMUNICATION => Ok(Some(text.clone())),
-        Scalar::Word(text) => Err(Fault::new(
-            raw.span(),
-            format!(
-                "shutdown has {} bytes, expected at most {MAX_COMMUNICATION}",
-                text.len()
-            ),
-        )),
-        other => Err(Fault::new(
-            raw.span(),
-            format!("shutdown is {other}, expected true, false or a text"),
-        )),
-    }
-}
-
-/// A number of hops; `true` for any number.
-pub(super) fn multihop(raw: &Spanned<Scalar>) -> Result<Option<u8>> {
-    match raw.get_ref() {
-        Scalar::Number(hops) => number(
-            &Spanned::new(raw.span(), Integer(*hops)),
-            "multihop",
-            1..=u8::MAX,
-        )
-        .map(Some),
-        Scalar::Flag(any) => Ok(any.then_some(u8::MAX)),
-        other => Err(Fault::new(
-            raw.span(),
-            format!("multihop is {other}, expected 1 to 255 hops, true or false"),
-        )),
-    }
-}
-
-fn password(raw: &raw::Peer, directory: &Path) -> Result<Option<Secret>> {
-    let (key, span, password) = match (&raw.password, &raw.password_file) {
-        (None, None) => return Ok(None),
-        (Some(password), None) => ("password", password.span(), password.get_ref().clone()),
-        (None, Some(file)) => {
-            let path = directory.join(file.get_ref());
-            let text = std::fs::read_to_string(&path).map_err(|error| {
-                let path = path.display();
-                Fault::new(
-                    file.span(),
-                    format!("password_file: cannot read {path}: {error}"),
-                )
-            })?;
-            let password = text.trim_end_matches(['\r', '\n']).to_owned();
-            ("password_file", file.span(), password)
-        }
-        (Some(_), Some(file)) => {
-            return Err(Fault::new(
-                file.span(),
-                "password and password_file exclude each other",
-            ));
-        }
-    };
-    match password.len() {
-        1..=MAX_PASSWORD => Ok(Some(password.into())),
-        length => Err(Fault::new(
-            span,
-            format!("{key} has {length} bytes, expected 1 to {MAX_PASSWORD}"),
-        )),
-    }
-}
-
-fn unknown_group(name: &Spanned<String>, groups: &BTreeMap<&str, Options>) -> Fault {
-    let known = match groups.is_empty() {
-        true => "there is no [bgp.group.NAME] table".to_owned(),
-        false => {
-            let names: Vec<_> = groups.keys().copied().collect();
-            format!("expected one of {}", names.join(", "))
-        }
-    };
-    let message = format!("group {:?} is not defined, {known}", name.get_ref());
-    Fault::new(name.span(), message)
-}
-
-impl Options {
-    /// Fills in from the group what the peer leaves open.
-    fn or(self, group: Self) -> Self {
-        Self {
-            asn: self.asn.or(group.asn),
-            families: self.families.or(group.families),
-            local_address: self.local_address.or(group.local_address),
-            hold_time: self.hold_time.or(group.hold_time),
-            port: self.port.or(group.port),
-            password: self.password.or(group.password),
-            send_hold_time: self.send_hold_time.or(group.send_hold_time),
-            extended_messages: self.extended_messages.or(group.extended_messages),
-            max_prefixes: self.max_prefixes.or(group.max_prefixes),
-            ttl_security: self.ttl_security.or(group.ttl_security),
-            allowas_in: self.allowas_in.or(group.allowas_in),
-            rt_constraint: self.rt_constraint.or(group.rt_constraint),
-            add_path: self.add_path.or(group.add_path),
-            route_reflector_client: self.route_reflector_client.or(group.route_reflector_client),
-            shutdown: self.shutdown.or(group.shutdown),
-            graceful_restart: self.graceful_restart.or(group.graceful_restart),
-            restart_time: self.restart_time.or(group.restart_time),
-            long_lived_graceful_restart: self
-                .long_lived_graceful_restart
-                .or(group.long_lived_graceful_restart),
-            passive: self.passive.or(group.passive),
-            multihop: self.multihop.or(group.multihop),
-            bfd: self.bfd.or(group.bfd),
-        }
-    }
 }

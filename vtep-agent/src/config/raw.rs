@@ -90,6 +90,7 @@ pub(super) struct Peer {
     pub(super) interface: Option<Text>,
     pub(super) group: Option<Text>,
     pub(super) asn: Option<Spanned<Scalar>>,
+    pub(super) local_as: Option<Spanned<LocalAs>>,
     pub(super) families: Option<Spanned<Vec<Text>>>,
     pub(super) local_address: Option<Text>,
     pub(super) hold_time: Option<Number>,
@@ -152,6 +153,12 @@ pub(super) struct Port {
 pub(super) struct MaxPrefixes {
     pub(super) limit: i64,
     pub(super) warn_only: bool,
+}
+
+/// `asn` or `{ asn = N, replace = true }`.
+pub(super) struct LocalAs {
+    pub(super) asn: i64,
+    pub(super) replace: bool,
 }
 
 /// `true`, `false`, or a table.
@@ -327,6 +334,45 @@ impl<'de> Deserialize<'de> for MaxPrefixes {
                 Ok(MaxPrefixes {
                     limit: table.limit.0,
                     warn_only: table.warn_only,
+                })
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for LocalAs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Table {
+            asn: Integer,
+            #[serde(default)]
+            replace: bool,
+        }
+
+        struct Visitor;
+
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = LocalAs;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number or { asn = N, replace = true }")
+            }
+
+            fn visit_i64<E: de::Error>(self, asn: i64) -> Result<LocalAs, E> {
+                Ok(LocalAs {
+                    asn,
+                    replace: false,
+                })
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<LocalAs, A::Error> {
+                let table = Table::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(LocalAs {
+                    asn: table.asn.0,
+                    replace: table.replace,
                 })
             }
         }

@@ -230,6 +230,44 @@ passive = false
     assert!(!second.passive);
 }
 
+/// By number or by table, of a peer or of its group; who is internal follows from it.
+#[test]
+fn local_as() {
+    let text = MINIMAL.replacen(
+        "[[bd]]",
+        "[bgp.group.old]\nasn = \"internal\"\nlocal_as = { asn = 65200, replace = true }\n\
+         [[bgp.peer]]\naddress = \"198.18.0.101\"\ngroup = \"old\"\n\
+         [[bgp.peer]]\naddress = \"198.18.0.102\"\nasn = 65000\nlocal_as = 65201\n[[bd]]",
+        1,
+    );
+    let config = config(&text);
+    let local = |asn, replace| {
+        let asn = Asn(asn);
+        Some(LocalAs { asn, replace })
+    };
+    let known: Vec<_> = config
+        .bgp
+        .peers
+        .iter()
+        .map(|peer| (peer.local_as, peer.is_internal(Asn(65000))))
+        .collect();
+    assert_eq!(
+        known,
+        [
+            (None, true),
+            (local(65200, true), true),
+            (local(65201, false), false)
+        ]
+    );
+    let text = Explanation::new(&config, &[]).to_string();
+    for line in [
+        "peer 198.18.0.101, AS 65200 (internal), which knows us as AS 65200 only, from",
+        "peer 198.18.0.102, AS 65000 (external), which knows us as AS 65201, hold time",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
+}
+
 #[test]
 fn documented_group() {
     let directory = tempfile::tempdir().unwrap();

@@ -132,6 +132,7 @@ impl Daemon {
                     dynamic: peer.dynamic,
                     interface: peer.name.interface().map(ToString::to_string),
                     asn: peer.asn.map(|asn| asn.0),
+                    local_as: peer.local_as.map(|local| local.asn.0),
                     hostname: peer.hostname.clone(),
                     state: peer.state.to_string(),
                     uptime_s: peer.uptime(now).map(|uptime| uptime.as_secs()),

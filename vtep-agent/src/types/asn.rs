@@ -17,6 +17,27 @@ impl Asn {
     }
 }
 
+/// The AS as which one peer knows us, where it is not our own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LocalAs {
+    /// The AS.
+    pub asn: Asn,
+    /// Paths towards the peer don't show our own AS behind it.
+    pub replace: bool,
+}
+
+impl LocalAs {
+    /// What stands in front of the paths that an external peer is told, in the order of an AS_PATH;
+    /// `own` is our own AS.
+    pub fn front(local: Option<Self>, own: Asn) -> Vec<Asn> {
+        match local {
+            None => vec![own],
+            Some(Self { asn, replace: true }) => vec![asn],
+            Some(Self { asn, .. }) => vec![asn, own],
+        }
+    }
+}
+
 impl fmt::Display for Asn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

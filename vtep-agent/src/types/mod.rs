@@ -10,7 +10,7 @@ mod peer_name;
 mod rd;
 mod rt;
 
-pub use asn::Asn;
+pub use asn::{Asn, LocalAs};
 pub use esi::Esi;
 pub use families::Families;
 pub use liveness::Liveness;

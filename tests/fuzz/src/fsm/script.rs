@@ -54,6 +54,7 @@ impl Setup {
         let switch = |bit: u8| self.switches & 1 << bit != 0;
         Settings {
             local_asn: LOCAL_ASN,
+            local_as: None,
             router_id: ROUTER_ID,
             peer_address: [10, 0, 0, 20].into(),
             peer_asn: match self.peer_asn {

@@ -13,7 +13,7 @@ use crate::{
         wire::{Family, Message, Notification, Update},
     },
     config::PeerAsn,
-    types::{Asn, Families, Liveness},
+    types::{Asn, Families, Liveness, LocalAs},
 };
 
 /// What the machine has to know of both sides.
@@ -21,6 +21,8 @@ use crate::{
 pub struct Settings {
     /// Our AS.
     pub local_asn: Asn,
+    /// The AS as which the peer knows us; `None`: our own.
+    pub local_as: Option<LocalAs>,
     /// Our BGP identifier, not 0.
     pub router_id: Ipv4Addr,
     /// The peer's address: of the session, where the peer is known by an interface.
@@ -59,6 +61,13 @@ pub struct Settings {
     pub shutdown: bool,
     /// Never connect.
     pub passive: bool,
+}
+
+impl Settings {
+    /// Our AS in the peer's eyes.
+    pub fn known_asn(&self) -> Asn {
+        self.local_as.map_or(self.local_asn, |local| local.asn)
+    }
 }
 
 /// Something happened.

@@ -64,7 +64,7 @@ pub(super) fn open(settings: &Settings, restart: Restart) -> Open {
     capabilities.extend([
         Capability::RouteRefresh,
         Capability::EnhancedRouteRefresh,
-        Capability::FourOctetAs(settings.local_asn),
+        Capability::FourOctetAs(settings.known_asn()),
     ]);
     if offers_extended_next_hop(settings) {
         capabilities.push(Capability::ExtendedNextHop(vec![IPV6_NEXT_HOP]));
@@ -83,7 +83,7 @@ pub(super) fn open(settings: &Settings, restart: Restart) -> Open {
     }
     capabilities.extend(graceful::capabilities(settings, restart));
     Open {
-        asn: settings.local_asn,
+        asn: settings.known_asn(),
         hold_time: u16::try_from(settings.hold_time.as_secs()).unwrap_or(u16::MAX),
         router_id: settings.router_id,
         capabilities,
@@ -98,7 +98,7 @@ pub(super) fn open(settings: &Settings, restart: Restart) -> Open {
 /// which a session is of no use to us.
 pub(super) fn negotiate(settings: &Settings, open: &Open) -> Result<Negotiated, Notification> {
     let asn = open.asn;
-    let internal = asn == settings.local_asn;
+    let internal = asn == settings.known_asn();
     let expected = match settings.peer_asn {
         PeerAsn::Is(configured) => asn == configured,
         PeerAsn::Internal => internal,
@@ -129,6 +129,7 @@ pub(super) fn negotiate(settings: &Settings, open: &Open) -> Result<Negotiated, 
                 .is_some_and(|peer| peer.forwarding_preserved),
             restarting: graceful.is_some_and(|peer| peer.restarting),
             rt_constraint,
+            local_as: settings.local_as,
             allowas_in: settings.allowas_in,
             route_reflector_client: settings.route_reflector_client && internal,
             families,
@@ -161,7 +162,7 @@ pub(super) fn negotiate(settings: &Settings, open: &Open) -> Result<Negotiated, 
 
 /// How messages are read before the peer's OPEN: none of them depends on it.
 pub(super) fn before_open(settings: &Settings) -> Context {
-    context(settings, settings.local_asn, false)
+    context(settings, settings.known_asn(), false)
 }
 
 fn multiprotocol(families: Families) -> impl Iterator<Item = Capability> {
@@ -223,7 +224,7 @@ fn four_octet_as(open: &Open) -> bool {
 fn context(settings: &Settings, peer_asn: Asn, four_octet_as: bool) -> Context {
     Context {
         four_octet_as,
-        internal: peer_asn == settings.local_asn,
+        internal: peer_asn == settings.known_asn(),
         peer_asn,
         ..Context::default()
     }

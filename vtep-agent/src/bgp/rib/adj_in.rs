@@ -84,7 +84,7 @@ pub struct Path {
 /// Why a path is never used (RFC 4271 §9.1.2, RFC 4456 §8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rejected {
-    /// Our AS is in its AS_PATH.
+    /// Our AS, or the one as which the peer knows us, is in its AS_PATH.
     AsLoop,
     /// We originated it.
     OriginatorLoop,
@@ -244,7 +244,7 @@ impl AdjRibIn {
         let classic = classic.map(|(with, routes)| (with, plain(routes).collect()));
         for (attributes, routes) in multiprotocol.into_iter().chain(classic) {
             let attributes = self.attributes.intern(attributes);
-            let unusable = self.speaker.judge(&attributes, session.allowas_in);
+            let unusable = self.speaker.judge(&attributes, &session);
             let imported = imported(&attributes);
             for (path_id, route) in routes {
                 let rejected = unusable.or_else(|| self.speaker.judge_route(&route));
@@ -274,9 +274,7 @@ impl AdjRibIn {
         self.speaker = speaker;
         for entry in self.routes.values_mut() {
             for path in &mut entry.paths {
-                let unusable = self
-                    .speaker
-                    .judge(&path.attributes, path.session.allowas_in);
+                let unusable = self.speaker.judge(&path.attributes, &path.session);
                 path.rejected = unusable.or_else(|| self.speaker.judge_route(&path.route));
                 path.accept(true, &mut self.peers);
             }
@@ -479,9 +477,9 @@ impl Path {
 }
 
 impl Speaker {
-    fn judge(&self, attributes: &Attributes, allowas_in: u8) -> Option<Rejected> {
+    fn judge(&self, attributes: &Attributes, session: &Session) -> Option<Rejected> {
         let next_hop = attributes.next_hop.to_canonical();
-        if let Some(looped) = self.looped(attributes, allowas_in) {
+        if let Some(looped) = self.looped(attributes, session) {
             Some(looped)
         } else if self.addresses.contains(&next_hop) {
             Some(Rejected::OwnNextHop)
@@ -492,9 +490,13 @@ impl Speaker {
         }
     }
 
-    /// The path has been here before.
-    pub(super) fn looped(&self, attributes: &Attributes, allowas_in: u8) -> Option<Rejected> {
-        if decision::occurrences(&attributes.as_path, self.asn) > allowas_in.into() {
+    /// The path has been here before. Of the AS numbers that we have, the peer knows one.
+    pub(super) fn looped(&self, attributes: &Attributes, session: &Session) -> Option<Rejected> {
+        let known = session.local_as.map(|local| local.asn);
+        let path = &attributes.as_path;
+        let most = session.allowas_in.into();
+        let looped = |asn| decision::occurrences(path, asn) > most;
+        if looped(self.asn) || known.is_some_and(looped) {
             Some(Rejected::AsLoop)
         } else if attributes.originator_id == Some(self.router_id) {
             Some(Rejected::OriginatorLoop)

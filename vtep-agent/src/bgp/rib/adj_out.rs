@@ -18,7 +18,7 @@ use crate::{
         peer::Session,
         wire::{AsPath, AsSegment, Attributes, Family, Route, RouteKey, TargetPrefix},
     },
-    types::{Asn, PeerId},
+    types::{Asn, LocalAs, PeerId},
 };
 
 /// LOCAL_PREF of our routes towards internal peers.
@@ -50,6 +50,7 @@ struct Own {
 #[derive(Debug)]
 struct Peer {
     internal: bool,
+    local_as: Option<LocalAs>,
     client: bool,
     long_lived: bool,
     /// It is still to say what it wants, and told nothing before.
@@ -98,6 +99,7 @@ impl AdjRibOut {
         if session.families.evpn {
             let state = Peer {
                 internal: session.internal,
+                local_as: session.local_as,
                 client: session.route_reflector_client,
                 long_lived: session.long_lived,
                 waiting: session.rt_constraint,
@@ -247,7 +249,7 @@ impl AdjRibOut {
         differences: &[Difference],
         shared: &mut Shared,
     ) -> (Vec<RouteKey>, Groups) {
-        let all = || Announcements::new(self.asn, self.routes.values().cloned().collect());
+        let all = || Announcements::new(self.routes.values().cloned().collect());
         let Some(wants) = receiver.wants else {
             let gone = differences.iter().filter(|(.., now)| now.is_none());
             let withdraw = match dump {
@@ -258,10 +260,10 @@ impl AdjRibOut {
                 Some(_) => shared.all.get_or_insert_with(all),
                 None => shared.difference.get_or_insert_with(|| {
                     let now = differences.iter().filter_map(|(.., now)| now.clone());
-                    Announcements::new(self.asn, now.collect())
+                    Announcements::new(now.collect())
                 }),
             };
-            return (withdraw, announcements.towards(receiver.internal).to_vec());
+            return (withdraw, announcements.towards(receiver, self.asn));
         };
         let (mut withdraw, mut announce) = (Vec::new(), Vec::new());
         if dump != Some(Dump::Initial) {
@@ -274,8 +276,8 @@ impl AdjRibOut {
                 .filter(|own| wants.now.covers(&own.attributes));
             announce = wanted.cloned().collect();
         }
-        let announcements = Announcements::new(self.asn, announce);
-        (withdraw, announcements.towards(receiver.internal).to_vec())
+        let mut announcements = Announcements::new(announce);
+        (withdraw, announcements.towards(receiver, self.asn))
     }
 
     /// What changes for a peer that asks for some routes only, because they changed or because it
@@ -345,6 +347,7 @@ impl Peer {
         Receiver {
             peer,
             internal: self.internal,
+            local_as: self.local_as,
             client: self.client,
             long_lived: self.long_lived,
             wants: self.wants.as_ref(),
@@ -365,15 +368,22 @@ struct Shared {
     difference: Option<Announcements>,
 }
 
-/// Routes grouped by attributes, in the two forms in which they leave.
+/// Routes grouped by attributes, and the forms in which they leave as far as somebody asked for them.
 #[derive(Default)]
 struct Announcements {
-    internal: Groups,
-    external: Groups,
+    groups: Groups,
+    forms: HashMap<Form, Groups>,
+}
+
+/// What peers are told the same way.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Form {
+    Internal,
+    External(Option<LocalAs>),
 }
 
 impl Announcements {
-    fn new(asn: Asn, routes: Vec<Own>) -> Self {
+    fn new(routes: Vec<Own>) -> Self {
         let mut groups: HashMap<Arc<Attributes>, Vec<Route>> = HashMap::new();
         for own in routes {
             groups.entry(own.attributes).or_default().push(own.route);
@@ -384,22 +394,29 @@ impl Announcements {
         // A fixed order makes a run repeatable.
         let mut groups: Vec<_> = groups.into_iter().collect();
         groups.sort_by_cached_key(|(_, routes)| routes.first().map(Route::key));
-        let mut announcements = Self::default();
-        for (attributes, routes) in groups {
-            let internal = Arc::new(towards_internal(&attributes));
-            let external = Arc::new(towards_external(&attributes, asn));
-            announcements.internal.push((internal, routes.clone()));
-            announcements.external.push((external, routes));
+        Self {
+            groups,
+            forms: HashMap::new(),
         }
-        announcements
     }
 
-    fn towards(&self, internal: bool) -> &[(Arc<Attributes>, Vec<Route>)] {
-        if internal {
-            &self.internal
-        } else {
-            &self.external
-        }
+    fn towards(&mut self, receiver: Receiver<'_>, own: Asn) -> Groups {
+        let form = match receiver.internal {
+            true => Form::Internal,
+            false => Form::External(receiver.local_as),
+        };
+        let groups = &self.groups;
+        let formed = self.forms.entry(form).or_insert_with(|| {
+            let leaving = |(attributes, routes): &(Arc<Attributes>, Vec<Route>)| {
+                let attributes = match form {
+                    Form::Internal => towards_internal(attributes),
+                    Form::External(local) => towards_external(attributes, local, own),
+                };
+                (Arc::new(attributes), routes.clone())
+            };
+            groups.iter().map(leaving).collect()
+        });
+        formed.clone()
     }
 }
 
@@ -413,10 +430,14 @@ pub(super) fn towards_internal(attributes: &Attributes) -> Attributes {
 
 /// RFC 4271 §5.1.2 b. The next hop stays as it is: of EVPN routes the VTEP's address, whatever the
 /// session's.
-pub(super) fn towards_external(attributes: &Attributes, asn: Asn) -> Attributes {
+pub(super) fn towards_external(
+    attributes: &Attributes,
+    local: Option<LocalAs>,
+    own: Asn,
+) -> Attributes {
     Attributes {
         local_pref: None,
-        as_path: AsPath(vec![AsSegment::Sequence(vec![asn])]),
+        as_path: AsPath(vec![AsSegment::Sequence(LocalAs::front(local, own))]),
         ..attributes.clone()
     }
 }

@@ -155,7 +155,7 @@ impl Memberships {
         };
         let mut withdrawn = update.withdrawn;
         if let Some(attributes) = update.attributes {
-            match self.speaker.looped(&attributes, session.allowas_in) {
+            match self.speaker.looped(&attributes, &session) {
                 Some(_) => withdrawn.extend(update.announced.iter().map(Route::key)),
                 None => {
                     for route in update.announced {
@@ -326,7 +326,7 @@ impl Memberships {
             let attributes = Attributes::originated(self.next_hop);
             return Some(Arc::new(match session.internal {
                 true => towards_internal(&attributes),
-                false => towards_external(&attributes, self.speaker.asn),
+                false => towards_external(&attributes, session.local_as, self.speaker.asn),
             }));
         }
         if !self.reflecting {
@@ -335,6 +335,7 @@ impl Memberships {
         let receiver = Receiver {
             peer,
             internal: session.internal,
+            local_as: session.local_as,
             client: session.route_reflector_client,
             long_lived: session.long_lived,
             wants: None,

@@ -17,7 +17,7 @@ use crate::{
         peer::Session,
         wire::{AsPath, AsSegment, Attributes, Route, RouteKey},
     },
-    types::{Asn, PeerId},
+    types::{Asn, LocalAs, PeerId},
 };
 
 /// RFC 1997.
@@ -57,6 +57,7 @@ type Difference = (RouteKey, Option<Reflection>, Option<Reflection>);
 pub(super) struct Receiver<'a> {
     pub(super) peer: PeerId,
     pub(super) internal: bool,
+    pub(super) local_as: Option<LocalAs>,
     pub(super) client: bool,
     /// It knows long-lived stale routes.
     pub(super) long_lived: bool,
@@ -270,7 +271,10 @@ impl Reflection {
             (true, false) => attributes,
             // RFC 4271 §5.1.2 b, §5.1.4, §5.1.5; RFC 4456 §8: both attributes are non-transitive.
             (false, _) => Attributes {
-                as_path: prepended(attributes.as_path, reflector.asn),
+                as_path: prepended(
+                    attributes.as_path,
+                    LocalAs::front(receiver.local_as, reflector.asn),
+                ),
                 med: None,
                 local_pref: None,
                 originator_id: None,
@@ -282,11 +286,13 @@ impl Reflection {
 }
 
 /// RFC 4271 §5.1.2 b 1: a sequence that is full gets another one in front.
-fn prepended(path: AsPath, asn: Asn) -> AsPath {
+fn prepended(path: AsPath, front: Vec<Asn>) -> AsPath {
     let AsPath(mut segments) = path;
     match segments.first_mut() {
-        Some(AsSegment::Sequence(asns)) if asns.len() < 255 => asns.insert(0, asn),
-        _ => segments.insert(0, AsSegment::Sequence(vec![asn])),
+        Some(AsSegment::Sequence(asns)) if asns.len() + front.len() <= 255 => {
+            asns.splice(..0, front);
+        }
+        _ => segments.insert(0, AsSegment::Sequence(front)),
     }
     AsPath(segments)
 }

@@ -18,7 +18,7 @@ use crate::{
         peer::Session,
         wire::{Attributes, Family, Route, RouteKey},
     },
-    types::{Asn, PeerId},
+    types::{Asn, LocalAs, PeerId},
 };
 
 /// Prefixes that lead to this host, and which peers know which of them.
@@ -36,6 +36,7 @@ struct Told {
     /// may have as next hop.
     next_hop: Option<IpAddr>,
     internal: bool,
+    local_as: Option<LocalAs>,
     prefixes: BTreeSet<IpNet>,
     /// Everything is to be sent.
     dump: Option<Dump>,
@@ -69,6 +70,7 @@ impl UnicastOut {
             let told = Told {
                 next_hop: next_hop(session, family),
                 internal: session.internal,
+                local_as: session.local_as,
                 prefixes: BTreeSet::new(),
                 dump: Some(Dump::Initial),
             };
@@ -150,7 +152,7 @@ impl Told {
             let attributes = Attributes::originated(next_hop);
             Arc::new(match self.internal {
                 true => towards_internal(&attributes),
-                false => towards_external(&attributes, asn),
+                false => towards_external(&attributes, self.local_as, asn),
             })
         });
         Some(Advertisement {

@@ -12,7 +12,7 @@ use crate::{
         wire::{MessageType, Outcome},
     },
     config::PeerAsn,
-    types::{Asn, Families, PeerId, PeerName},
+    types::{Asn, Families, LocalAs, PeerId, PeerName},
 };
 
 /// A snapshot of a session. Counters run from the peer's configuration on, over all its
@@ -33,6 +33,8 @@ pub struct PeerStatus {
     pub established_since: Option<Instant>,
     /// Its AS; `None` for an external peer that was never up.
     pub asn: Option<Asn>,
+    /// The AS as which it knows us; `None`: our own.
+    pub local_as: Option<LocalAs>,
     /// Its BGP identifier: of the session, or of the last one.
     pub router_id: Option<Ipv4Addr>,
     /// The name that it gave itself.
@@ -72,9 +74,10 @@ impl PeerStatus {
             established_since: None,
             asn: match settings.peer_asn {
                 PeerAsn::Is(asn) => Some(asn),
-                PeerAsn::Internal => Some(settings.local_asn),
+                PeerAsn::Internal => Some(settings.known_asn()),
                 PeerAsn::External => None,
             },
+            local_as: settings.local_as,
             router_id: None,
             hostname: None,
             hold_time: None,

@@ -228,6 +228,7 @@ impl Supervisor {
         let endpoint = Endpoint::new(&self.options, &config);
         let settings = Settings {
             local_asn: self.options.local_asn,
+            local_as: config.local_as,
             router_id: self.options.router_id,
             peer_address: config
                 .name
@@ -402,11 +403,11 @@ impl Supervisor {
 }
 
 /// Why a peer's session ends when its configuration becomes another one. With another AS it is
-/// another peer.
+/// another peer, and as another AS so are we.
 fn change(old: &PeerConfig, new: &PeerConfig) -> Cease {
     match &new.shutdown {
         Some(text) => Cease::Shutdown(text.clone()),
-        None if new.asn == old.asn => Cease::ConfigChange,
+        None if (new.asn, new.local_as) == (old.asn, old.local_as) => Cease::ConfigChange,
         None => Cease::Deconfigured,
     }
 }

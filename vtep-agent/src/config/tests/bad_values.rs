@@ -245,6 +245,26 @@ fn bad_values() {
         ),
         (
             "\"198.18.0.100\"",
+            "\"198.18.0.100\"\nlocal_as = 65000",
+            "8:12: local_as 65000 is our own AS, expected the one as which the peer knows us",
+        ),
+        (
+            "\"198.18.0.100\"",
+            "\"198.18.0.100\"\nlocal_as = { asn = 65535, replace = true }",
+            "8:12: local_as 65535 is reserved",
+        ),
+        (
+            "\"198.18.0.100\"",
+            "\"198.18.0.100\"\nlocal_as = 0",
+            "8:12: local_as is 0, expected 1 to 4294967294",
+        ),
+        (
+            "\"198.18.0.100\"",
+            "\"198.18.0.100\"\nlocal_as = \"internal\"",
+            "8:12: invalid type: string \"internal\", expected a number or { asn = N, replace = true }",
+        ),
+        (
+            "\"198.18.0.100\"",
             "\"198.18.0.100\"\npassword = \"\"",
             "8:12: password has 0 bytes, expected 1 to 80",
         ),

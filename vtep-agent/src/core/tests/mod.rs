@@ -10,6 +10,7 @@ mod field_reports;
 mod flooding;
 mod graceful;
 mod learning;
+mod local_as;
 mod long_lived;
 mod mobility;
 mod neighbors;

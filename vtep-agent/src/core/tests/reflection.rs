@@ -8,12 +8,12 @@ use crate::bgp::{
     wire::{AsPath, AsSegment, Family, RawAttribute, RouteKey},
 };
 
-const CLIENT: PeerId = PeerId(1);
+pub(super) const CLIENT: PeerId = PeerId(1);
 const OTHER_CLIENT: PeerId = PeerId(2);
 const EXTERNAL: PeerId = PeerId(3);
 
 /// Peers by their last octet: 100 is no client, 101 and 102 are, 103 is external.
-fn reflector() -> Fixture {
+pub(super) fn reflector() -> Fixture {
     let mut config = config();
     config.bgp.peers = (100..=103).map(peer).collect();
     for client in &mut config.bgp.peers[1..3] {
@@ -43,7 +43,11 @@ fn address(id: PeerId) -> Ipv4Addr {
     Ipv4Addr::new(198, 18, 0, 100 + id.0 as u8)
 }
 
-fn announce(fixture: &mut Fixture, from: PeerId, (route, attributes): (Route, Attributes)) {
+pub(super) fn announce(
+    fixture: &mut Fixture,
+    from: PeerId,
+    (route, attributes): (Route, Attributes),
+) {
     let update = Update {
         announced: vec![route],
         attributes: Some(Arc::new(attributes)),
@@ -61,9 +65,9 @@ fn withdraw(fixture: &mut Fixture, from: PeerId, route: &Route) {
 }
 
 /// A peer, routes announced to it with their attributes, and withdrawn keys.
-type Sent = (PeerId, Vec<(Route, Attributes)>, Vec<RouteKey>);
+pub(super) type Sent = (PeerId, Vec<(Route, Attributes)>, Vec<RouteKey>);
 
-fn sent(fixture: &mut Fixture) -> Vec<Sent> {
+pub(super) fn sent(fixture: &mut Fixture) -> Vec<Sent> {
     let outputs = std::mem::take(&mut fixture.outputs);
     let mut sent = Vec::new();
     for output in outputs {

@@ -28,6 +28,7 @@ fn settings() -> Settings {
     Settings {
         families: Families::EVPN,
         local_asn: LOCAL_ASN,
+        local_as: None,
         router_id: [10, 0, 0, 10].into(),
         peer_address: [10, 0, 0, 20].into(),
         peer_asn: PeerAsn::Is(LOCAL_ASN),

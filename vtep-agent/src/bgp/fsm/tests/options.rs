@@ -5,6 +5,7 @@ use crate::bgp::{
     fsm::{Cause, Cease, negotiation},
     wire::{AddPath, EXTENDED_MAX_LEN, GracefulRestart, MAX_LEN, RouteRefresh},
 };
+use crate::types::LocalAs;
 
 fn offering(capability: Capability) -> Open {
     let mut open = open();
@@ -38,6 +39,51 @@ fn longest_messages() {
         assert_eq!(negotiated.max_len, send);
         let named = negotiated.capabilities().contains(&"extended_message");
         assert_eq!(named, send > MAX_LEN);
+    }
+}
+
+/// Checklist A9.2: towards the peer we are the other AS, in the OPEN and for the question of who is
+/// internal.
+#[test]
+fn local_as() {
+    let known = Asn(4_200_000_000);
+    let local_as = Some(LocalAs {
+        asn: known,
+        replace: false,
+    });
+    for (peer_asn, theirs, internal) in [
+        (PeerAsn::Is(LOCAL_ASN), LOCAL_ASN, Some(false)),
+        (PeerAsn::External, LOCAL_ASN, Some(false)),
+        (PeerAsn::Is(known), known, Some(true)),
+        (PeerAsn::Internal, known, Some(true)),
+        (PeerAsn::Internal, LOCAL_ASN, None),
+        (PeerAsn::External, known, None),
+    ] {
+        let settings = Settings {
+            local_as,
+            peer_asn,
+            ..settings()
+        };
+        let mut sim = Sim::new(settings.clone());
+        let (_, actions) = sim.connect(Direction::Outgoing);
+        let Some(Action::Send(_, Message::Open(ours))) = actions.first() else {
+            panic!("{actions:?}");
+        };
+        assert_eq!(ours.asn, known);
+        assert!(ours.capabilities.contains(&Capability::FourOctetAs(known)));
+        let mut open = open();
+        open.asn = theirs;
+        open.capabilities.pop();
+        open.capabilities.push(Capability::FourOctetAs(theirs));
+        let negotiated = negotiation::negotiate(&settings, &open);
+        let session = negotiated.map(|negotiated| negotiated.session);
+        match internal {
+            Some(internal) => {
+                let session = session.unwrap();
+                assert_eq!((session.internal, session.local_as), (internal, local_as));
+            }
+            None => assert_eq!(session.unwrap_err(), Notification::BAD_PEER_AS),
+        }
     }
 }
 
