@@ -1,6 +1,6 @@
 //! `show` for people: columns without borders.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use comfy_table::{CellAlignment, Table as Grid, presets};
 use serde::de::DeserializeOwned;
@@ -115,8 +115,20 @@ fn bgp(bgp: &Bgp) -> String {
         true => "\n* dynamic",
         false => "",
     };
+    let mut known = BTreeMap::<u32, Vec<String>>::new();
+    for peer in &bgp.peers {
+        if let Some(asn) = peer.local_as {
+            let name = peer.interface.clone();
+            let name = name.unwrap_or_else(|| or_dash(peer.address));
+            known.entry(asn).or_default().push(name);
+        }
+    }
+    let known: String = known
+        .into_iter()
+        .map(|(asn, peers)| format!("\nAS {asn} to {}", peers.join(", ")))
+        .collect();
     let (asn, router_id) = (bgp.asn, bgp.router_id);
-    format!("AS {asn}, router id {router_id}{restart}{dynamic}\n\n{peers}")
+    format!("AS {asn}, router id {router_id}{restart}{known}{dynamic}\n\n{peers}")
 }
 
 fn session_state(peer: &Peer) -> String {

@@ -141,14 +141,14 @@ fn examples() -> [(Table, Value); 10] {
         (
             Table::Bgp,
             json!({"asn": 65000, "router_id": "198.18.0.1", "restarting": false, "peers": [
-            {"address": "198.18.0.100", "interface": null, "dynamic": true, "asn": 65000, "state": "established", "uptime_s": 12,
+            {"address": "198.18.0.100", "interface": null, "dynamic": true, "asn": 65000, "local_as": null, "state": "established", "uptime_s": 12,
              "hostname": "rr1",
              "routes_received": 9, "routes_accepted": 9, "routes_sent": 3, "last_error": null,
              "routes_stale": 0, "families": ["evpn"], "capabilities": ["route_refresh"], "restart_time_s": null,
              "graceful_restart": null,
              "bfd": {"state": "up", "state_s": 12, "remote_state": "up", "multihop": true, "transmit_ms": 300,
               "detection_ms": 900, "last_down": null, "last_down_s": null, "problem": null}},
-            {"address": null, "interface": "eth1", "dynamic": false, "asn": null, "state": "active", "uptime_s": null,
+            {"address": null, "interface": "eth1", "dynamic": false, "asn": null, "local_as": 65200, "state": "active", "uptime_s": null,
              "hostname": null,
              "routes_received": 0, "routes_accepted": 0, "routes_sent": 0,
              "last_error": "connection\nrefused",
@@ -282,6 +282,7 @@ fn tables_for_people() {
     insta::assert_snapshot!(text, @r"
     $ vtep-agent show bgp
     AS 65000, router id 198.18.0.1
+    AS 65200 to eth1
     * dynamic
 
     PEER           NAME     AS  STATE                UPTIME  RECEIVED  ACCEPTED  SENT  LAST ERROR

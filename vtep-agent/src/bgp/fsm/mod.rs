@@ -345,7 +345,7 @@ impl Fsm {
         {
             let local = Speaker {
                 router_id: self.settings.router_id,
-                asn: self.settings.local_asn,
+                asn: self.settings.known_asn(),
             };
             let peer = Speaker {
                 router_id: open.router_id,

@@ -1,6 +1,7 @@
 //! Two connections at once (RFC 4271 §6.8).
 
 use super::*;
+use crate::types::LocalAs;
 
 /// Both sides opened a connection, and sent an OPEN on each. Outgoing first.
 fn simultaneous(settings: Settings) -> (Sim, ConnectionId, ConnectionId) {
@@ -53,6 +54,36 @@ fn our_connection_stays_when_our_identifier_is_higher() {
         }
         sim.receive(outgoing, Message::Keepalive);
         assert_eq!(sim.fsm.state(), State::Established);
+    }
+}
+
+/// RFC 6286 §2.3: of equal identifiers the larger AS decides, and ours is the one that the peer was
+/// told: otherwise both sides would close, or keep, both connections.
+#[test]
+fn the_as_that_the_peer_knows_breaks_the_tie() {
+    let peer_asn = Asn(LOCAL_ASN.0 + 10);
+    for (known, survivor) in [
+        (LOCAL_ASN.0 + 20, Direction::Outgoing),
+        (LOCAL_ASN.0 + 5, Direction::Incoming),
+    ] {
+        let (mut sim, outgoing, incoming) = simultaneous(Settings {
+            peer_asn: PeerAsn::Is(peer_asn),
+            local_as: Some(LocalAs {
+                asn: Asn(known),
+                replace: false,
+            }),
+            ..with_identifier(20)
+        });
+        let mut open = open();
+        open.asn = peer_asn;
+        open.capabilities.pop();
+        open.capabilities.push(Capability::FourOctetAs(peer_asn));
+        let loser = match survivor {
+            Direction::Outgoing => incoming,
+            Direction::Incoming => outgoing,
+        };
+        let actions = sim.receive(outgoing, Message::Open(open));
+        assert_eq!(notifications(&actions), [(loser, 6, 7)], "{known}");
     }
 }
 
