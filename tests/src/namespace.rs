@@ -138,6 +138,17 @@ impl Namespace {
         self.enter(|| fs::write(&path, value).with_context(|| format!("cannot write {path}")))
     }
 
+    /// The programs on its devices: XDP, then traffic control, two lists in JSON.
+    ///
+    /// # Errors
+    ///
+    /// When bpftool fails.
+    pub fn attached(&self) -> Result<String> {
+        let net = self.run("bpftool --json net show")?;
+        let net: serde_json::Value = serde_json::from_str(&net)?;
+        Ok(format!("{} {}", net[0]["xdp"], net[0]["tc"]))
+    }
+
     /// Names of the network devices, in the kernel's order.
     ///
     /// # Errors

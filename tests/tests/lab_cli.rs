@@ -31,12 +31,8 @@ fn alone(lab: &Lab) -> Result<(Host, Agent)> {
 
 /// Nothing of vtep on any device.
 fn nothing_attached(ns: &Namespace) -> Result<()> {
-    let net = ns.run("bpftool --json net show")?;
-    let net: serde_json::Value = serde_json::from_str(&net)?;
-    ensure!(
-        net[0]["xdp"] == json!([]) && net[0]["tc"] == json!([]),
-        "{net}"
-    );
+    let attached = ns.attached()?;
+    ensure!(attached == "[] []", "{attached}");
     Ok(())
 }
 

@@ -7,6 +7,21 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+/// `show status`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the agent.
+    pub version: String,
+    /// `running`, `restarting`, `draining` or `drained`.
+    pub state: String,
+    /// Seconds until programs are detached; only while `draining`.
+    pub remaining_s: Option<u64>,
+    /// As `/readyz`: the agent does all that it should.
+    pub ready: bool,
+    /// Why it is not ready, a line each.
+    pub reasons: Vec<String>,
+}
+
 /// `show bgp`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Bgp {

@@ -166,6 +166,7 @@ fn config() -> Config {
             socket: "socket".into(),
             metrics: None,
             on_stop: OnStop::Clean,
+            drain_time: Duration::from_secs(10),
             unknown_vni: UnknownVni::Drop,
             source_check: SourceCheck::Strict,
             max_macs: 1 << 20,

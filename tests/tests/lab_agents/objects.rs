@@ -71,7 +71,7 @@ fn a_clean_stop_leaves_nothing() -> Result<()> {
             host.ns().links()?.join(" "),
             host.ns().run("ip -brief address show")?,
             host.ns().run("ip route show table all")?,
-            attached(host)?,
+            host.ns().attached()?,
         ])
     };
     let before = state(&h1)?;
@@ -99,13 +99,6 @@ fn a_clean_stop_leaves_nothing() -> Result<()> {
     // And it starts again from nothing.
     pair.restart_a1()?;
     Ping::to("10.0.0.2").until_answered(pair.vm1.ns())
-}
-
-/// Programs on a host's devices.
-fn attached(host: &Host) -> Result<String> {
-    let net = host.ns().run("bpftool --json net show")?;
-    let net: serde_json::Value = serde_json::from_str(&net)?;
-    Ok(format!("{} {}", net[0]["xdp"], net[0]["tc"]))
 }
 
 /// Whether there is any file below a directory.

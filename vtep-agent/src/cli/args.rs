@@ -3,7 +3,7 @@ use std::{net::IpAddr, path::PathBuf};
 use clap::{Parser, Subcommand};
 
 use crate::{
-    config::{DEFAULT_CONFIG, XdpMode},
+    config::{DEFAULT_CONFIG, MAX_DRAIN_TIME, XdpMode},
     control::{Clearable, RouteFamily, Table},
     observe::LogFormat,
     types::{BdName, IfName, Mac, Vni},
@@ -70,7 +70,7 @@ pub(super) enum Command {
         /// Which table
         #[arg(value_name = "TABLE")]
         what: Table,
-        /// Only this bridge domain; bgp, counters and uplinks come whole
+        /// Only this bridge domain; bgp, counters, status and uplinks come whole
         #[arg(long, value_name = "NAME")]
         bd: Option<BdName>,
         /// Routes of this family: evpn, or ipv4 and ipv6 for those of the host itself
@@ -91,6 +91,17 @@ pub(super) enum Command {
     },
     /// Read the configuration file again and apply the difference
     Reload,
+    /// Leave the fabric: withdraw everything, forward until peers have moved their traffic, then
+    /// detach; returns when that is done
+    Drain {
+        /// Seconds of forwarding after everything is withdrawn [default: vtep.drain_time]
+        #[arg(long = "time", value_name = "SECONDS",
+              value_parser = clap::value_parser!(u64).range(0..=MAX_DRAIN_TIME))]
+        time_s: Option<u64>,
+        /// Return at once; `show status` says how far it is
+        #[arg(long)]
+        no_wait: bool,
+    },
     /// Look for problems of kernel, NICs, MTU, maps and BGP, and say what to do; exit status 1 if
     /// traffic does not flow as configured
     Doctor {

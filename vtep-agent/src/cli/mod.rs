@@ -8,6 +8,8 @@ use std::{
     io::{self, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
+    thread,
+    time::Duration,
 };
 
 use clap::Parser as _;
@@ -15,12 +17,16 @@ use serde_json::Value;
 
 use crate::{
     config::{Config, DEFAULT_CONFIG, DEFAULT_SOCKET, Explanation},
-    control::{self, Message, Request, RouteFamily},
+    control::{self, Message, Request, RouteFamily, Table},
     daemon,
     doctor::{self, Facts, Severity},
     observe,
+    view::Status,
 };
 use args::{Args, BdCommand, Command, PortCommand};
+
+/// Between two questions whether the agent is drained.
+const DRAIN_POLL: Duration = Duration::from_millis(100);
 
 /// Why a command ends otherwise than well.
 enum Failure {
@@ -106,6 +112,9 @@ fn run(Args { command, socket }: Args) -> Outcome {
             bd: bd.map(String::from),
         },
         Command::Reload => Message::Reload {},
+        Command::Drain { time_s, no_wait } => {
+            return drain(&socket_path(socket), time_s, no_wait);
+        }
         Command::Doctor { config, json } => return doctor(config, &socket_path(socket), json),
     };
     call(&socket_path(socket), &message).map(drop)
@@ -163,6 +172,25 @@ fn doctor(config: Option<PathBuf>, socket: &Path, json: bool) -> Outcome {
         0 => Ok(()),
         1 => Err(anyhow::anyhow!("1 error found").into()),
         count => Err(anyhow::anyhow!("{count} errors found").into()),
+    }
+}
+
+/// Returns when no program is attached any more.
+fn drain(socket: &Path, time_s: Option<u64>, no_wait: bool) -> Outcome {
+    call(socket, &Message::Drain { time_s })?;
+    if no_wait {
+        return Ok(());
+    }
+    loop {
+        let what = Table::Status;
+        let (bd, family) = (None, None);
+        let data = call(socket, &Message::Show { what, bd, family })?;
+        let status: Status = serde_json::from_value(data)?;
+        if status.state == "drained" {
+            return Ok(());
+        }
+        let left = Duration::from_secs(status.remaining_s.unwrap_or_default());
+        thread::sleep(left.clamp(DRAIN_POLL, Duration::from_secs(1)));
     }
 }
 

@@ -9,7 +9,8 @@ use serde_json::Value;
 use crate::{
     control::Table,
     view::{
-        Bd, Bgp, Counters, Flood, MacEntry, Neighbor, Peer, Port, Route, UnicastRoute, Uplink, Vtep,
+        Bd, Bgp, Counters, Flood, MacEntry, Neighbor, Peer, Port, Route, Status, UnicastRoute,
+        Uplink, Vtep,
     },
 };
 
@@ -30,6 +31,7 @@ pub(super) fn render(what: Table, data: Value) -> serde_json::Result<String> {
         Table::Flood => flood(read(data)?),
         Table::Counters => counters(&read(data)?),
         Table::Uplinks => uplinks(read(data)?),
+        Table::Status => status(&read(data)?),
     })
 }
 
@@ -353,6 +355,19 @@ fn uplinks(uplinks: Vec<Uplink>) -> String {
         .into_iter()
         .map(|uplink| [uplink.name, uplink.xdp, uplink.state, or_dash(uplink.mtu)]);
     grid(["UPLINK", "XDP", "STATE", ">MTU"], rows)
+}
+
+fn status(status: &Status) -> String {
+    let remaining = status
+        .remaining_s
+        .map(|seconds| format!(", programs are detached in {}", duration(seconds)));
+    let Status { version, state, .. } = status;
+    let readiness = match status.ready {
+        true => "ready".to_owned(),
+        false => format!("not ready:\n  {}", status.reasons.join("\n  ")),
+    };
+    let remaining = remaining.unwrap_or_default();
+    format!("vtep-agent {version}, {state}{remaining}\n{readiness}\n")
 }
 
 /// Columns without borders; those whose name begins with `>` are aligned to the right.

@@ -42,6 +42,9 @@ fn commands() {
         "show counters --json",
         "show uplinks",
         "reload",
+        "show status --json",
+        "drain",
+        "drain --time 30 --no-wait",
     ] {
         if let Err(error) = parse(line) {
             panic!("{line}: {error}");
@@ -55,7 +58,7 @@ fn usage_errors_are_one_line() {
         (
             "",
             "'vtep-agent' requires a subcommand but one was not provided \
-              [subcommands: run, check, attach, detach, bd, port, show, clear, reload, doctor]; \
+              [subcommands: run, check, attach, detach, bd, port, show, clear, reload, drain, doctor]; \
               usage: vtep-agent [OPTIONS] <COMMAND>",
         ),
         (
@@ -96,7 +99,7 @@ fn usage_errors_are_one_line() {
         (
             "show fdb",
             "invalid value 'fdb' for '<TABLE>' [possible values: bgp, routes, bds, ports, \
-                      macs, neighbors, vteps, flood, counters, uplinks]",
+                      macs, neighbors, vteps, flood, counters, uplinks, status]",
         ),
         (
             "attach eth0 --xdp fast",
@@ -136,7 +139,7 @@ fn requests_that_no_agent_could_carry_out() {
 }
 
 /// The examples of the documentation's JSON section, with the fields that were added since.
-fn examples() -> [(Table, Value); 10] {
+fn examples() -> [(Table, Value); 11] {
     [
         (
             Table::Bgp,
@@ -216,6 +219,11 @@ fn examples() -> [(Table, Value); 10] {
             json!([{"name": "eth0", "ifindex": 2, "xdp": "native", "state": "up",
             "mtu": 9000}]),
         ),
+        (
+            Table::Status,
+            json!({"version": "0.1.0", "state": "draining", "remaining_s": 7, "ready": false,
+            "reasons": ["draining: everything is withdrawn"]}),
+        ),
     ]
 }
 
@@ -239,6 +247,7 @@ fn views_are_the_documented_json() {
             Table::Flood => same::<Vec<Flood>>(json),
             Table::Counters => same::<Counters>(json),
             Table::Uplinks => same::<Vec<Uplink>>(json),
+            Table::Status => same::<Status>(json),
         }
     }
 }
@@ -337,6 +346,11 @@ fn tables_for_people() {
     $ vtep-agent show uplinks
     UPLINK  XDP     STATE   MTU
     eth0    native  up     9000
+
+    $ vtep-agent show status
+    vtep-agent 0.1.0, draining, programs are detached in 7s
+    not ready:
+      draining: everything is withdrawn
     ");
 }
 

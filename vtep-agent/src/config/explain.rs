@@ -37,6 +37,7 @@ struct Vtep {
     unknown_vni: &'static str,
     max_macs: u32,
     on_stop: &'static str,
+    drain_time: u64,
     pin_dir: PathBuf,
     state_dir: PathBuf,
     socket: PathBuf,
@@ -205,6 +206,7 @@ impl Vtep {
                 OnStop::Clean => "clean",
                 OnStop::Keep => "keep",
             },
+            drain_time: vtep.drain_time.as_secs(),
             pin_dir: vtep.pin_dir.clone(),
             state_dir: vtep.state_dir.clone(),
             socket: vtep.socket.clone(),
@@ -369,6 +371,7 @@ impl fmt::Display for Vtep {
             _ => "withdraws, detaches and unpins when it stops",
         };
         writeln!(f, "  {stop}")?;
+        writeln!(f, "  a drain forwards for {} s more", self.drain_time)?;
         writeln!(
             f,
             "  pins in {}, state in {}, control socket {}",

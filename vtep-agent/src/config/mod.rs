@@ -22,6 +22,7 @@ pub use duplicate::{DuplicateAction, DuplicatePolicy};
 pub use dynamic::DynamicPeers;
 pub use explain::Explanation;
 pub use underlay::{PrefixRule, UnderlayConfig};
+pub use vtep::MAX_DRAIN_TIME;
 
 use std::{
     fmt,
@@ -81,6 +82,8 @@ pub struct VtepConfig {
     pub metrics: Option<SocketAddr>,
     /// What SIGTERM leaves behind.
     pub on_stop: OnStop,
+    /// How long `drain` goes on forwarding once everything is withdrawn.
+    pub drain_time: Duration,
     /// What becomes of frames for VNIs that we don't have.
     pub unknown_vni: UnknownVni,
     /// Which outer sources are accepted.

@@ -39,6 +39,7 @@ pub(super) struct Vtep {
     pub(super) socket: Option<Text>,
     pub(super) metrics: Option<Text>,
     pub(super) on_stop: Option<OnStop>,
+    pub(super) drain_time: Option<Number>,
     pub(super) unknown_vni: Option<UnknownVni>,
     pub(super) source_check: Option<SourceCheck>,
     pub(super) max_macs: Option<Number>,

@@ -71,6 +71,7 @@ fn documented_example() {
             socket: "/run/vtep/agent.sock".into(),
             metrics: Some("127.0.0.1:9473".parse().unwrap()),
             on_stop: OnStop::Clean,
+            drain_time: Duration::from_secs(10),
             unknown_vni: UnknownVni::Drop,
             source_check: SourceCheck::Loose,
             max_macs: 262_144,
@@ -436,6 +437,7 @@ fn explanation() {
       accepts frames from next hops of any imported route; unknown VNIs are dropped
       up to 262144 MACs; duplicate MACs (5 moves in 180 s): warn, for 600 s
       withdraws, detaches and unpins when it stops
+      a drain forwards for 10 s more
       pins in /sys/fs/bpf/vtep, state in /var/lib/vtep, control socket /run/vtep/agent.sock
       metrics at http://127.0.0.1:9473/metrics
     BGP AS 65000, accepts connections on port 179

@@ -3,6 +3,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
+    time::Duration,
 };
 
 use toml::Spanned;
@@ -19,6 +20,12 @@ use crate::types::IfName;
 
 /// Largest path of a Unix socket: `sun_path` less its terminator.
 const MAX_SOCKET_PATH: usize = 107;
+
+/// Seconds. Peers remove what is withdrawn within a second; a route reflector under load takes longer.
+const DEFAULT_DRAIN_TIME: u64 = 10;
+
+/// Longest `drain_time`, seconds.
+pub const MAX_DRAIN_TIME: u64 = 3600;
 
 /// Largest FDB: 16 Mi entries, about 1 GiB of preallocated map.
 const MAX_MACS: u32 = 1 << 24;
@@ -55,6 +62,12 @@ pub(super) fn vtep(raw: &raw::Vtep, warnings: &mut Vec<Fault>) -> Result<VtepCon
         socket: socket(&raw.socket)?,
         metrics: metrics(raw.metrics.as_ref())?,
         on_stop: raw.on_stop.unwrap_or(OnStop::Clean),
+        drain_time: Duration::from_secs(number_or(
+            &raw.drain_time,
+            "drain_time",
+            0..=MAX_DRAIN_TIME,
+            DEFAULT_DRAIN_TIME,
+        )?),
         unknown_vni: raw.unknown_vni.unwrap_or(UnknownVni::Drop),
         source_check: raw.source_check.unwrap_or(SourceCheck::Loose),
         max_macs: number_or(&raw.max_macs, "max_macs", 1..=MAX_MACS, DEFAULT_MAX_MACS)?,

@@ -84,6 +84,12 @@ pub enum Message {
     },
     /// Reads the configuration file again.
     Reload {},
+    /// Withdraws everything, and detaches every device some time later.
+    Drain {
+        /// Seconds of forwarding that are left; the configured time by default.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        time_s: Option<u64>,
+    },
 }
 
 /// What `clear` can clear.
@@ -130,6 +136,8 @@ pub enum Table {
     Counters,
     /// Underlay NICs.
     Uplinks,
+    /// Whether the agent takes part, and does all that it should.
+    Status,
 }
 
 impl Table {
@@ -146,6 +154,7 @@ impl Table {
             Self::Flood => "flood",
             Self::Counters => "counters",
             Self::Uplinks => "uplinks",
+            Self::Status => "status",
         }
     }
 }

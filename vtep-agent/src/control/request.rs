@@ -1,4 +1,4 @@
-use std::{net::IpAddr, str::FromStr};
+use std::{net::IpAddr, str::FromStr, time::Duration};
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use super::{
     message::{Clearable, Message, RouteFamily, Table},
 };
 use crate::{
-    config::{BdConfig, PortPattern},
+    config::{BdConfig, MAX_DRAIN_TIME, PortPattern},
     core::{Command, DeclaredEndpoint},
     types::{BdName, IfName, Mac, Vni},
 };
@@ -15,8 +15,8 @@ use crate::{
 /// A request, checked.
 #[derive(Clone, Debug)]
 pub enum Request {
-    /// Wants a table, perhaps of one bridge domain. [`Table::Bgp`], [`Table::Counters`] and
-    /// [`Table::Uplinks`] are not by bridge domain and come whole.
+    /// Wants a table, perhaps of one bridge domain. [`Table::Bgp`], [`Table::Counters`],
+    /// [`Table::Uplinks`] and [`Table::Status`] are not by bridge domain and come whole.
     Show(Table, Option<BdName>),
     /// Wants the routes of a unicast family: [`RouteFamily::Evpn`] is [`Table::Routes`].
     ShowRoutes(RouteFamily),
@@ -81,6 +81,13 @@ impl TryFrom<Message> for Request {
                     Command::ClearDuplicates(bd.as_deref().map(value).transpose()?)
                 }
             },
+            Message::Drain { time_s } => {
+                if let Some(time) = time_s.filter(|time| *time > MAX_DRAIN_TIME) {
+                    let message = format!("time_s is {time}, expected 0 to {MAX_DRAIN_TIME}");
+                    return Err(InvalidRequest::Value(message));
+                }
+                Command::Drain(time_s.map(Duration::from_secs))
+            }
             Message::Attach { nic, xdp } => Command::Attach(value(&nic)?, xdp),
             Message::Detach { nic } => Command::Detach(value(&nic)?),
             Message::BdAdd { name, vni } => {

@@ -23,6 +23,7 @@ impl Core {
     ///
     /// The reason, when it is refused; then nothing has changed.
     pub fn command(&mut self, command: Command, now: Instant) -> Result<Vec<Output>, CommandError> {
+        self.check_takes_part(&command)?;
         match command {
             Command::Reload(config) => self.reload(*config, now)?,
             Command::Attach(name, mode) => self.attach(name, mode, now)?,
@@ -39,6 +40,7 @@ impl Core {
                     None => self.remove_port_command(&port, now)?,
                 }
             }
+            Command::Drain(time) => self.begin_drain(time, now)?,
             Command::ClearDuplicates(bd) => self.clear_duplicates(bd.as_ref(), now)?,
         }
         Ok(self.finish(now))

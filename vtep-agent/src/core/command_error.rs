@@ -140,6 +140,15 @@ pub enum CommandError {
     /// No VM is behind it.
     #[error("lo cannot be a port; give the host's end of a VM's interface")]
     Loopback,
+    /// `drain` twice.
+    #[error("the agent is draining already, for {0} more seconds; see: vtep-agent show status")]
+    Draining(u64),
+    /// `drain` after it was done.
+    #[error("the agent is drained already; stop it, or restart it to take part again")]
+    Drained,
+    /// Nothing new comes to an agent that leaves.
+    #[error("the agent is leaving (drain): nothing can be added; restart it to take part again")]
+    Leaving,
     /// `reload` cannot change this.
     #[error("{0} cannot change while the agent runs; nothing was applied, restart the agent")]
     NeedsRestart(&'static str),

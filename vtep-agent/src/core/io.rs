@@ -65,6 +65,9 @@ pub enum Command {
         /// Only this endpoint.
         mac: Option<Mac>,
     },
+    /// `drain`: withdraws everything, and detaches every device after this time, or the configured
+    /// one.
+    Drain(Option<Duration>),
     /// `clear duplicates`: lets the duplicate MACs of this bridge domain, or of all, go.
     ClearDuplicates(Option<BdName>),
 }

@@ -8,6 +8,7 @@ mod bds;
 mod command;
 mod command_error;
 mod deferral;
+mod drain;
 mod expiry;
 mod flood;
 mod held;
@@ -31,6 +32,7 @@ mod tests;
 
 pub use command_error::{CommandError, PortName, XdpModeName};
 pub use deferral::Start;
+pub use drain::Drain;
 pub use io::{Command, DeclaredEndpoint, HostNextHop, HostRoute, Input, Link, Output};
 pub use peers::PeerRoutes;
 pub use state::{SavedBd, SavedEndpoint, SavedPort, State};
@@ -68,6 +70,7 @@ pub struct Core {
     state_dirty: bool,
     /// Present while what an earlier run installed is preserved.
     deferral: Option<Deferral>,
+    drain: Drain,
     peers: PeerIds,
     adj_in: AdjRibIn,
     adj_out: AdjRibOut,
@@ -137,6 +140,7 @@ impl Core {
             state,
             state_dirty: false,
             deferral,
+            drain: Drain::default(),
             peers: PeerIds::default(),
             targets: TargetIndex::default(),
             bds: BTreeMap::new(),
@@ -213,14 +217,7 @@ impl Core {
 
     /// Withdraws everything that we announced: the last thing that peers hear of us.
     pub fn shutdown(&mut self, now: Instant) -> Vec<Output> {
-        let keys: Vec<_> = self
-            .adj_out
-            .routes()
-            .map(|(route, _)| route.key())
-            .collect();
-        for key in keys {
-            self.adj_out.withdraw(&key);
-        }
+        self.adj_out.leave();
         self.underlay.out.set([]);
         self.finish(now)
     }
@@ -238,6 +235,7 @@ impl Core {
             .chain(self.flood.next_expiry())
             .chain(self.adj_in.deadline())
             .chain(self.deferral.as_ref().and_then(Deferral::deadline))
+            .chain(self.drain.deadline())
             .chain(self.underlay.ribs.values().filter_map(AdjRibIn::deadline))
             .chain(self.memberships.deadline())
             .min()
@@ -298,6 +296,7 @@ impl Core {
     /// Turns everything that was touched into desired tables and outputs.
     fn finish(&mut self, now: Instant) -> Vec<Output> {
         self.settle(now);
+        self.finish_drain(now);
         for id in self.expiries.due(now) {
             if let Some(bd) = self.bd_mut(id) {
                 bd.expire(now);

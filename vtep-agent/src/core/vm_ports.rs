@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Instant};
 
 use vtep_common::abi::{PortKey, PortRef};
 
-use super::{Core, Link, Output, SavedEndpoint, ports::Port};
+use super::{Core, Drain, Link, Output, SavedEndpoint, ports::Port};
 use crate::{
     config::PortPattern,
     evpn::Slot,
@@ -55,6 +55,9 @@ impl Core {
         let configured = self.config.vtep.uplinks.iter();
         let configured = configured.filter(|name| !self.detached.contains(*name));
         wanted.extend(configured.map(|name| (name.clone(), default)));
+        if self.drain == Drain::Drained {
+            wanted.clear();
+        }
         let ports = &self.ports;
         self.uplinks
             .set(&wanted, |name| ports.link_named(name), &mut self.outputs);
@@ -110,7 +113,8 @@ impl Core {
             return;
         };
         let (mut claims, lost) = self.ports.claims(&link.name);
-        if self.is_uplink(&link.name) || link.name.as_str() == LOOPBACK {
+        let is_ours = self.is_uplink(&link.name) || link.name.as_str() == LOOPBACK;
+        if is_ours || self.drain == Drain::Drained {
             claims.clear();
         }
         let existing = self.ports.of_device(ifindex);

@@ -6,7 +6,9 @@
 
 mod attach;
 mod bfd;
+mod command;
 mod report;
+mod stop;
 mod takeover;
 mod tunnel;
 
@@ -17,7 +19,6 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use serde_json::Value;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
@@ -31,9 +32,9 @@ use crate::{
         peer::PeerEvent,
         session::{self, SessionOptions, Sessions},
     },
-    config::{Config, OnStop, VtepConfig},
-    control::{self, Call, Request},
-    core::{Command, Core, Input, Output, Start, State},
+    config::{Config, VtepConfig},
+    control::{self, Call},
+    core::{Core, Input, Output, Start, State},
     dataplane::{Claims, Dataplane, Events, FrameSocket, Inheritance, LoadOptions},
     kernel::{self, Monitor},
     observe::{self, Metrics, Query},
@@ -417,86 +418,6 @@ impl Daemon {
         // Without a service manager there is nobody to tell.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "running");
-    }
-
-    fn answer(&mut self, request: Request) -> Result<Value, String> {
-        match request {
-            Request::Show(table, bd) => self.show(table, bd.as_ref()),
-            Request::ShowRoutes(family) => self.show_routes(family),
-            Request::Reload => self.reload().map(|()| Value::Null),
-            Request::Change(command) => self.change(command).map(|()| Value::Null),
-        }
-    }
-
-    fn reload(&mut self) -> Result<(), String> {
-        let (mut config, warnings) = Config::load(&self.file).map_err(|error| error.to_string())?;
-        for warning in warnings {
-            tracing::warn!("{warning}");
-        }
-        // The command line may have named another one.
-        config.vtep.socket.clone_from(&self.config.socket);
-        self.change(Command::Reload(Box::new(config)))
-    }
-
-    /// Carries a command out; a device that refuses an `attach` undoes it.
-    fn change(&mut self, command: Command) -> Result<(), String> {
-        let attaching = match &command {
-            Command::Attach(name, _) => Some(name.clone()),
-            _ => None,
-        };
-        // What a reload applies is in its file.
-        let saved = !matches!(command, Command::Reload(_));
-        let outputs = self
-            .core
-            .command(command, Instant::now())
-            .map_err(|error| error.to_string())?;
-        self.outputs.extend(outputs);
-        self.settle();
-        let refusal = attaching.and_then(|name| {
-            let error = self.devices.uplink_error(&name)?.to_owned();
-            Some((name, error))
-        });
-        let Some((name, error)) = refusal else {
-            return match &self.unsaved {
-                Some((_, error)) if saved => Err(format!(
-                    "done, but it will not survive a restart of the agent: {error}"
-                )),
-                _ => Ok(()),
-            };
-        };
-        match self.core.command(Command::Detach(name), Instant::now()) {
-            Ok(outputs) => self.outputs.extend(outputs),
-            Err(undo) => tracing::error!("cannot undo the attachment: {undo}"),
-        }
-        self.settle();
-        Err(error)
-    }
-
-    async fn stop(mut self) -> Result<()> {
-        tracing::info!("stopping");
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-        // Before anything else goes silent.
-        self.bfd.shutdown().await;
-        match self.core.config().vtep.on_stop {
-            OnStop::Keep => {
-                let cease = Cease::Restart("agent stopped, forwarding goes on".to_owned());
-                self.sessions.shutdown(cease).await;
-                tracing::info!("forwarding goes on without the agent");
-            }
-            OnStop::Clean => {
-                let outputs = self.core.shutdown(Instant::now());
-                self.outputs.extend(outputs);
-                for output in std::mem::take(&mut self.outputs) {
-                    self.carry_out(output);
-                }
-                let cease = Cease::Shutdown("agent stopped".to_owned());
-                self.sessions.shutdown(cease).await;
-                self.devices.release(self.dataplane)?;
-                self.tunnel.remove();
-                self.monitor.release()?;
-            }
-        }
-        Ok(())
     }
 }
 

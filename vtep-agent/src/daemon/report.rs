@@ -14,7 +14,7 @@ use crate::{
         wire::{Family, Outcome},
     },
     control::{RouteFamily, Table},
-    core::PeerRoutes,
+    core::{Drain, PeerRoutes},
     dataplane::DatapathCounters,
     observe::{
         BdMetrics, HostRouteMetrics, MapMetrics, Origins, PathMetrics, PeerMetrics, PortMetrics,
@@ -33,6 +33,7 @@ impl Daemon {
         let core = &self.core;
         let unknown = |error: crate::core::CommandError| error.to_string();
         match table {
+            Table::Status => json(&self.status()),
             Table::Bgp => json(&self.bgp()),
             Table::Routes => {
                 let unwritten = self.reconciler.pending_macs();
@@ -159,9 +160,36 @@ impl Daemon {
         }
     }
 
+    fn status(&self) -> view::Status {
+        let reasons = self.unready();
+        let remaining = self.core.drain_state().remaining(Instant::now());
+        view::Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            state: self.state().to_owned(),
+            // Rounded up: 0 is when it is over.
+            remaining_s: remaining.map(|time| time.as_millis().div_ceil(1000) as u64),
+            ready: reasons.is_empty(),
+            reasons,
+        }
+    }
+
+    fn state(&self) -> &'static str {
+        match self.core.drain_state() {
+            Drain::Draining(_) => "draining",
+            Drain::Drained => "drained",
+            Drain::Off if self.core.settled() => "running",
+            Drain::Off => "restarting",
+        }
+    }
+
     /// Why traffic may not flow as it should; empty when all is in step.
     fn unready(&self) -> Vec<String> {
         let mut reasons = self.devices.failures();
+        match self.core.drain_state() {
+            Drain::Off => {}
+            Drain::Draining(_) => reasons.push("draining: everything is withdrawn".to_owned()),
+            Drain::Drained => reasons.push("drained: no program is attached".to_owned()),
+        }
         reasons.extend(self.unsaved.as_ref().map(|(_, error)| error.to_string()));
         for map in &self.outcome.full {
             reasons.push(format!(
@@ -228,6 +256,7 @@ impl Daemon {
                 .map(|(reason, count)| (reason.name(), count))
                 .collect(),
             host_routes: self.host_route_metrics(),
+            state: self.state(),
         }
     }
 

@@ -220,6 +220,10 @@ impl Page {
     }
 
     fn agent(&self, snapshot: &Snapshot) -> Result<()> {
+        let state = self.gauge("vtep_state", "What the agent is doing, 1.", ["state"])?;
+        for known in ["running", "restarting", "draining", "drained"] {
+            state.set([known], u64::from(known == snapshot.state));
+        }
         let entries = self.gauge("vtep_map_entries", "Entries in use of a BPF map.", ["map"])?;
         let capacity = self.gauge("vtep_map_capacity", "Size of a BPF map.", ["map"])?;
         let pending = self.gauge(

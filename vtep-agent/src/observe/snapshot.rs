@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub bfd_discards: Vec<(&'static str, u64)>,
     /// Routes in the host's routing tables.
     pub host_routes: HostRouteMetrics,
+    /// What `show status` says.
+    pub state: &'static str,
 }
 
 /// Routes in the host's routing tables.

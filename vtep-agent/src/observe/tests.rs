@@ -87,6 +87,7 @@ fn snapshot() -> Snapshot {
         events_lost: 13,
         signature_failures: [("wrong", 6)].into(),
         bfd_discards: vec![("ttl", 14), ("version", 0)],
+        state: "running",
         host_routes: HostRouteMetrics {
             installed: 15,
             failed: 16,
@@ -149,6 +150,8 @@ fn every_metric_with_its_labels() {
         "vtep_bfd_discards_total{reason=\"ttl\"} 14",
         "vtep_bfd_discards_total{reason=\"version\"} 0",
         "vtep_bgp_routes{peer=\"198.18.0.100\",type=\"ipv4\"} 6",
+        "vtep_state{state=\"running\"} 1",
+        "vtep_state{state=\"draining\"} 0",
         "vtep_host_routes{state=\"installed\"} 15",
         "vtep_host_routes{state=\"failed\"} 16",
         "vtep_host_route_errors_total 17",
@@ -176,7 +179,7 @@ fn kinds() {
         assert!(text.contains(&format!("# HELP {name} ")), "{name}");
         assert!(names.insert(name), "{name} is there twice");
     }
-    assert_eq!(names.len(), 31);
+    assert_eq!(names.len(), 32);
 }
 
 /// The documentation's table and the metrics are the same.

@@ -39,6 +39,8 @@ pub struct AdjRibOut {
     /// Routes of an earlier run may still be to come, and peers must not take what they get for all
     /// of ours.
     incomplete: bool,
+    /// Nothing of our own is announced any more.
+    leaving: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -85,6 +87,7 @@ impl AdjRibOut {
             touched: HashMap::new(),
             peers: BTreeMap::new(),
             incomplete,
+            leaving: false,
         }
     }
 
@@ -140,8 +143,20 @@ impl AdjRibOut {
         }
     }
 
-    /// Announces a route, or replaces it.
+    /// Withdraws every route of our own, for good; what is reflected stays.
+    pub fn leave(&mut self) {
+        self.leaving = true;
+        let keys: Vec<_> = self.routes.keys().cloned().collect();
+        for key in keys {
+            self.withdraw(&key);
+        }
+    }
+
+    /// Announces a route, or replaces it; nothing after [`AdjRibOut::leave`].
     pub fn announce(&mut self, route: Route, attributes: Arc<Attributes>) {
+        if self.leaving {
+            return;
+        }
         let key = route.key();
         let own = Own { route, attributes };
         if self.routes.get(&key) == Some(&own) {

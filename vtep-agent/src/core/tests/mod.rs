@@ -4,6 +4,7 @@ mod add_path;
 mod churn;
 mod commands;
 mod constraint;
+mod drain;
 mod duplicates;
 mod encodings;
 mod field_reports;
@@ -277,6 +278,7 @@ fn config() -> Config {
             socket: "socket".into(),
             metrics: None,
             on_stop: OnStop::Clean,
+            drain_time: Duration::from_secs(10),
             unknown_vni: UnknownVni::Drop,
             source_check: SourceCheck::Loose,
             max_macs: 1000,

@@ -1,0 +1,63 @@
+//! What operators and orchestrators ask for.
+
+use std::time::Instant;
+
+use serde_json::Value;
+
+use super::Daemon;
+use crate::{config::Config, control::Request, core::Command};
+
+impl Daemon {
+    pub(super) fn answer(&mut self, request: Request) -> Result<Value, String> {
+        match request {
+            Request::Show(table, bd) => self.show(table, bd.as_ref()),
+            Request::ShowRoutes(family) => self.show_routes(family),
+            Request::Reload => self.reload().map(|()| Value::Null),
+            Request::Change(command) => self.change(command).map(|()| Value::Null),
+        }
+    }
+
+    pub(super) fn reload(&mut self) -> Result<(), String> {
+        let (mut config, warnings) = Config::load(&self.file).map_err(|error| error.to_string())?;
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        // The command line may have named another one.
+        config.vtep.socket.clone_from(&self.config.socket);
+        self.change(Command::Reload(Box::new(config)))
+    }
+
+    /// Carries a command out; a device that refuses an `attach` undoes it.
+    fn change(&mut self, command: Command) -> Result<(), String> {
+        let attaching = match &command {
+            Command::Attach(name, _) => Some(name.clone()),
+            _ => None,
+        };
+        // What a reload applies is in its file.
+        let saved = !matches!(command, Command::Reload(_));
+        let outputs = self
+            .core
+            .command(command, Instant::now())
+            .map_err(|error| error.to_string())?;
+        self.outputs.extend(outputs);
+        self.settle();
+        let refusal = attaching.and_then(|name| {
+            let error = self.devices.uplink_error(&name)?.to_owned();
+            Some((name, error))
+        });
+        let Some((name, error)) = refusal else {
+            return match &self.unsaved {
+                Some((_, error)) if saved => Err(format!(
+                    "done, but it will not survive a restart of the agent: {error}"
+                )),
+                _ => Ok(()),
+            };
+        };
+        match self.core.command(Command::Detach(name), Instant::now()) {
+            Ok(outputs) => self.outputs.extend(outputs),
+            Err(undo) => tracing::error!("cannot undo the attachment: {undo}"),
+        }
+        self.settle();
+        Err(error)
+    }
+}

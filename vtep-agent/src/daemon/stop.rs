@@ -1,0 +1,43 @@
+//! The end: forwarding goes on, or nothing is left.
+
+use std::time::Instant;
+
+use anyhow::Result;
+
+use super::Daemon;
+use crate::{bgp::fsm::Cease, config::OnStop};
+
+impl Daemon {
+    pub(super) async fn stop(mut self) -> Result<()> {
+        tracing::info!("stopping");
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        // Before anything else goes silent.
+        self.bfd.shutdown().await;
+        // Whoever drained it wants nothing to stay.
+        let drained = self.core.drain_state().has_begun();
+        match self.core.config().vtep.on_stop {
+            OnStop::Keep if !drained => {
+                let cease = Cease::Restart("agent stopped, forwarding goes on".to_owned());
+                self.sessions.shutdown(cease).await;
+                tracing::info!("forwarding goes on without the agent");
+                Ok(())
+            }
+            OnStop::Keep | OnStop::Clean => self.clean_up().await,
+        }
+    }
+
+    /// Withdraws everything, detaches every program, and removes what the agent made.
+    async fn clean_up(mut self) -> Result<()> {
+        let outputs = self.core.shutdown(Instant::now());
+        self.outputs.extend(outputs);
+        for output in std::mem::take(&mut self.outputs) {
+            self.carry_out(output);
+        }
+        let cease = Cease::Shutdown("agent stopped".to_owned());
+        self.sessions.shutdown(cease).await;
+        self.devices.release(self.dataplane)?;
+        self.tunnel.remove();
+        self.monitor.release()?;
+        Ok(())
+    }
+}
