@@ -7,13 +7,13 @@ use vtep_common::abi::{
     NeighborEntry, NhGroup, PortEntry, PortKey, PortRef, Settings, SourceKey, VniKey, VtepEntry,
 };
 
-use crate::types::hash::{HashMap, HashSet};
+use crate::types::hash::HashMap;
 
 /// One desired table. Remembers which keys were touched since [`Table::take_dirty`].
 #[derive(Clone, Debug)]
 pub struct Table<K, V> {
     entries: HashMap<K, V>,
-    dirty: HashSet<K>,
+    dirty: Vec<K>,
 }
 
 /// All desired tables, by map name. An entry of an array that is not here is zero.
@@ -71,19 +71,20 @@ impl<K: Copy + Eq + Hash, V: PartialEq> Table<K, V> {
                 entry.insert(value);
             }
         }
-        self.dirty.insert(key);
+        self.dirty.push(key);
     }
 
     /// Wants nothing at `key`.
     pub fn remove(&mut self, key: K) -> Option<V> {
         let removed = self.entries.remove(&key)?;
-        self.dirty.insert(key);
+        self.dirty.push(key);
         Some(removed)
     }
 
-    /// Keys whose desired value changed since the last call, in no particular order.
-    pub fn take_dirty(&mut self) -> HashSet<K> {
-        std::mem::take(&mut self.dirty)
+    /// Keys whose desired value changed since the last call, in the order of the changes; one that
+    /// changed twice is there twice.
+    pub fn take_dirty(&mut self) -> impl ExactSizeIterator<Item = K> + '_ {
+        self.dirty.drain(..)
     }
 
     /// The desired value.
@@ -117,7 +118,7 @@ impl<K: Eq + Hash, V> FromIterator<(K, V)> for Table<K, V> {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(entries: I) -> Self {
         Self {
             entries: entries.into_iter().collect(),
-            dirty: HashSet::default(),
+            dirty: Vec::new(),
         }
     }
 }
@@ -126,7 +127,7 @@ impl<K, V> Default for Table<K, V> {
     fn default() -> Self {
         Self {
             entries: HashMap::default(),
-            dirty: HashSet::default(),
+            dirty: Vec::new(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Entry, Key, Map, RETRY_MAX, RETRY_MIN, Round, TableError, Tables};
+use super::{Entry, Key, Map, RETRY_MAX, RETRY_MIN, ROUND_MAX, Round, TableError, Tables};
 use crate::{
     intent::{Intent, Table},
     types::hash::HashMap,
@@ -40,8 +40,11 @@ pub(super) struct Difference<K, V> {
     table: fn(&mut Intent) -> &mut Table<K, V>,
     /// What the map holds.
     written: HashMap<K, V>,
-    /// Keys for which the two may differ.
-    pending: HashMap<K, Retry>,
+    /// Keys that were touched and not tried since. Nearly all succeed at once, so they are only
+    /// listed, some twice.
+    fresh: Vec<K>,
+    /// Keys for which the two differ because an operation failed. None of them is tried as a fresh one.
+    failed: HashMap<K, Retry>,
 }
 
 /// When to try again. `None`: at once.
@@ -51,6 +54,17 @@ struct Retry {
     failures: u32,
     /// A refused operation may have been done in part: what the map holds is not known.
     unsure: bool,
+}
+
+/// What became of a key in one step of a round.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tried {
+    /// It is as wanted, or it failed.
+    Settled,
+    /// It is for the other step.
+    Other,
+    /// The round has no time for it.
+    TooLate,
 }
 
 impl<K, V> Difference<K, V> {
@@ -66,7 +80,8 @@ impl<K, V> Difference<K, V> {
             key,
             table,
             written: HashMap::default(),
-            pending: HashMap::default(),
+            fresh: Vec::new(),
+            failed: HashMap::default(),
         }
     }
 }
@@ -74,22 +89,110 @@ impl<K, V> Difference<K, V> {
 impl<K, V> Difference<K, V>
 where
     K: Copy + Eq + Hash,
+    V: Copy + PartialEq,
 {
-    /// Keys that are to be tried in this round.
-    fn due_keys(&self, now: Instant) -> Vec<K> {
-        self.pending
-            .iter()
-            .filter(|(_, retry)| retry.due.is_none_or(|due| due <= now))
-            .map(|(key, _)| *key)
-            .collect()
+    /// Tries every key that is due, fresh ones first.
+    fn each_due(&mut self, now: Instant, mut attempt: impl FnMut(&mut Self, K) -> Tried) {
+        let due = |retry: &Retry| retry.due.is_none_or(|due| due <= now);
+        let retries = self.failed.iter().filter(|(_, retry)| due(retry));
+        let retries: Vec<_> = retries.map(|(key, _)| *key).collect();
+        let mut fresh = std::mem::take(&mut self.fresh);
+        let mut late = false;
+        fresh.retain(|key| {
+            if late || self.failed.contains_key(key) {
+                return late;
+            }
+            let tried = attempt(self, *key);
+            late = tried == Tried::TooLate;
+            tried != Tried::Settled
+        });
+        self.fresh = fresh;
+        for key in retries {
+            if late {
+                break;
+            }
+            late = attempt(self, key) == Tried::TooLate;
+        }
+    }
+
+    fn try_delete(
+        &mut self,
+        key: K,
+        table: &Table<K, V>,
+        tables: &mut dyn Tables,
+        round: &mut Round,
+    ) -> Tried {
+        if table.get(key).is_some() {
+            return Tried::Other;
+        }
+        if !self.written.contains_key(&key) && !self.is_unsure(key) {
+            self.failed.remove(&key);
+            return Tried::Settled;
+        }
+        if !round.spend() {
+            return Tried::TooLate;
+        }
+        match tables.delete((self.key)(key)) {
+            Ok(()) => {
+                self.written.remove(&key);
+                self.failed.remove(&key);
+                round.outcome.deleted += 1;
+            }
+            Err(error) => {
+                round.failed(self.map, error);
+                self.fail(key, true, round.now);
+            }
+        }
+        Tried::Settled
+    }
+
+    /// `full`: the map refused a new key in this round.
+    fn try_update(
+        &mut self,
+        key: K,
+        full: &mut bool,
+        table: &Table<K, V>,
+        tables: &mut dyn Tables,
+        round: &mut Round,
+    ) -> Tried {
+        let Some(wanted) = table.get(key) else {
+            return Tried::Other;
+        };
+        let written = self.written.get(&key);
+        if written == Some(wanted) && !self.is_unsure(key) {
+            self.failed.remove(&key);
+            return Tried::Settled;
+        }
+        if *full && written.is_none() {
+            // No room for any other new key either; not another system call for each.
+            self.fail(key, false, round.now);
+            return Tried::Settled;
+        }
+        if !round.spend() {
+            return Tried::TooLate;
+        }
+        match tables.update((self.entry)(key, *wanted)) {
+            Ok(()) => {
+                self.written.insert(key, *wanted);
+                self.failed.remove(&key);
+                round.outcome.updated += 1;
+            }
+            Err(error) => {
+                let no_room = matches!(error, TableError::Full);
+                *full |= no_room;
+                round.failed(self.map, error);
+                self.fail(key, !no_room, round.now);
+            }
+        }
+        Tried::Settled
     }
 
     fn is_unsure(&self, key: K) -> bool {
-        self.pending.get(&key).is_some_and(|retry| retry.unsure)
+        self.failed.get(&key).is_some_and(|retry| retry.unsure)
     }
 
-    fn failed(&mut self, key: K, unsure: bool, now: Instant) {
-        let retry = self.pending.entry(key).or_default();
+    fn fail(&mut self, key: K, unsure: bool, now: Instant) {
+        let retry = self.failed.entry(key).or_default();
         retry.unsure |= unsure;
         retry.due = Some(now + retry.delay());
         retry.failures += 1;
@@ -116,49 +219,29 @@ where
     fn adopt(&mut self, installed: &mut Intent) {
         let table = (self.table)(installed);
         self.written = table.iter().map(|(key, value)| (key, *value)).collect();
-        self.pending = table
-            .iter()
-            .map(|(key, _)| (key, Retry::default()))
-            .collect();
+        self.fresh = table.iter().map(|(key, _)| key).collect();
+        self.failed.clear();
     }
 
     fn collect(&mut self, intent: &mut Intent) {
         for key in (self.table)(intent).take_dirty() {
-            // A new wish is tried at once; how often the key failed is remembered.
-            self.pending.entry(key).or_default().due = None;
+            match self.failed.get_mut(&key) {
+                // A new wish is tried at once; how often the key failed is remembered.
+                Some(retry) => retry.due = None,
+                None => self.fresh.push(key),
+            }
         }
     }
 
     fn delete(&mut self, intent: &mut Intent, tables: &mut dyn Tables, round: &mut Round) {
         let table = (self.table)(intent);
-        let mut room = false;
-        for key in self.due_keys(round.now) {
-            if table.get(key).is_some() {
-                continue;
-            }
-            if !self.written.contains_key(&key) && !self.is_unsure(key) {
-                self.pending.remove(&key);
-                continue;
-            }
-            if !round.spend() {
-                break;
-            }
-            match tables.delete((self.key)(key)) {
-                Ok(()) => {
-                    self.written.remove(&key);
-                    self.pending.remove(&key);
-                    round.outcome.deleted += 1;
-                    room = true;
-                }
-                Err(error) => {
-                    round.failed(self.map, error);
-                    self.failed(key, true, round.now);
-                }
-            }
-        }
-        if room && !self.map.is_array() {
+        let before = round.outcome.deleted;
+        self.each_due(round.now, |stage, key| {
+            stage.try_delete(key, table, tables, round)
+        });
+        if round.outcome.deleted > before && !self.map.is_array() {
             // Whoever found the map full need not wait now.
-            for (key, retry) in &mut self.pending {
+            for (key, retry) in &mut self.failed {
                 if table.get(*key).is_some() {
                     retry.due = None;
                 }
@@ -169,40 +252,15 @@ where
     fn update(&mut self, intent: &mut Intent, tables: &mut dyn Tables, round: &mut Round) {
         let table = (self.table)(intent);
         let mut full = false;
-        for key in self.due_keys(round.now) {
-            let Some(wanted) = table.get(key) else {
-                continue;
-            };
-            let written = self.written.get(&key);
-            if written == Some(wanted) && !self.is_unsure(key) {
-                self.pending.remove(&key);
-                continue;
-            }
-            if full && written.is_none() {
-                // No room for any other new key either; not another system call for each.
-                self.failed(key, false, round.now);
-                continue;
-            }
-            if !round.spend() {
-                break;
-            }
-            match tables.update((self.entry)(key, *wanted)) {
-                Ok(()) => {
-                    self.written.insert(key, *wanted);
-                    self.pending.remove(&key);
-                    round.outcome.updated += 1;
-                }
-                Err(error) => {
-                    let no_room = matches!(error, TableError::Full);
-                    full |= no_room;
-                    round.failed(self.map, error);
-                    self.failed(key, !no_room, round.now);
-                }
-            }
-        }
-        if self.pending.is_empty() {
+        self.each_due(round.now, |stage, key| {
+            stage.try_update(key, &mut full, table, tables, round)
+        });
+        if self.failed.is_empty() {
             // Walking through a table costs as much as it was ever large.
-            self.pending.shrink_to_fit();
+            self.failed.shrink_to_fit();
+        }
+        if self.fresh.is_empty() {
+            self.fresh.shrink_to(ROUND_MAX);
         }
     }
 
@@ -211,17 +269,18 @@ where
     }
 
     fn pending_keys(&self) -> Vec<Key> {
-        self.pending.keys().map(|key| (self.key)(*key)).collect()
+        let keys = self.fresh.iter().chain(self.failed.keys());
+        keys.map(|key| (self.key)(*key)).collect()
     }
 
     fn pending(&self) -> usize {
-        self.pending.len()
+        self.fresh.len() + self.failed.len()
     }
 
     fn due(&self, now: Instant) -> Option<Instant> {
-        self.pending
-            .values()
-            .map(|retry| retry.due.unwrap_or(now))
-            .min()
+        let retries = self.failed.values();
+        let retries = retries.map(|retry| retry.due.unwrap_or(now));
+        let fresh = (!self.fresh.is_empty()).then_some(now);
+        retries.chain(fresh).min()
     }
 }
