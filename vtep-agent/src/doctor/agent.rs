@@ -1,6 +1,6 @@
 //! What the agent says of itself.
 
-use super::{AgentFacts, Finding};
+use super::{AgentFacts, Finding, sessions};
 
 /// Maps that are fuller than this, in percent, are worth a warning.
 const FULL_PERCENT: u64 = 80;
@@ -42,7 +42,7 @@ const DROPS: &[(&str, &str)] = &[
 
 pub(super) fn examine(agent: &AgentFacts) -> Vec<Finding> {
     let mut findings = Vec::new();
-    sessions(agent, &mut findings);
+    sessions::examine(agent, &mut findings);
     devices(agent, &mut findings);
     tables(agent, &mut findings);
     for (reason, remedy) in DROPS {
@@ -57,43 +57,6 @@ pub(super) fn examine(agent: &AgentFacts) -> Vec<Finding> {
         }
     }
     findings
-}
-
-fn sessions(agent: &AgentFacts, findings: &mut Vec<Finding>) {
-    if agent.bgp.peers.is_empty() {
-        findings.push(Finding::warning(
-            "bgp",
-            None,
-            "no BGP peer is configured: nothing is learned of other VTEPs",
-            "add a [[bgp.peer]]",
-        ));
-    }
-    for peer in &agent.bgp.peers {
-        let address = peer.address.map(|address| address.to_string());
-        let name = peer.interface.clone().or(address);
-        if peer.state != "established" {
-            let error = match &peer.last_error {
-                Some(error) => format!("last error: {error}"),
-                None => "no error yet".to_owned(),
-            };
-            findings.push(Finding::error(
-                "bgp",
-                name.as_deref(),
-                format!("the session is {}; {error}", peer.state),
-                "compare AS numbers, addresses and passwords on both sides; is TCP port 179 open?",
-            ));
-        } else if peer.routes_received > 0 && peer.routes_accepted == 0 {
-            findings.push(Finding::warning(
-                "import",
-                name.as_deref(),
-                format!(
-                    "none of its {} routes is imported by a bridge domain",
-                    peer.routes_received
-                ),
-                "compare route targets: `show routes` and `show bds`",
-            ));
-        }
-    }
 }
 
 fn devices(agent: &AgentFacts, findings: &mut Vec<Finding>) {
@@ -155,7 +118,9 @@ fn tables(agent: &AgentFacts, findings: &mut Vec<Finding>) {
     }
     for (map, fill) in &agent.counters.maps {
         let percent = fill.entries * 100 / fill.capacity.max(1);
-        if percent >= FULL_PERCENT && !agent.counters.unwritten.contains_key(map) {
+        // One that holds a single value is always full.
+        let grows = fill.capacity > 1;
+        if grows && percent >= FULL_PERCENT && !agent.counters.unwritten.contains_key(map) {
             findings.push(Finding::warning(
                 "map",
                 Some(map),

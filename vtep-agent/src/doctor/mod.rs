@@ -1,13 +1,15 @@
 //! `vtep-agent doctor`: what is wrong with this host and its agent, and what to do about it.
 //!
 //! [`Facts`] are gathered first, then judged: [`host`] knows the machine, [`nics`] its devices,
-//! [`agent`] what the agent says of itself. The agent need not run.
+//! [`agent`] what the agent says of itself, [`sessions`] its
+//! BGP peers. The agent need not run.
 
 mod agent;
 mod clock;
 mod facts;
 mod host;
 mod nics;
+mod sessions;
 #[cfg(test)]
 mod tests;
 

@@ -171,6 +171,12 @@ fn the_agent() {
     };
     assert_eq!(found(fill(7)), []);
     assert_eq!(found(fill(8)), one(Warning, "map", "fdb"));
+    let single = |facts: &mut Facts| {
+        let (entries, capacity) = (1, 1);
+        let fill = crate::view::MapFill { entries, capacity };
+        agent(facts).counters.maps.insert("settings".into(), fill);
+    };
+    assert_eq!(found(single), []);
     let full = |facts: &mut Facts| {
         fill(10)(facts);
         agent(facts).counters.unwritten.insert("fdb".to_owned(), 3);
@@ -190,4 +196,71 @@ fn order_and_text() {
     assert_eq!(findings[0].severity, Severity::Error);
     let text = findings[0].to_string();
     assert!(text.starts_with("error: 198.18.0.100: the session is active; no error yet\n  -> "));
+}
+
+/// What the agent itself says of a session leads to what to do about it.
+#[test]
+fn remedies_of_sessions() {
+    use crate::{
+        bgp::{
+            fsm::{Cause, Refusal},
+            wire::{Family, Notification},
+        },
+        config::PeerAsn,
+        types::Asn,
+    };
+    let remedy = |state: &str, error: Option<String>| {
+        let mut facts = healthy();
+        agent(&mut facts).bgp.peers = vec![read(peer(state))];
+        agent(&mut facts).bgp.peers[0].last_error = error;
+        let findings = examine(&facts);
+        findings[0].remedy.clone()
+    };
+    let other_as = Refusal::PeerAs {
+        says: Asn(65001),
+        expected: PeerAsn::Internal,
+    };
+    let no_family = Refusal::NoFamily {
+        ours: vec![Family::EVPN],
+        theirs: vec![Family::IPV4_UNICAST],
+    };
+    let too_many = Notification::max_prefixes(Family::EVPN, 10);
+    let hard = Notification::hard_reset(&too_many);
+    let shutdown = Notification::administrative_shutdown("tonight");
+    for (cause, text) in [
+        (Cause::Refused(other_as), "`asn` of the peer"),
+        (Cause::Received(Notification::BAD_PEER_AS), "`asn` of [bgp]"),
+        (Cause::Refused(no_family), "`families`"),
+        (
+            Cause::Received(Notification::new(2, 7)),
+            "compare `families`",
+        ),
+        (Cause::Received(Notification::BAD_IDENTIFIER), "`router_id`"),
+        (Cause::Sent(too_many.clone()), "`max_prefixes`"),
+        (Cause::Sent(hard.clone()), "`max_prefixes`"),
+        (Cause::Received(hard), "raise its limit"),
+        (Cause::Sent(Notification::new(1, 1)), "speaks no BGP"),
+        (Cause::Sent(Notification::HOLD_TIMER_EXPIRED), "MTU"),
+        (Cause::Sent(Notification::BFD_DOWN), "under `bfd`"),
+        (Cause::Received(shutdown), "operator"),
+        (
+            Cause::Received(Notification::CONNECTION_REJECTED),
+            "compare addresses",
+        ),
+        (Cause::Connect("timed out".to_owned()), "ping"),
+        (
+            Cause::Connect("Connection refused (os error 111)".to_owned()),
+            "firewall",
+        ),
+        (
+            Cause::Transport("closed by the peer".to_owned()),
+            "`local_address`",
+        ),
+        (Cause::Sent(Notification::new(99, 0)), "compare AS numbers"),
+    ] {
+        let found = remedy("active", Some(cause.to_string()));
+        assert!(found.contains(text), "{cause}: {found}");
+    }
+    assert!(remedy("connect", None).contains("ping"));
+    assert!(remedy("opensent", None).contains("`ttl_security`"));
 }

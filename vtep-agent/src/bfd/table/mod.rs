@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     random::Random,
-    types::{Liveness, PeerId},
+    types::{IfName, Liveness, PeerId},
 };
 
 /// A session in the table; never used again for another one.
@@ -431,7 +431,10 @@ impl Table {
 }
 
 fn log(session: &Session, liveness: Liveness) {
-    let peer = session.endpoint.remote;
+    // As BGP names it: a link-local address says little.
+    let endpoint = &session.endpoint;
+    let interface = endpoint.interface.as_ref().map(IfName::to_string);
+    let peer = interface.unwrap_or_else(|| endpoint.remote.to_string());
     match (liveness, session.fsm.last_down()) {
         (Liveness::Failed, Some(down)) => {
             tracing::warn!(%peer, reason = %down.diagnostic, "BFD session down");

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::Graceful;
+use super::{Graceful, Refusal};
 use crate::bgp::wire::{Family, Message, Notification};
 
 /// How long a peer is kept out after a protocol error.
@@ -16,6 +16,8 @@ const TOO_MANY_ROUTES: Duration = Duration::from_secs(60);
 pub enum Cause {
     /// We ended it with this NOTIFICATION.
     Sent(Notification),
+    /// We ended it, with the NOTIFICATION for this.
+    Refused(Refusal),
     /// The peer ended it with this NOTIFICATION.
     Received(Notification),
     /// TCP ended it; the text is the system's.
@@ -34,8 +36,10 @@ impl Cause {
     /// thing (except for lack of resources), least of all the one for the loser of a collision,
     /// whose winner may still be on its way to us.
     pub(super) fn idle_hold_time(&self) -> Option<Duration> {
-        let (Self::Sent(notification) | Self::Received(notification)) = self else {
-            return None;
+        let notification = match self {
+            Self::Sent(notification) | Self::Received(notification) => notification,
+            Self::Refused(refusal) => &refusal.notification(),
+            _ => return None,
         };
         let reason = match &notification.data[..] {
             [code, subcode, ..] if notification.is_hard_reset() => (*code, *subcode),
@@ -53,6 +57,7 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sent(notification) => write!(f, "we ended the session: {notification}"),
+            Self::Refused(refusal) => write!(f, "we refused its OPEN: {refusal}"),
             Self::Received(notification) => write!(f, "the peer ended the session: {notification}"),
             Self::Transport(text) => write!(f, "connection lost: {text}"),
             Self::Left => f.write_str("we closed the connection for a restart"),

@@ -129,7 +129,8 @@ pub(super) fn retention(graceful: Graceful, cause: &Cause) -> Option<Retention> 
         Cause::Sent(notification) | Cause::Received(notification) => {
             graceful.notification && !notification.is_hard_reset()
         }
-        Cause::Connect(_) => false,
+        // Neither was ever up.
+        Cause::Refused(_) | Cause::Connect(_) => false,
     };
     let restart_time = match graceful.evpn {
         true => graceful.restart_time,

@@ -39,6 +39,7 @@ mod connection;
 mod graceful;
 mod interface;
 mod negotiation;
+mod refusal;
 #[cfg(test)]
 mod tests;
 
@@ -47,6 +48,7 @@ pub use connection::{ConnectionId, Direction};
 pub use graceful::{Graceful, LongLived, Restart};
 pub use interface::{Action, Event, Settings, State};
 pub use negotiation::Negotiated;
+pub use refusal::Refusal;
 
 use std::{
     borrow::Borrow,
@@ -335,7 +337,7 @@ impl Fsm {
     fn opened(&mut self, index: usize, open: &Open, now: Instant, out: &mut Vec<Action>) {
         let negotiated = match negotiation::negotiate(&self.settings, open) {
             Ok(negotiated) => negotiated,
-            Err(notification) => return self.end(index, notification, now, out),
+            Err(refusal) => return self.refuse(index, refusal, now, out),
         };
         let mut index = index;
         if let Some(rival) = self
@@ -458,13 +460,21 @@ impl Fsm {
         now: Instant,
         out: &mut Vec<Action>,
     ) {
-        let id = self.connections[index].id;
-        out.push(Action::Send(
-            id,
-            Message::Notification(notification.clone()),
-        ));
-        out.push(Action::Close(id));
+        self.say(index, notification.clone(), out);
         self.drop_connection(index, Cause::Sent(notification), now, out);
+    }
+
+    /// Ends a connection for the peer's OPEN.
+    fn refuse(&mut self, index: usize, refusal: Refusal, now: Instant, out: &mut Vec<Action>) {
+        self.say(index, refusal.notification(), out);
+        self.drop_connection(index, Cause::Refused(refusal), now, out);
+    }
+
+    /// A last word.
+    fn say(&self, index: usize, notification: Notification, out: &mut Vec<Action>) {
+        let id = self.connections[index].id;
+        out.push(Action::Send(id, Message::Notification(notification)));
+        out.push(Action::Close(id));
     }
 
     /// Ends everything on purpose.

@@ -4,15 +4,14 @@
 use std::time::Duration;
 
 use super::{
-    Settings,
+    Refusal, Settings,
     graceful::{self, Graceful, Restart},
 };
 use crate::{
     bgp::{
         peer::Session,
         wire::{
-            AddPath, Capability, Context, EXTENDED_MAX_LEN, ExtendedNextHop, Family, MAX_LEN,
-            Notification, Open,
+            AddPath, Capability, Context, EXTENDED_MAX_LEN, ExtendedNextHop, Family, MAX_LEN, Open,
         },
     },
     config::PeerAsn,
@@ -94,9 +93,8 @@ pub(super) fn open(settings: &Settings, restart: Restart) -> Open {
 ///
 /// # Errors
 ///
-/// The NOTIFICATION that it deserves: 2/2, 2/3, or 2/7 when the peer has none of our families, without
-/// which a session is of no use to us.
-pub(super) fn negotiate(settings: &Settings, open: &Open) -> Result<Negotiated, Notification> {
+/// What doesn't fit.
+pub(super) fn negotiate(settings: &Settings, open: &Open) -> Result<Negotiated, Refusal> {
     let asn = open.asn;
     let internal = asn == settings.known_asn();
     let expected = match settings.peer_asn {
@@ -105,16 +103,21 @@ pub(super) fn negotiate(settings: &Settings, open: &Open) -> Result<Negotiated, 
         PeerAsn::External => !internal,
     };
     if !expected {
-        return Err(Notification::BAD_PEER_AS);
+        return Err(Refusal::PeerAs {
+            says: asn,
+            expected: settings.peer_asn,
+        });
     }
     // RFC 6286 §2.2: external peers may share an identifier.
     if internal && open.router_id == settings.router_id {
-        return Err(Notification::BAD_IDENTIFIER);
+        return Err(Refusal::OurIdentifier(open.router_id));
     }
     let families = settings.families.and(families(open));
     if families.is_empty() {
-        let ours: Vec<_> = multiprotocol(settings.families).collect();
-        return Err(Notification::unsupported_capabilities(&ours));
+        return Err(Refusal::NoFamily {
+            ours: Family::all_of(settings.families).collect(),
+            theirs: all_families(open),
+        });
     }
     let rtc = Capability::Multiprotocol(Family::RTC);
     let rt_constraint = settings.rt_constraint && families.evpn && open.capabilities.contains(&rtc);
@@ -170,16 +173,28 @@ fn multiprotocol(families: Families) -> impl Iterator<Item = Capability> {
 }
 
 /// What the peer's OPEN lists; one that lists nothing has IPv4 unicast (RFC 4760 §8).
+fn all_families(open: &Open) -> Vec<Family> {
+    let listed = open
+        .capabilities
+        .iter()
+        .filter_map(|capability| match capability {
+            Capability::Multiprotocol(family) => Some(*family),
+            _ => None,
+        });
+    let listed: Vec<_> = listed.collect();
+    match listed.is_empty() {
+        true => vec![Family::IPV4_UNICAST],
+        false => listed,
+    }
+}
+
+/// Those that we know.
 fn families(open: &Open) -> Families {
-    let lists = |family| {
-        let capability = Capability::Multiprotocol(family);
-        open.capabilities.contains(&capability)
-    };
-    let any = |capability: &Capability| matches!(capability, Capability::Multiprotocol(_));
+    let all = all_families(open);
     Families {
-        evpn: lists(Family::EVPN),
-        ipv4: lists(Family::IPV4_UNICAST) || !open.capabilities.iter().any(any),
-        ipv6: lists(Family::IPV6_UNICAST),
+        evpn: all.contains(&Family::EVPN),
+        ipv4: all.contains(&Family::IPV4_UNICAST),
+        ipv6: all.contains(&Family::IPV6_UNICAST),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Capabilities (RFC 5492).
 
+use std::fmt;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use ipnet::IpNet;
 
@@ -59,6 +61,19 @@ impl Family {
     pub(super) fn encode(self, out: &mut BytesMut) {
         out.put_u16(self.afi);
         out.put_u8(self.safi);
+    }
+}
+
+/// As configurations have it; numbers for what they have no word for.
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::EVPN => f.write_str("evpn"),
+            Self::IPV4_UNICAST => f.write_str("ipv4"),
+            Self::IPV6_UNICAST => f.write_str("ipv6"),
+            Self::RTC => f.write_str("route target memberships"),
+            Self { afi, safi } => write!(f, "AFI {afi} SAFI {safi}"),
+        }
     }
 }
 

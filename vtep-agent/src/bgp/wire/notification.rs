@@ -132,6 +132,18 @@ impl Notification {
             .filter(|text| !text.is_empty())
     }
 
+    /// The family of which there were too many routes, and the limit (RFC 4486 §4). `None` without them or when they are malformed.
+    fn prefix_limit(&self) -> Option<(Family, u32)> {
+        if (self.code, self.subcode) != (6, 1) {
+            return None;
+        }
+        let mut reader = Reader::new(&self.data);
+        let family = Family::decode(&mut reader).ok()?;
+        let limit = reader.u32().ok()?;
+        reader.finish().ok()?;
+        Some((family, limit))
+    }
+
     fn with_communication(subcode: u8, text: &str) -> Self {
         let text = text.get(..text.floor_char_boundary(128)).unwrap_or(text);
         let length = u8::try_from(text.len()).unwrap_or(u8::MAX);
@@ -226,6 +238,9 @@ impl fmt::Display for Notification {
         if let Some(text) = self.communication() {
             return write!(f, " {text:?}");
         }
+        if let Some((family, limit)) = self.prefix_limit() {
+            return write!(f, " ({limit} of {family})");
+        }
         if self.data.is_empty() {
             return Ok(());
         }
@@ -308,6 +323,18 @@ mod tests {
         }
         let long = Notification::with_data(3, 9, &[0xab; 65]).to_string();
         assert!(long.ends_with("abab…"), "{long}");
+    }
+
+    /// BGP-022: family and limit are readable, inside a hard reset too; anything else is shown as it is.
+    #[test]
+    fn too_many_prefixes() {
+        let cease = Notification::max_prefixes(Family::EVPN, 100);
+        let text = "cease: maximum number of prefixes reached (100 of evpn)";
+        assert_eq!(cease.to_string(), text);
+        let reset = Notification::hard_reset(&cease).to_string();
+        assert_eq!(reset, format!("cease: hard reset ({text})"));
+        let short = Notification::with_data(6, 1, &[0, 25, 70]).to_string();
+        assert!(short.ends_with("reached, data 001946"), "{short}");
     }
 
     #[test]

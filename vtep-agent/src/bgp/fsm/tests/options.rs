@@ -82,7 +82,10 @@ fn local_as() {
                 let session = session.unwrap();
                 assert_eq!((session.internal, session.local_as), (internal, local_as));
             }
-            None => assert_eq!(session.unwrap_err(), Notification::BAD_PEER_AS),
+            None => {
+                let notification = session.unwrap_err().notification();
+                assert_eq!(notification, Notification::BAD_PEER_AS);
+            }
         }
     }
 }
