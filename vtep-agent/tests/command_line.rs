@@ -13,7 +13,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use vtep_agent::control::{Call, Request, Server};
+use vtep_agent::control::{Answer, Call, Request, Server};
 
 const CONFIG: &str = r#"
 [vtep]
@@ -76,9 +76,9 @@ fn serve(socket: &Path, reply: impl Fn(Request) -> Result<Value, String> + Send 
             let (sender, mut calls) = tokio::sync::mpsc::channel::<Call>(1);
             tokio::spawn(server.run(sender));
             bound.send(()).expect("somebody waits");
-            while let Some((request, answer)) = calls.recv().await {
+            while let Some(Call::Request(request, answer)) = calls.recv().await {
                 // A client that is gone needs no answer.
-                let _ = answer.send(reply(request));
+                let _ = answer.send(reply(request).map(Answer::Whole));
             }
         });
     });

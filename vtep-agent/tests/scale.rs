@@ -21,7 +21,7 @@ use vtep_agent::{
         AutoRt, AutoRtImport, BdConfig, BgpConfig, Config, DuplicatePolicy, OnStop, PeerAsn,
         PeerConfig, SourceCheck, UnderlayConfig, UnknownVni, VtepConfig, XdpMode,
     },
-    core::{Command, Core, Input, Output, Start, State},
+    core::{Command, Core, Input, Output, PIECE, Rows, Start, State},
     evpn::Originator,
     reconcile::{Entry, Key, Map, Reconciler, TableError, Tables},
     types::{Asn, Mac, PeerId, RouteDistinguisher, RouteTarget, Vni},
@@ -283,6 +283,19 @@ fn encode(advertisement: &Advertisement, context: &Context, stream: &mut Vec<u8>
     }
 }
 
+/// Tells rows as the control socket does. The longest time that the core was kept from its work.
+fn tell(agent: &Agent, mut rows: Rows) -> Duration {
+    rows.sort();
+    let mut longest = Duration::ZERO;
+    while let Some(keys) = rows.take(PIECE) {
+        let started = Instant::now();
+        let piece = agent.core.piece(&keys, agent.now);
+        assert!(serde_json::to_vec(&piece).unwrap().len() > keys.len());
+        longest = longest.max(started.elapsed());
+    }
+    longest
+}
+
 /// Resident memory, MiB.
 fn resident() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
@@ -324,8 +337,11 @@ fn a_large_fabric() {
         let _ = agent.core.peer_routes(REFLECTOR);
     }
     step("10 scrapes of metrics");
-    assert!(agent.core.routes(None, &HashSet::new()).unwrap().len() >= macs);
-    step("show routes");
+    let routes = agent.core.route_rows(None, HashSet::new()).unwrap();
+    assert!(routes.len() >= macs);
+    step("show routes: keys");
+    let longest = tell(&agent, routes);
+    step(&format!("show routes: rows, at most {longest:?} at a time"));
     for number in 0..10 {
         let name = format!("more{number}").parse().unwrap();
         let config = BdConfig::new(name, Vni::new(100_000 + number).unwrap());
@@ -335,8 +351,11 @@ fn a_large_fabric() {
     step("10 bridge domains added");
     let _ = agent.core.bds(None).unwrap();
     let _ = agent.core.vteps(None).unwrap();
-    let _ = agent.core.macs(None, agent.now).unwrap();
-    step("show bds, vteps, macs");
+    step("show bds, vteps");
+    let macs_of_bds = agent.core.mac_rows(None).unwrap();
+    step("show macs: keys");
+    let longest = tell(&agent, macs_of_bds);
+    step(&format!("show macs: rows, at most {longest:?} at a time"));
 
     // The uplink fails and comes back: every path goes and returns, one by one.
     let tracked: Vec<_> = agent.tracked.iter().copied().collect();

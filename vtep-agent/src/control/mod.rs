@@ -9,7 +9,7 @@ mod server;
 pub use client::{ClientError, call};
 pub use message::{Clearable, Message, RouteFamily, Table};
 pub use request::{InvalidRequest, Request};
-pub use server::{BindError, Call, Server};
+pub use server::{Answer, BindError, Call, Server};
 
 /// Version of the protocol. A change that a client of the version before would misunderstand raises
 /// it; new commands, new optional fields and new fields of replies do not.

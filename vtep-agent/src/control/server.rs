@@ -18,6 +18,7 @@ use tokio::{
 };
 
 use super::{MAX_REQUEST, Reply, Request};
+use crate::core::{PIECE, Piece, Rows};
 
 /// Connections at a time.
 const MAX_CONNECTIONS: usize = 64;
@@ -25,8 +26,23 @@ const MAX_CONNECTIONS: usize = 64;
 /// How long a connection may be silent, or refuse to take its reply.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// A request on its way to the daemon, and where its answer goes.
-pub type Call = (Request, oneshot::Sender<Result<Value, String>>);
+/// What the daemon is asked, and where its answer goes. Each is one turn of its loop.
+#[derive(Debug)]
+pub enum Call {
+    /// A request.
+    Request(Request, oneshot::Sender<Result<Answer, String>>),
+    /// What there is to say of some of the rows of an earlier answer.
+    Piece(Rows, oneshot::Sender<Piece>),
+}
+
+/// The answer to a request.
+#[derive(Debug)]
+pub enum Answer {
+    /// All of it.
+    Whole(Value),
+    /// Rows, to be asked for piece by piece.
+    Rows(Rows),
+}
 
 /// The control socket, bound. Dropping it removes the socket.
 #[derive(Debug)]
@@ -148,11 +164,17 @@ async fn serve(stream: UnixStream, calls: mpsc::Sender<Call>) {
         if line.trim_ascii().is_empty() {
             continue;
         }
-        let result = match Request::parse(&line) {
-            Ok(request) => ask(&calls, request).await,
-            Err(error) => Err(error.to_string()),
+        let answer = match Request::parse(&line) {
+            Ok(request) => ask(&calls, |answer| Call::Request(request, answer)).await,
+            Err(error) => Some(Err(error.to_string())),
         };
-        if !send(&mut write, result).await {
+        let sent = match answer {
+            None => send(&mut write, Err("the agent is stopping".to_owned())).await,
+            Some(Ok(Answer::Rows(rows))) => send_rows(&mut write, &calls, rows).await,
+            Some(Ok(Answer::Whole(data))) => send(&mut write, Ok(data)).await,
+            Some(Err(error)) => send(&mut write, Err(error)).await,
+        };
+        if !sent {
             return;
         }
     }
@@ -175,14 +197,72 @@ async fn read_line(read: &mut BufReader<OwnedReadHalf>) -> Line {
     }
 }
 
-async fn ask(calls: &mpsc::Sender<Call>, request: Request) -> Result<Value, String> {
+/// `None` when the daemon is stopping.
+async fn ask<T>(
+    calls: &mpsc::Sender<Call>,
+    call: impl FnOnce(oneshot::Sender<T>) -> Call,
+) -> Option<T> {
     let (answer, answered) = oneshot::channel();
-    let stopping = || "the agent is stopping".to_owned();
-    calls
-        .send((request, answer))
-        .await
-        .map_err(|_| stopping())?;
-    answered.await.map_err(|_| stopping())?
+    calls.send(call(answer)).await.ok()?;
+    answered.await.ok()
+}
+
+/// One reply, written as it comes; the daemon is asked for the next piece when the client has taken the
+/// one before. Whether the client took it all.
+async fn send_rows(write: &mut OwnedWriteHalf, calls: &mpsc::Sender<Call>, mut rows: Rows) -> bool {
+    // On another thread: this one is the daemon's.
+    let sorted = tokio::task::spawn_blocking(move || {
+        rows.sort();
+        rows
+    });
+    let Ok(mut rows) = sorted.await else {
+        return false;
+    };
+    let sent = send_pieces(write, calls, &mut rows).await;
+    // To let go of many keys takes its time, too.
+    tokio::task::spawn_blocking(move || drop(rows));
+    sent
+}
+
+async fn send_pieces(
+    write: &mut OwnedWriteHalf,
+    calls: &mpsc::Sender<Call>,
+    rows: &mut Rows,
+) -> bool {
+    let mut text = br#"{"ok":true,"data":["#.to_vec();
+    let mut first = true;
+    while let Some(keys) = rows.take(PIECE) {
+        let Some(piece) = ask(calls, |answer| Call::Piece(keys, answer)).await else {
+            return false;
+        };
+        if let Err(error) = append(&mut text, &piece, &mut first) {
+            tracing::error!("control reply: {error}");
+            return false;
+        }
+        if !write_all(write, &text).await {
+            return false;
+        }
+        text.clear();
+    }
+    text.extend(b"]}\n");
+    write_all(write, &text).await
+}
+
+/// Adds rows to the elements of a JSON array.
+fn append(text: &mut Vec<u8>, piece: &Piece, first: &mut bool) -> serde_json::Result<()> {
+    let array = serde_json::to_vec(piece)?;
+    let elements = array
+        .strip_prefix(b"[")
+        .and_then(|rest| rest.strip_suffix(b"]"));
+    let elements = elements.unwrap_or_default();
+    if elements.is_empty() {
+        return Ok(());
+    }
+    if !std::mem::take(first) {
+        text.push(b',');
+    }
+    text.extend(elements);
+    Ok(())
 }
 
 /// Whether the client took it.
@@ -195,7 +275,11 @@ async fn send(write: &mut OwnedWriteHalf, result: Result<Value, String>) -> bool
         }
     };
     line.push(b'\n');
-    matches!(timeout(IDLE, write.write_all(&line)).await, Ok(Ok(())))
+    write_all(write, &line).await
+}
+
+async fn write_all(write: &mut OwnedWriteHalf, bytes: &[u8]) -> bool {
+    matches!(timeout(IDLE, write.write_all(bytes)).await, Ok(Ok(())))
 }
 
 /// Removes the socket when dropped, unless another one has taken its place.

@@ -14,7 +14,8 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::{
     config::XdpMode,
-    core::{Command, DeclaredEndpoint},
+    core::{Command, DeclaredEndpoint, PIECE, Piece, Rows},
+    view,
 };
 
 /// A server whose daemon answers with the request's debug text, and refuses `reload`.
@@ -35,10 +36,10 @@ impl Agent {
                 let (sender, mut calls) = mpsc::channel::<Call>(1);
                 tokio::spawn(Server::bind(&path).unwrap().run(sender));
                 bound.send(()).unwrap();
-                while let Some((request, answer)) = calls.recv().await {
+                while let Some(Call::Request(request, answer)) = calls.recv().await {
                     let result = match request {
                         Request::Reload => Err("no\nfile".to_owned()),
-                        request => Ok(json!(format!("{request:?}"))),
+                        request => Ok(Answer::Whole(json!(format!("{request:?}")))),
                     };
                     let _ = answer.send(result);
                 }
@@ -404,6 +405,84 @@ fn parallel_clients_get_their_own_answers() {
             });
         }
     });
+}
+
+/// 200,000 rows are asked for in pieces of bounded size, only as fast as the client reads; whoever asks
+/// something else meanwhile waits for one piece at most. The reply is one line as any other.
+#[test]
+fn long_tables_in_pieces() {
+    const ROWS: u32 = 200_000;
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("agent.sock");
+    let path = socket.clone();
+    let (bound, wait) = std::sync::mpsc::channel();
+    let (turns, turn) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        runtime().block_on(async {
+            let (sender, mut calls) = mpsc::channel::<Call>(1);
+            tokio::spawn(Server::bind(&path).unwrap().run(sender));
+            bound.send(()).unwrap();
+            while let Some(call) = calls.recv().await {
+                match call {
+                    Call::Request(Request::Show(Table::Macs, _), answer) => {
+                        let _ = answer.send(Ok(Answer::Rows(Rows::of_macs(ROWS))));
+                    }
+                    Call::Request(_, answer) => {
+                        let _ = answer.send(Ok(Answer::Whole(Value::Null)));
+                    }
+                    Call::Piece(rows, answer) => {
+                        turns.send(rows.len()).unwrap();
+                        let row = view::Neighbor {
+                            bd: "blue".to_owned(),
+                            ip: [10, 0, 0, 1].into(),
+                            mac: "02:00:00:00:00:01".to_owned(),
+                            origin: "remote".to_owned(),
+                            router: false,
+                        };
+                        // Some pieces have no rows any more.
+                        let count = if rows.len() == PIECE { PIECE } else { 0 };
+                        let _ = answer.send(Piece::Neighbors(vec![row; count]));
+                    }
+                }
+            }
+        });
+    });
+    wait.recv().unwrap();
+    let connect = || {
+        let stream = UnixStream::connect(&socket).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(60)))
+            .unwrap();
+        Connection(BufReader::new(stream))
+    };
+    let mut slow = connect();
+    slow.send("{\"version\":1,\"command\":\"show\",\"what\":\"macs\"}\n");
+    let mut work = vec![turn.recv_timeout(Duration::from_secs(60)).unwrap()];
+    // It does not read, so it is not worked for; others are.
+    let bds = r#"{"version":1,"command":"show","what":"bds"}"#;
+    assert_eq!(connect().ask(bds), json!({"ok": true, "data": null}));
+    work.extend(turn.try_iter());
+    let pieces = (ROWS as usize).div_ceil(PIECE);
+    assert!(work.len() < pieces / 2, "{} of {pieces}", work.len());
+
+    // One that goes away is not worked for either.
+    let mut gone = connect();
+    gone.send("{\"version\":1,\"command\":\"show\",\"what\":\"macs\"}\n");
+    let mut byte = [0];
+    std::io::Read::read_exact(&mut gone.0, &mut byte).unwrap();
+    drop(gone);
+    assert_eq!(connect().ask(bds)["ok"], true);
+    let before = work.len() + turn.try_iter().count();
+
+    let reply: Value = serde_json::from_str(&slow.receive()).unwrap();
+    assert_eq!(reply["ok"], true);
+    let whole = ROWS as usize / PIECE * PIECE;
+    assert_eq!(reply["data"].as_array().unwrap().len(), whole);
+    let rest: Vec<_> = turn.try_iter().collect();
+    assert!(before + rest.len() < 2 * pieces);
+    work.extend(rest);
+    assert!(work.iter().all(|keys| *keys <= PIECE));
+    assert_eq!(slow.ask(bds)["ok"], true, "the connection goes on");
 }
 
 #[test]

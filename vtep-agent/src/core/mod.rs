@@ -20,6 +20,7 @@ mod ports;
 mod publish;
 mod recovery;
 mod route_views;
+mod rows;
 mod state;
 mod underlay;
 mod unicast_views;
@@ -35,6 +36,7 @@ pub use deferral::Start;
 pub use drain::Drain;
 pub use io::{Command, DeclaredEndpoint, HostNextHop, HostRoute, Input, Link, Output};
 pub use peers::PeerRoutes;
+pub use rows::{PIECE, Piece, Rows};
 pub use state::{SavedBd, SavedEndpoint, SavedPort, State};
 pub use views::{BdStats, ByOrigin};
 

@@ -16,39 +16,47 @@ use crate::{
 };
 
 impl Core {
-    /// `show routes`: what peers sent, and our own; with a bridge domain, what it imports and
-    /// announces. `unwritten` are the entries of `fdb` that the datapath does not have.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such bridge domain.
-    pub fn routes(
+    /// The keys of all routes, or of those that may concern a bridge domain, in no particular order.
+    /// Some may be there twice.
+    pub(super) fn route_keys(
         &self,
         bd: Option<&BdName>,
+    ) -> Result<Vec<Arc<RouteKey>>, CommandError> {
+        let bd = self.filter(bd)?.and_then(|id| self.bds.get(&id));
+        let mut keys: Vec<_> = match bd {
+            None => self.adj_in.keys().cloned().collect(),
+            Some(bd) => self.adj_in.keys_imported(&bd.rt_import).cloned().collect(),
+        };
+        let rd = bd.map(|bd| bd.originator().rd());
+        let own = self.adj_out.routes();
+        let own = own.filter(|(route, _)| rd.is_none_or(|rd| route_rd(route) == Some(rd)));
+        keys.extend(own.map(|(route, _)| Arc::new(route.key())));
+        Ok(keys)
+    }
+
+    /// What `show routes` says of a key: our own route first, then each path of each peer. With a
+    /// bridge domain, what it announces and imports.
+    pub(super) fn route_views(
+        &self,
+        key: &RouteKey,
+        filter: Option<BdId>,
         unwritten: &HashSet<FdbKey>,
-    ) -> Result<Vec<view::Route>, CommandError> {
-        let filter = self.filter(bd)?;
-        let rd = filter
-            .and_then(|id| self.bds.get(&id))
-            .map(|bd| bd.originator().rd());
+    ) -> Vec<view::Route> {
+        let bd = filter.and_then(|id| self.bds.get(&id));
+        let rd = bd.map(|bd| bd.originator().rd());
         let own = self
             .adj_out
-            .routes()
+            .route(key)
             .filter(|(route, _)| rd.is_none_or(|rd| route_rd(route) == Some(rd)))
-            .map(|(route, attributes)| (route.key(), self.own_route(route, attributes)));
-        let received = self.adj_in.paths().filter_map(|(key, path, not_best)| {
+            .map(|(route, attributes)| self.own_route(route, attributes));
+        let received = self.adj_in.paths_of(key).filter_map(|(path, not_best)| {
             let bds = self.targets.matching(&path.attributes);
             let shown = filter.is_none_or(|filter| bds.contains(&filter));
-            shown.then(|| {
-                let view = self.received_route(path, not_best, &bds, unwritten);
-                (key.clone(), view)
-            })
+            shown.then(|| self.received_route(path, not_best, &bds, unwritten))
         });
-        let mut routes: Vec<_> = own.chain(received).collect();
-        routes.sort_by(|(a_key, a), (b_key, b)| {
-            (a_key, a.peer, a.path_id).cmp(&(b_key, b.peer, b.path_id))
-        });
-        Ok(routes.into_iter().map(|(_, route)| route).collect())
+        let mut routes: Vec<_> = own.into_iter().chain(received).collect();
+        routes.sort_by_key(|route| (route.peer, route.path_id));
+        routes
     }
 
     fn own_route(&self, route: &Route, attributes: &Arc<Attributes>) -> view::Route {

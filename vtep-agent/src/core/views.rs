@@ -12,7 +12,7 @@ use super::{CommandError, Core};
 use crate::{
     config::{FloodPolicy, PeerConfig, XdpMode},
     evpn::{BindingOrigin, BridgeDomain, Local, Origin, ProbeCounts, Winner},
-    types::{BdName, PeerId},
+    types::{BdName, Mac, PeerId},
     view,
 };
 
@@ -67,94 +67,63 @@ impl Core {
         by_name.map(|bd| stats_of(bd, &vteps)).collect()
     }
 
-    /// `show macs`
-    ///
-    /// # Errors
-    ///
-    /// When there is no such bridge domain.
-    pub fn macs(
-        &self,
-        bd: Option<&BdName>,
-        now: Instant,
-    ) -> Result<Vec<view::MacEntry>, CommandError> {
-        let mut entries = Vec::new();
-        for bd in self.selected(bd)? {
-            let owned = bd.macs().iter().map(|(mac, winner)| (mac, Some(winner)));
+    /// A row of `show macs`; `None` for a MAC that nobody has.
+    pub(super) fn mac_view(&self, bd: BdId, mac: Mac, now: Instant) -> Option<view::MacEntry> {
+        let bd = self.bds.get(&bd)?;
+        let duplicate = bd.macs().duplicate(mac);
+        let (origin, port, vtep, mobility, since) = match bd.macs().winner(mac) {
             // A black-holed one may have no owner left.
-            let cut_off = bd.macs().duplicates().map(|(mac, _)| (mac, None));
-            let cut_off = cut_off.filter(|(mac, _)| bd.macs().winner(*mac).is_none());
-            let mut macs: Vec<_> = owned.chain(cut_off).collect();
-            macs.sort_unstable_by_key(|(mac, _)| *mac);
-            for (mac, winner) in macs {
-                let duplicate = bd.macs().duplicate(mac);
-                let (origin, port, vtep, mobility, since) = match winner {
-                    None => {
-                        let since = duplicate.map_or(now, |duplicate| duplicate.since);
-                        ("learned", None, None, (0, false), since)
-                    }
-                    Some(Winner::Local(local)) => (
-                        origin_name(local),
-                        self.ports
-                            .get(local.slot)
-                            .map(|port| port.device.to_string()),
-                        None,
-                        (local.mobility.sequence, local.mobility.sticky),
-                        local.since,
-                    ),
-                    Some(Winner::Remote(_, remote)) => (
-                        "remote",
-                        None,
-                        Some(IpAddr::V4(remote.next_hop)),
-                        (remote.sequence, remote.sticky),
-                        remote.received,
-                    ),
-                };
-                entries.push(view::MacEntry {
-                    bd: bd.config.name.to_string(),
-                    vni: bd.config.vni.get(),
-                    mac: mac.to_string(),
-                    origin: origin.to_owned(),
-                    port,
-                    vtep,
-                    esi: None,
-                    seq: mobility.0,
-                    sticky: mobility.1,
-                    duplicate: duplicate.is_some(),
-                    duplicate_action: duplicate.map(|found| found.action.name().to_owned()),
-                    moves: duplicate.map(|found| found.moves),
-                    age_s: now.saturating_duration_since(since).as_secs(),
-                });
-            }
-        }
-        Ok(entries)
+            None => ("learned", None, None, (0, false), duplicate?.since),
+            Some(Winner::Local(local)) => (
+                origin_name(local),
+                self.ports
+                    .get(local.slot)
+                    .map(|port| port.device.to_string()),
+                None,
+                (local.mobility.sequence, local.mobility.sticky),
+                local.since,
+            ),
+            Some(Winner::Remote(_, remote)) => (
+                "remote",
+                None,
+                Some(IpAddr::V4(remote.next_hop)),
+                (remote.sequence, remote.sticky),
+                remote.received,
+            ),
+        };
+        Some(view::MacEntry {
+            bd: bd.config.name.to_string(),
+            vni: bd.config.vni.get(),
+            mac: mac.to_string(),
+            origin: origin.to_owned(),
+            port,
+            vtep,
+            esi: None,
+            seq: mobility.0,
+            sticky: mobility.1,
+            duplicate: duplicate.is_some(),
+            duplicate_action: duplicate.map(|found| found.action.name().to_owned()),
+            moves: duplicate.map(|found| found.moves),
+            age_s: now.saturating_duration_since(since).as_secs(),
+        })
     }
 
-    /// `show neighbors`
-    ///
-    /// # Errors
-    ///
-    /// When there is no such bridge domain.
-    pub fn neighbors(&self, bd: Option<&BdName>) -> Result<Vec<view::Neighbor>, CommandError> {
-        let mut neighbors = Vec::new();
-        for bd in self.selected(bd)? {
-            let mut bindings: Vec<_> = bd.neighbors().iter().collect();
-            bindings.sort_unstable_by_key(|(ip, _)| *ip);
-            neighbors.extend(bindings.into_iter().map(|(ip, binding)| {
-                view::Neighbor {
-                    bd: bd.config.name.to_string(),
-                    ip,
-                    mac: binding.mac.to_string(),
-                    origin: match binding.origin {
-                        BindingOrigin::Learned => "learned",
-                        BindingOrigin::Declared => "declared",
-                        BindingOrigin::Remote => "remote",
-                    }
-                    .to_owned(),
-                    router: binding.flags.router,
-                }
-            }));
-        }
-        Ok(neighbors)
+    /// A row of `show neighbors`; `None` for an address that nobody has.
+    pub(super) fn neighbor_view(&self, bd: BdId, ip: IpAddr) -> Option<view::Neighbor> {
+        let bd = self.bds.get(&bd)?;
+        let binding = bd.neighbors().get(ip)?;
+        Some(view::Neighbor {
+            bd: bd.config.name.to_string(),
+            ip,
+            mac: binding.mac.to_string(),
+            origin: match binding.origin {
+                BindingOrigin::Learned => "learned",
+                BindingOrigin::Declared => "declared",
+                BindingOrigin::Remote => "remote",
+            }
+            .to_owned(),
+            router: binding.flags.router,
+        })
     }
 
     /// `show vteps`
@@ -306,7 +275,8 @@ impl Core {
         }
     }
 
-    fn selected(&self, bd: Option<&BdName>) -> Result<Vec<&BridgeDomain>, CommandError> {
+    /// In the order of their names.
+    pub(super) fn selected(&self, bd: Option<&BdName>) -> Result<Vec<&BridgeDomain>, CommandError> {
         let filter = self.filter(bd)?;
         let ids = self.names.values();
         Ok(ids

@@ -5,15 +5,30 @@ use std::time::Instant;
 use serde_json::Value;
 
 use super::Daemon;
-use crate::{config::Config, control::Request, core::Command};
+use crate::{
+    config::Config,
+    control::{Answer, Call, Request},
+    core::Command,
+};
 
 impl Daemon {
-    pub(super) fn answer(&mut self, request: Request) -> Result<Value, String> {
+    /// The caller may have gone; what it wanted is done all the same.
+    pub(super) fn take_call(&mut self, call: Call) {
+        match call {
+            Call::Request(request, answer) => drop(answer.send(self.answer(request))),
+            Call::Piece(rows, answer) => {
+                drop(answer.send(self.core.piece(&rows, Instant::now())));
+            }
+        }
+    }
+
+    fn answer(&mut self, request: Request) -> Result<Answer, String> {
+        let done = |()| Answer::Whole(Value::Null);
         match request {
             Request::Show(table, bd) => self.show(table, bd.as_ref()),
             Request::ShowRoutes(family) => self.show_routes(family),
-            Request::Reload => self.reload().map(|()| Value::Null),
-            Request::Change(command) => self.change(command).map(|()| Value::Null),
+            Request::Reload => self.reload().map(done),
+            Request::Change(command) => self.change(command).map(done),
         }
     }
 

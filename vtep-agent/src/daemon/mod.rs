@@ -226,10 +226,7 @@ impl Daemon {
                         tracing::error!("reload: {error}");
                     }
                 }
-                Some((request, answer)) = sources.calls.recv() => {
-                    // The caller may have gone; what it wanted is done all the same.
-                    let _ = answer.send(self.answer(request));
-                }
+                Some(call) = sources.calls.recv() => self.take_call(call),
                 Some(query) = sources.queries.recv() => self.report(query),
                 Some(first) = sources.peers.recv() => self.take_peer_events(first, &mut sources.peers),
                 inputs = self.monitor.next() => {

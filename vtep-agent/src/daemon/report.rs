@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, time::Instant};
 
 use serde::Serialize;
-use serde_json::Value;
 use vtep_common::abi::{BdCounters, BdId, PortCounters, Stat, Traffic};
 
 use super::Daemon;
@@ -13,7 +12,7 @@ use crate::{
         session::PeerStatus,
         wire::{Family, Outcome},
     },
-    control::{RouteFamily, Table},
+    control::{Answer, RouteFamily, Table},
     core::{Drain, PeerRoutes},
     dataplane::DatapathCounters,
     observe::{
@@ -29,7 +28,7 @@ use crate::{
 const DOWN: &str = "down";
 
 impl Daemon {
-    pub(super) fn show(&self, table: Table, bd: Option<&BdName>) -> Result<Value, String> {
+    pub(super) fn show(&self, table: Table, bd: Option<&BdName>) -> Result<Answer, String> {
         let core = &self.core;
         let unknown = |error: crate::core::CommandError| error.to_string();
         match table {
@@ -37,11 +36,12 @@ impl Daemon {
             Table::Bgp => json(&self.bgp()),
             Table::Routes => {
                 let unwritten = self.reconciler.pending_macs();
-                json(&core.routes(bd, &unwritten).map_err(unknown)?)
+                let rows = core.route_rows(bd, unwritten).map_err(unknown)?;
+                Ok(Answer::Rows(rows))
             }
             Table::Bds => json(&core.bds(bd).map_err(unknown)?),
-            Table::Macs => json(&core.macs(bd, Instant::now()).map_err(unknown)?),
-            Table::Neighbors => json(&core.neighbors(bd).map_err(unknown)?),
+            Table::Macs => Ok(Answer::Rows(core.mac_rows(bd).map_err(unknown)?)),
+            Table::Neighbors => Ok(Answer::Rows(core.neighbor_rows(bd).map_err(unknown)?)),
             Table::Vteps => json(&core.vteps(bd).map_err(unknown)?),
             Table::Flood => json(&core.flood(bd).map_err(unknown)?),
             Table::Ports => {
@@ -80,7 +80,7 @@ impl Daemon {
         }
     }
 
-    pub(super) fn show_routes(&self, family: RouteFamily) -> Result<Value, String> {
+    pub(super) fn show_routes(&self, family: RouteFamily) -> Result<Answer, String> {
         let family = match family {
             RouteFamily::Evpn => return self.show(Table::Routes, None),
             RouteFamily::Ipv4 => Family::IPV4_UNICAST,
@@ -372,8 +372,9 @@ fn words(names: &[&str]) -> Vec<String> {
     names.iter().map(ToString::to_string).collect()
 }
 
-fn json(value: &impl Serialize) -> Result<Value, String> {
-    serde_json::to_value(value).map_err(|error| error.to_string())
+fn json(value: &impl Serialize) -> Result<Answer, String> {
+    let value = serde_json::to_value(value).map_err(|error| error.to_string())?;
+    Ok(Answer::Whole(value))
 }
 
 fn of_bd(counters: &DatapathCounters, bd: BdId) -> BdCounters {

@@ -366,6 +366,12 @@ impl MacTable {
         routes.into_iter().flatten().filter_map(|(id, _)| id.ip)
     }
 
+    /// Every MAC of which something is known, with an owner or without, in no particular order. Costs
+    /// less for each than [`MacTable::iter`].
+    pub fn known(&self) -> impl Iterator<Item = Mac> {
+        self.entries.keys().copied()
+    }
+
     /// Everything that has an owner, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (Mac, Winner<'_>)> {
         self.entries

@@ -185,6 +185,11 @@ impl NeighborTable {
         self.entries.get(&ip)?.selected()
     }
 
+    /// Addresses of which something is known, in no particular order.
+    pub fn known(&self) -> impl Iterator<Item = IpAddr> {
+        self.entries.keys().copied()
+    }
+
     /// All bindings in force, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (IpAddr, &Binding)> {
         self.entries

@@ -292,9 +292,15 @@ impl AdjRibIn {
         decision::multipath(&entry.paths, limit, relax)
     }
 
-    /// Keys of all routes.
-    pub fn keys(&self) -> impl Iterator<Item = &RouteKey> {
-        self.routes.keys().map(|key| &**key)
+    /// Keys of all routes, in no particular order.
+    pub fn keys(&self) -> impl Iterator<Item = &Arc<RouteKey>> {
+        self.routes.keys()
+    }
+
+    /// Keys of the routes that have a path with one of these targets. Only these
+    /// routes are visited.
+    pub fn keys_imported(&self, imports: &[ImportTarget]) -> impl Iterator<Item = &Arc<RouteKey>> {
+        self.targets.imported(imports.iter()).into_iter()
     }
 
     /// Whether a peer ended its first routes of this session.
@@ -310,6 +316,15 @@ impl AdjRibIn {
                 .iter()
                 .enumerate()
                 .map(move |(index, path)| (&**key, path, entry.not_best(index, path)))
+        })
+    }
+
+    /// The paths to one NLRI; each with why it is not the best.
+    pub fn paths_of(&self, key: &RouteKey) -> impl Iterator<Item = (&Path, Option<NotBest>)> {
+        let entry = self.routes.get(key).into_iter();
+        entry.flat_map(|entry| {
+            let paths = entry.paths.iter().enumerate();
+            paths.map(|(index, path)| (path, entry.not_best(index, path)))
         })
     }
 

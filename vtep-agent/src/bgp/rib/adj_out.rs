@@ -336,6 +336,12 @@ impl AdjRibOut {
             .map(|own| (&own.route, &own.attributes))
     }
 
+    /// Our own route with this key.
+    pub fn route(&self, key: &RouteKey) -> Option<(&Route, &Arc<Attributes>)> {
+        let own = self.routes.get(key)?;
+        Some((&own.route, &own.attributes))
+    }
+
     /// Number of routes that this peer was told.
     pub fn sent(&self, peer: PeerId) -> usize {
         self.peers.get(&peer).map_or(0, |state| {

@@ -20,6 +20,7 @@ mod probes;
 mod recovery;
 mod reflection;
 mod restart;
+mod rows;
 mod sessions;
 mod simulation;
 mod underlay;
