@@ -1,6 +1,7 @@
 //! `cargo xtask`: the jobs of a developer and of CI.
 
 mod bench;
+mod chaos;
 mod conformance;
 mod demo;
 mod dist;
@@ -79,6 +80,8 @@ enum Job {
         #[arg(long)]
         keep: bool,
     },
+    /// Runs the labs that take many minutes: an agent is killed again and again under traffic
+    Chaos,
     /// Builds the Debian package
     Dist {
         /// Packages this binary instead of a release build
@@ -113,6 +116,7 @@ fn run(job: Job) -> Result<()> {
             minutes,
             keep,
         } => fuzz::run(&target, minutes, keep),
+        Job::Chaos => chaos::run(),
         Job::Dist { binary, out } => dist::run(binary, &out),
     }
 }

@@ -1,0 +1,20 @@
+//! `cargo xtask chaos`: the labs that take too long for `cargo xtask test`.
+
+use anyhow::{Result, ensure};
+
+use crate::{
+    setup,
+    shell::{self, cargo, is_root},
+};
+
+/// Kills and starts an agent under traffic, again and again, and prints what that cost.
+pub(crate) fn run() -> Result<()> {
+    ensure!(
+        is_root(),
+        "the labs make network namespaces and load BPF programs: run this as root"
+    );
+    setup::run(false)?;
+    shell::run(&mut cargo(["build", "--workspace"])?)?;
+    let mut test = cargo(["test", "--package=vtep-tests", "--test=lab_restart"])?;
+    shell::run(test.args(["--", "--ignored"]))
+}
