@@ -18,6 +18,8 @@ use crate::{Host, eventually};
 const PORT: u16 = 179;
 /// Marker and length and type: RFC 4271 §4.1.
 const HEADER: usize = 19;
+/// Flag of a path attribute whose length has two octets (RFC 4271 §4.3).
+const EXTENDED_LENGTH: u8 = 0x10;
 
 /// A message as it was on the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +41,11 @@ impl BgpMessage {
     pub const KEEPALIVE: u8 = 4;
     /// ROUTE-REFRESH (RFC 2918).
     pub const ROUTE_REFRESH: u8 = 5;
+
+    /// Path attribute MP_REACH_NLRI.
+    pub const MP_REACH_NLRI: u8 = 14;
+    /// Path attribute MP_UNREACH_NLRI.
+    pub const MP_UNREACH_NLRI: u8 = 15;
 
     /// A message with a correct header.
     pub fn new(kind: u8, body: &[u8]) -> Self {
@@ -86,6 +93,43 @@ impl BgpMessage {
         match (self.kind, self.body.as_slice()) {
             (Self::NOTIFICATION, &[code, subcode, ..]) => Some((code, subcode)),
             _ => None,
+        }
+    }
+
+    /// The NLRI in an UPDATE's [`Self::MP_REACH_NLRI`] or [`Self::MP_UNREACH_NLRI`] (RFC 4760 §3, §4)
+    /// for L2VPN EVPN; none in an End-of-RIB.
+    pub fn evpn_nlri(&self, code: u8) -> Option<&[u8]> {
+        const EVPN: [u8; 3] = [0, 25, 70];
+        let value = self.attribute(code)?.strip_prefix(&EVPN)?;
+        match code {
+            // Length and octets of the next hop, and an octet that is reserved.
+            Self::MP_REACH_NLRI => value.get(usize::from(*value.first()?) + 2..),
+            _ => Some(value),
+        }
+    }
+
+    /// The value of a path attribute of an UPDATE.
+    pub fn attribute(&self, code: u8) -> Option<&[u8]> {
+        if self.kind != Self::UPDATE {
+            return None;
+        }
+        let (withdrawn, rest) = self.body.split_first_chunk()?;
+        let rest = rest.get(usize::from(u16::from_be_bytes(*withdrawn))..)?;
+        let (length, rest) = rest.split_first_chunk()?;
+        let mut attributes = rest.get(..usize::from(u16::from_be_bytes(*length)))?;
+        loop {
+            let (length, rest) = match *attributes {
+                [flags, _, high, low, ref rest @ ..] if flags & EXTENDED_LENGTH != 0 => {
+                    (usize::from(u16::from_be_bytes([high, low])), rest)
+                }
+                [_, _, length, ref rest @ ..] => (usize::from(length), rest),
+                _ => return None,
+            };
+            let (value, others) = rest.split_at_checked(length)?;
+            if attributes.get(1) == Some(&code) {
+                return Some(value);
+            }
+            attributes = others;
         }
     }
 

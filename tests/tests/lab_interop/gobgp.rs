@@ -3,15 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::{Value, json};
-use vtep_tests::{
-    Agent, AgentConfig, GoBgpOptions, Host, Lab, Ping, RouteReflector, Vm, VmSpec, eventually,
-    stays, wait_flood,
-};
+use serde_json::json;
+use vtep_tests::{Agent, GoBgpOptions, RouteReflector, eventually, stays, wait_flood};
 
 use crate::{
-    ASN, KEY, PATIENCE, VNI, Wire, has_capability, peer_row, wait_established, wait_mac,
-    wait_no_mac,
+    ASN, KEY, PATIENCE, Wire, has_capability, peer_row,
+    reflected::{GRACEFUL, Reflected},
+    wait_established, wait_mac, wait_no_mac,
 };
 
 const MAC: &str = "02:00:00:00:0e:01";
@@ -66,154 +64,6 @@ fn gobgp_as_a_peer() -> Result<()> {
     wait_no_mac(&agent, MAC)?;
     route("del", &imet)?;
     wait_flood(&agent, "blue", 0)
-}
-
-/// Two agents with a VM each behind a reflector.
-struct Reflected {
-    reflector: RouteReflector,
-    hosts: [Host; 2],
-    agents: [Agent; 2],
-    vms: [Vm; 2],
-}
-
-impl Reflected {
-    /// Lines of `[bgp]` and bridge domains are the two agents' own.
-    fn start(
-        name: &str,
-        options: GoBgpOptions,
-        config: impl Fn(usize, AgentConfig) -> AgentConfig,
-    ) -> Result<Self> {
-        let lab = Lab::new(name)?;
-        let underlay = lab.underlay()?;
-        let hosts = [underlay.host("h1")?, underlay.host("h2")?];
-        let rr = underlay.host("rr")?;
-        let [h1, h2] = &hosts;
-        let vms = [
-            h1.vm("vm1", &VmSpec::new(1))?,
-            h2.vm("vm2", &VmSpec::new(2))?,
-        ];
-        let clients = [h1.address(), h2.address()];
-        let reflector = RouteReflector::start_with(&rr, ASN, &clients, options)?;
-        let start = |number: usize, host: &Host| {
-            let common = AgentConfig::new(host, ASN)
-                .bgp("arp_nd_flags = false")
-                .peer(rr.address(), ASN)
-                .bd("blue", VNI, &["vnet-*"]);
-            Agent::start(host, &config(number, common))
-        };
-        let agents = [start(0, h1)?, start(1, h2)?];
-        let reflected = Self {
-            reflector,
-            hosts,
-            agents,
-            vms,
-        };
-        reflected.wait_known()?;
-        Ok(reflected)
-    }
-
-    /// Up, and each agent knows the other one's VM.
-    fn wait_known(&self) -> Result<()> {
-        for agent in &self.agents {
-            wait_established(agent)?;
-        }
-        self.wait_macs()
-    }
-
-    fn wait_macs(&self) -> Result<()> {
-        let [vm1, vm2] = &self.vms;
-        let [a1, a2] = &self.agents;
-        let [h1, h2] = &self.hosts;
-        Ping::to("10.0.0.2").until_answered(vm1.ns())?;
-        wait_mac(a1, vm2.mac(), h2)?;
-        wait_mac(a2, vm1.mac(), h1)
-    }
-
-    /// Both ways.
-    fn all_answered(&self) -> Result<()> {
-        Ping::to("10.0.0.2")
-            .count(20)
-            .all_answered(self.vms[0].ns())?;
-        Ping::to("10.0.0.1")
-            .count(20)
-            .all_answered(self.vms[1].ns())
-    }
-}
-
-const GRACEFUL: GoBgpOptions = GoBgpOptions {
-    password: None,
-    graceful_restart: true,
-    rt_constraint: false,
-};
-
-/// GR-001 (RFC 4724 §4.2): what a killed reflector had told us is stale, and used; when it is back and
-/// has sent its End-of-RIB, nothing is stale any more.
-#[test]
-fn gobgp_reflector_restarts_gracefully() -> Result<()> {
-    let mut lab = Reflected::start("gobgpgr", GRACEFUL, |_, config| config)?;
-    ensure!(has_capability(&lab.agents[0], "graceful_restart")?);
-    lab.reflector.daemon().kill()?;
-    for agent in &lab.agents {
-        eventually(PATIENCE, || {
-            let peer = peer_row(agent)?;
-            ensure!(peer["state"] != "established", "{peer}");
-            ensure!(peer["routes_received"] == peer["routes_stale"], "{peer}");
-            ensure!(peer["routes_stale"] != 0, "{peer}");
-            Ok(())
-        })?;
-    }
-    lab.all_answered()?;
-    lab.reflector.restart()?;
-    lab.wait_known()?;
-    for agent in &lab.agents {
-        eventually(PATIENCE, || {
-            let peer = peer_row(agent)?;
-            ensure!(peer["routes_stale"] == 0, "{peer}");
-            ensure!(peer["routes_received"] != 0, "{peer}");
-            Ok(())
-        })?;
-    }
-    lab.all_answered()
-}
-
-/// GR-006 (RFC 4724 §4.1): GoBGP keeps the routes of a killed agent, so that the other one loses
-/// neither routes nor traffic, until it is back and has said everything again.
-#[test]
-fn gobgp_reflector_keeps_routes_of_a_restarting_agent() -> Result<()> {
-    let mut lab = Reflected::start("gobgpus", GRACEFUL, |_, config| config)?;
-    let config = AgentConfig::new(&lab.hosts[0], ASN)
-        .bgp("arp_nd_flags = false")
-        .peer(lab.reflector.host().address(), ASN)
-        .bd("blue", VNI, &["vnet-*"]);
-    lab.agents[0].daemon().kill()?;
-    let kept = |lab: &Reflected| {
-        let vtep = json!(lab.hosts[0].address().to_string());
-        let row = [("mac", json!(lab.vms[0].mac())), ("vtep", vtep)];
-        lab.agents[1].row("macs", &row).map(drop)
-    };
-    eventually(PATIENCE, || {
-        let rib = lab.reflector.gobgp("global rib -a evpn")?;
-        ensure!(stale_paths(&rib) > 0, "no stale path: {rib}");
-        Ok(())
-    })?;
-    lab.all_answered()?;
-    stays(Duration::from_secs(3), || kept(&lab))?;
-    lab.agents[0] = Agent::start(&lab.hosts[0], &config)?;
-    wait_established(&lab.agents[0])?;
-    eventually(PATIENCE, || {
-        kept(&lab)?;
-        let rib = lab.reflector.gobgp("global rib -a evpn")?;
-        ensure!(stale_paths(&rib) == 0, "{rib}");
-        Ok(())
-    })?;
-    lab.all_answered()
-}
-
-/// Paths that GoBGP marks as stale.
-fn stale_paths(rib: &Value) -> usize {
-    let prefixes = rib.as_object().into_iter().flat_map(|rib| rib.values());
-    let paths = prefixes.filter_map(Value::as_array).flatten();
-    paths.filter(|path| path["stale"] == true).count()
 }
 
 /// RTC-001, RTC-004, RTC-005 (RFC 4684) with a reflector: an agent is told of what it imports and of

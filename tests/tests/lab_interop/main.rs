@@ -6,6 +6,8 @@ mod bird;
 mod exabgp;
 mod frr;
 mod gobgp;
+mod graceful;
+mod reflected;
 
 use std::time::Duration;
 
