@@ -2,6 +2,7 @@
 //! of docs/conformance.md. Tests have the ids of its rows in their names.
 
 mod errors;
+mod long_lived;
 mod refresh;
 mod session;
 
