@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
+use vtep_common::abi::ABI_VERSION;
 use vtep_tests::{
     Agent, AgentConfig, Iperf, IperfStream, Lab, Namespace, PacketSocket, Pair, Ping, Pinging,
     Underlay, Vm, VmSpec, eventually, wait_flood,
@@ -267,7 +268,7 @@ fn an_upgrade_to_another_layout_loses_no_frame() -> Result<()> {
     let mut traffic = Traffic::start(&lab, &underlay, 25, |config| config)?;
     traffic.pair.a1.daemon().kill()?;
     let pins = lab.bpffs().join("h1");
-    fs::rename(pins.join("v1"), pins.join("v0"))?;
+    fs::rename(pins.join(format!("v{ABI_VERSION}")), pins.join("v0"))?;
     traffic.pair.restart_a1()?;
     traffic.wait_announced()?;
     eventually(Duration::from_secs(60), || {
@@ -304,7 +305,7 @@ fn a_failed_start_changes_nothing() -> Result<()> {
         let after = programs()?;
         ensure!(after == before, "before: {before}\nafter: {after}");
         ensure!(
-            !lab.bpffs().join("h1/v1/next").exists(),
+            !lab.bpffs().join(format!("h1/v{ABI_VERSION}/next")).exists(),
             "new maps are left"
         );
     }

@@ -3,8 +3,9 @@
 use std::{collections::hash_map, hash::Hash, time::Duration};
 
 use vtep_common::abi::{
-    ArpKey, BdEntry, BdRef, EndpointEntry, EndpointKey, FdbKey, FdbWord, FloodMember, NdKey,
-    NeighborEntry, NhGroup, PortEntry, PortKey, PortRef, Settings, SourceKey, VniKey, VtepEntry,
+    ArpKey, BdEntry, BdRef, EndpointEntry, EndpointKey, FdbKey, FdbWord, FloodMember, GuardEntry,
+    GuardKey, NdKey, NeighborEntry, NhGroup, PortEntry, PortKey, PortRef, Settings, SourceKey,
+    VniKey, VtepEntry,
 };
 
 use crate::types::hash::HashMap;
@@ -39,6 +40,8 @@ pub struct Intent {
     pub nd: Table<NdKey, NeighborEntry>,
     /// `sources`
     pub sources: Table<SourceKey, u32>,
+    /// `guards`
+    pub guards: Table<GuardKey, GuardEntry>,
     /// `port_index`
     pub port_index: Table<PortKey, PortRef>,
     /// `vnis`

@@ -343,6 +343,9 @@ pub struct Port {
     pub tx_packets: u64,
     /// Frames from the VM that were dropped.
     pub drops: u64,
+    /// Whether frames from anybody but the port's declared endpoints are dropped.
+    #[serde(default)]
+    pub source_filter: bool,
     /// Bytes from the VM.
     pub rx_bytes: u64,
     /// Bytes to the VM.

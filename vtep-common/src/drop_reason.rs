@@ -55,7 +55,8 @@ drop_reasons! {
     PortVlan = 14 => "port_vlan",
     /// Link-local control (01-80-C2-00-00-0X) is neither bridged nor tunnelled (802.1Q §8.6.3).
     LinkLocalControl = 15 => "link_local_control",
-    /// The source MAC is declared on another port or sticky elsewhere.
+    /// The source MAC is declared on another port or sticky elsewhere, or the port has declared
+    /// endpoints and this is none of them.
     SourceSpoofed = 16 => "source_spoofed",
     /// The port has its full number of MACs and the source is not one of them.
     MacLimit = 17 => "mac_limit",
@@ -89,6 +90,13 @@ drop_reasons! {
     Transmit = 31 => "transmit",
     /// The inner frame is malformed in a way that forbids forwarding it.
     InnerHeader = 32 => "inner_header",
+    /// From a declared MAC, with a source address that is not declared with it.
+    IpSpoofed = 33 => "ip_spoofed",
+    /// ARP or RARP from a declared MAC that names another sender, or cannot be judged.
+    ArpSpoofed = 34 => "arp_spoofed",
+    /// Neighbour discovery from a declared MAC that claims an address or names a MAC of somebody
+    /// else, or cannot be judged.
+    NdSpoofed = 35 => "nd_spoofed",
 }
 
 #[cfg(test)]

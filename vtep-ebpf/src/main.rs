@@ -16,6 +16,8 @@ mod encap;
 #[cfg(target_arch = "bpf")]
 mod flood;
 #[cfg(target_arch = "bpf")]
+mod guard;
+#[cfg(target_arch = "bpf")]
 mod learn;
 #[cfg(target_arch = "bpf")]
 mod limit;

@@ -7,6 +7,7 @@
 use core::ptr;
 
 use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
     btf_maps::{Array, DevMapHash, HashMap, PerCpuArray, RingBuf},
     macros::btf_map,
 };
@@ -14,9 +15,10 @@ use vtep_common::{
     DropReason,
     abi::{
         ArpKey, BdCounters, BdEntry, BdId, BdRef, DEFAULT_MAX_MACS, EVENT_RING_BYTES, Event,
-        FdbEntry, FdbKey, FdbWord, FloodMember, MAX_BDS, MAX_FLOOD_MEMBERS, MAX_GROUPS, MAX_PORTS,
-        MAX_VTEPS, NdKey, NeighborEntry, NhGroup, Path, PortCounters, PortEntry, PortKey, PortRef,
-        Settings, SourceKey, Stat, Traffic, VniKey, VtepEntry,
+        FdbEntry, FdbKey, FdbWord, FloodMember, GuardEntry, GuardKey, MAX_BDS, MAX_FLOOD_MEMBERS,
+        MAX_GROUPS, MAX_GUARDS, MAX_PORTS, MAX_VTEPS, NdKey, NeighborEntry, NhGroup, Path,
+        PortCounters, PortEntry, PortKey, PortRef, Settings, SourceKey, Stat, Traffic, VniKey,
+        VtepEntry,
     },
     wire::Tables,
 };
@@ -25,6 +27,7 @@ const MACS: usize = DEFAULT_MAX_MACS as usize;
 const BDS: usize = MAX_BDS as usize;
 const PORTS: usize = MAX_PORTS as usize;
 const SOURCES: usize = 65_536;
+const GUARDS: usize = MAX_GUARDS as usize;
 
 #[btf_map]
 static settings: Array<Settings, 1> = Array::new();
@@ -50,6 +53,10 @@ static arp: HashMap<ArpKey, NeighborEntry, MACS> = HashMap::new();
 static nd: HashMap<NdKey, NeighborEntry, MACS> = HashMap::new();
 #[btf_map]
 static sources: HashMap<SourceKey, u32, SOURCES> = HashMap::new();
+/// Not preallocated: few hosts declare that many endpoints.
+#[btf_map]
+static guards: HashMap<GuardKey, GuardEntry, GUARDS, { BPF_F_NO_PREALLOC as usize }> =
+    HashMap::new();
 #[btf_map]
 pub static drops: PerCpuArray<u64, { DropReason::CAPACITY as usize }> = PerCpuArray::new();
 #[btf_map]
@@ -167,6 +174,15 @@ pub fn port_at(key: PortKey) -> Option<PortRef> {
 pub fn arp_entry(key: ArpKey) -> Option<NeighborEntry> {
     // SAFETY: a pointer from the map, and one aligned load.
     arp.get_ptr(key)
+        .map(|entry| unsafe { ptr::read_volatile(entry) })
+}
+
+/// Finds an address that a port may send from.
+#[inline(always)]
+pub fn guard(key: &GuardKey) -> Option<GuardEntry> {
+    // SAFETY: a pointer from the map, and one aligned load.
+    guards
+        .get_ptr(key)
         .map(|entry| unsafe { ptr::read_volatile(entry) })
 }
 

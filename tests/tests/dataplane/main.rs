@@ -13,6 +13,8 @@ mod access;
 mod corruption;
 mod encap;
 mod frames;
+mod guard;
+mod ledger;
 mod rig;
 mod suppress;
 mod underlay;

@@ -1,5 +1,7 @@
 //! A datapath with two tenants, set up by hand.
 
+mod counters;
+
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -8,17 +10,17 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader, Pod,
-    maps::{Array, DevMapHash, HashMap, Map, MapData, PerCpuArray, RingBuf},
+    maps::{Array, DevMapHash, HashMap, Map, MapData, PerCpuArray},
     programs::{ProgramError, SchedClassifier, TestRun as _, TestRunOptions, Xdp},
 };
 use vtep_agent::dataplane::OBJECT;
 use vtep_common::{
     DropReason, Mac,
     abi::{
-        Adjacency, ArpKey, BdCounters, BdEntry, BdFlags, BdId, BdRef, Encapsulation, Event,
-        FdbEntry, FdbFlags, FdbKey, FdbWord, FloodMember, FloodSpan, NdKey, NeighborEntry,
-        NeighborFlags, NhGroup, NhMember, Path, PortCounters, PortEntry, PortFlags, PortKey,
-        PortRef, Settings, SettingsFlags, SourceKey, Stat, Traffic, VtepAddr, VtepEntry, XdpMeta,
+        Adjacency, ArpKey, BdEntry, BdFlags, BdId, BdRef, Encapsulation, FdbEntry, FdbFlags,
+        FdbKey, FdbWord, FloodMember, FloodSpan, GuardEntry, GuardFlags, GuardKey, NdKey,
+        NeighborEntry, NeighborFlags, NhGroup, NhMember, PortEntry, PortFlags, PortKey, PortRef,
+        Settings, SettingsFlags, SourceKey, VtepAddr, VtepEntry, XdpMeta,
     },
 };
 
@@ -333,6 +335,18 @@ impl Rig {
         self.neighbor(BLUE.bd, ip.into(), mac, flags);
     }
 
+    /// `mac` may use the address behind a port.
+    pub fn guard(&mut self, slot: u32, address: IpAddr, mac: Mac) {
+        let entry = GuardEntry::new(slot, mac, GuardFlags::ADDRESSES);
+        self.set("guards", GuardKey::new(slot, address), entry);
+    }
+
+    /// `mac` may send from a port.
+    pub fn guard_mac(&mut self, slot: u32, mac: Mac, flags: GuardFlags) {
+        let entry = GuardEntry::new(slot, mac, flags);
+        self.set("guards", GuardKey::of_mac(slot, mac), entry);
+    }
+
     pub fn remove_source(&mut self, bd: BdId, address: Ipv4Addr) {
         let mut map: HashMap<&mut MapData, SourceKey, u32> =
             self.ebpf.map_mut("sources").unwrap().try_into().unwrap();
@@ -404,62 +418,6 @@ impl Rig {
                 )
             })
             .collect()
-    }
-
-    pub fn path(&mut self, path: Path) -> Traffic {
-        self.per_cpu::<Traffic>("path_counters", path as u32)
-            .iter()
-            .fold(Traffic::default(), |sum, one| Traffic {
-                packets: sum.packets + one.packets,
-                bytes: sum.bytes + one.bytes,
-            })
-    }
-
-    pub fn port_counters(&mut self, slot: u32) -> (u64, u64, u64) {
-        self.per_cpu::<PortCounters>("port_counters", slot)
-            .iter()
-            .fold((0, 0, 0), |sum, one| {
-                (
-                    sum.0 + one.rx.packets,
-                    sum.1 + one.tx.packets,
-                    sum.2 + one.drops,
-                )
-            })
-    }
-
-    pub fn bd_counters(&mut self, bd: BdId) -> (u64, u64, u64) {
-        self.per_cpu::<BdCounters>("bd_counters", u32::from(bd.0))
-            .iter()
-            .fold((0, 0, 0), |sum, one| {
-                (
-                    sum.0 + one.suppressed_arp,
-                    sum.1 + one.suppressed_nd,
-                    sum.2 + one.flood_copies,
-                )
-            })
-    }
-
-    pub fn stat(&mut self, stat: Stat) -> u64 {
-        self.per_cpu::<u64>("stats", stat as u32).iter().sum()
-    }
-
-    pub fn seen(&mut self, bd: BdRef, mac: Mac) -> u64 {
-        let map: HashMap<&MapData, FdbKey, FdbEntry> =
-            self.ebpf.map("fdb").unwrap().try_into().unwrap();
-        map.get(&FdbKey::new(bd.bd, mac), 0).unwrap().seen
-    }
-
-    /// Events since the last call.
-    pub fn events(&mut self) -> Vec<Event> {
-        let map = self.ebpf.map_mut("events").unwrap();
-        let mut ring: RingBuf<&mut MapData> = map.try_into().unwrap();
-        let mut events = Vec::new();
-        while let Some(item) = ring.next() {
-            assert!(item.len() >= size_of::<Event>());
-            // SAFETY: `Event` is plain data and the record has at least its size.
-            events.push(unsafe { std::ptr::read_unaligned(item.as_ptr().cast()) });
-        }
-        events
     }
 
     fn per_cpu<V: Pod + Copy>(&mut self, name: &str, index: u32) -> Vec<V> {

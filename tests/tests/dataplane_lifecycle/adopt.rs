@@ -7,7 +7,7 @@ use vtep_agent::{
     dataplane::{Dataplane, Inheritance, LoadOptions},
     reconcile::{Outcome, Reconciler},
 };
-use vtep_common::abi::{FdbFlags, FdbWord};
+use vtep_common::abi::{ABI_VERSION, FdbFlags, FdbWord};
 
 use super::rig::*;
 
@@ -99,12 +99,12 @@ fn maps_of_the_same_layout_are_taken_over() {
         // Another size: new maps beside the old ones, until they take their places.
         let mut third = Dataplane::load(&LoadOptions::new(pins.to_owned(), 2048)).unwrap();
         assert_eq!(third.inheritance(), Inheritance::Content);
-        assert!(pins.join("v1/next/fdb").exists());
+        assert!(pins.join(format!("v{ABI_VERSION}/next/fdb")).exists());
         assert_eq!(dump(pins, "fdb").len(), 1, "the old one is in use");
         assert_eq!(third.take_installed().tables.fdb.len(), 1);
         third.attach_port(p0, "p0").unwrap();
         third.finish_takeover().unwrap();
-        assert!(!pins.join("v1/next").exists());
+        assert!(!pins.join(format!("v{ABI_VERSION}/next")).exists());
         assert_eq!(dump(pins, "fdb").len(), 0);
         third.remove().unwrap();
         assert!(!pins.exists(), "pins are left");
@@ -120,7 +120,7 @@ fn the_next_version_takes_over() {
         first.attach_port(p0, "p0").unwrap();
         let old_links = links(pins);
         drop(first);
-        fs::rename(pins.join("v1"), pins.join("v0")).unwrap();
+        fs::rename(pins.join(format!("v{ABI_VERSION}")), pins.join("v0")).unwrap();
         let mut second = load(pins);
         second.attach_port(p0, "p0").unwrap();
         second.finish_takeover().unwrap();

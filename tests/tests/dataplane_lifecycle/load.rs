@@ -2,6 +2,8 @@
 
 use vtep_agent::dataplane::{Dataplane, DataplaneError};
 
+use vtep_common::abi::ABI_VERSION;
+
 use super::rig::*;
 
 #[test]
@@ -32,7 +34,7 @@ fn a_bpffs_is_mounted_where_there_is_none() {
         assert_eq!(mounted.trim(), "bpf_fs");
         assert_eq!(links(pins).len(), 1);
         dataplane.remove().unwrap();
-        assert!(!pins.join("v1").exists());
+        assert!(!pins.join(format!("v{ABI_VERSION}")).exists());
     });
 }
 

@@ -11,7 +11,8 @@ use vtep_agent::{
 use vtep_common::{
     Mac,
     abi::{
-        BdEntry, BdFlags, BdId, BdRef, FdbKey, PortEntry, PortFlags, PortKey, PortRef, Settings,
+        ABI_VERSION, BdEntry, BdFlags, BdId, BdRef, FdbKey, PortEntry, PortFlags, PortKey, PortRef,
+        Settings,
     },
 };
 
@@ -106,7 +107,7 @@ pub fn tc(program: &str) -> String {
 
 /// Ids of the pinned links by hook; 0 for a clsact filter, which has a directory for a mark.
 pub fn links(pins: &Path) -> BTreeMap<String, u64> {
-    fs::read_dir(pins.join("v1/links"))
+    fs::read_dir(pins.join(format!("v{ABI_VERSION}/links")))
         .unwrap()
         .map(|entry| {
             let path = entry.unwrap().path();
@@ -196,7 +197,7 @@ pub fn intent(port: u32) -> Intent {
 }
 
 pub fn dump(pins: &Path, map: &str) -> Vec<Value> {
-    let path = pins.join(format!("v1/maps/{map}"));
+    let path = pins.join(format!("v{ABI_VERSION}/maps/{map}"));
     serde_json::from_str(&run(&format!(
         "bpftool -j map dump pinned {}",
         path.display()

@@ -220,6 +220,7 @@ fn ports(ports: Vec<Port>) -> String {
         ">RX PACKETS",
         ">TX PACKETS",
         ">DROPS",
+        "FLAGS",
     ];
     let rows = ports.into_iter().map(|port| {
         [
@@ -230,6 +231,7 @@ fn ports(ports: Vec<Port>) -> String {
             port.rx_packets.to_string(),
             port.tx_packets.to_string(),
             port.drops.to_string(),
+            if port.source_filter { "filter" } else { "-" }.to_owned(),
         ]
     });
     grid(columns, rows)

@@ -71,6 +71,7 @@ fn bd(raw: &raw::Bd) -> Result<BdConfig> {
         suppress: raw.suppress.unwrap_or(default.suppress),
         flood: raw.flood.unwrap_or(default.flood),
         learning: raw.learning.unwrap_or(default.learning),
+        source_filter: raw.source_filter.unwrap_or(default.source_filter),
         ageing: (ageing != 0).then(|| Duration::from_secs(ageing.into())),
         max_macs_per_port: number_or(
             &raw.max_macs_per_port,

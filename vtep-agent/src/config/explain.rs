@@ -1,5 +1,7 @@
 //! What a configuration will do, in words and as data (`vtep-agent check`).
 
+mod bd;
+
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -9,10 +11,11 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    AutoRt, BdConfig, BgpConfig, Config, Diagnostic, DuplicateAction, DuplicatePolicy, FloodPolicy,
-    Hops, OnStop, PeerAsn, PeerConfig, SourceCheck, UnknownVni, VtepConfig, XdpMode, underlay,
+    BgpConfig, Config, Diagnostic, DuplicateAction, DuplicatePolicy, Hops, OnStop, PeerAsn,
+    PeerConfig, SourceCheck, UnknownVni, VtepConfig, XdpMode, underlay,
 };
-use crate::types::{Asn, RouteTarget};
+use crate::types::Asn;
+use bd::{Bd, WithRouterId};
 
 /// A configuration with everything derived that can be derived without touching the host.
 #[derive(Debug, Serialize)]
@@ -114,30 +117,6 @@ struct Bfd {
     /// Largest number of hops; `null`: single hop.
     multihop: Option<u8>,
     strict: bool,
-}
-
-#[derive(Debug, Serialize)]
-struct Bd {
-    name: String,
-    vni: u32,
-    /// `null`: `router_id:index`, the index being chosen once and kept in the state directory.
-    rd: Option<String>,
-    rt_import: Vec<String>,
-    rt_export: Vec<String>,
-    ports: Vec<Port>,
-    suppress: bool,
-    flood: &'static str,
-    learning: bool,
-    ageing: u64,
-    max_macs_per_port: u32,
-    /// `null`: as for all.
-    duplicate: Option<Duplicate>,
-}
-
-#[derive(Debug, Serialize)]
-struct Port {
-    name: String,
-    vlan: Option<u16>,
 }
 
 impl Explanation {
@@ -270,51 +249,6 @@ impl Peer {
                 },
                 strict: bfd.strict,
             }),
-        }
-    }
-}
-
-impl Bd {
-    fn new(bd: &BdConfig, bgp: &BgpConfig) -> Self {
-        let import = match &bd.rt_import {
-            Some(targets) => targets.iter().map(ToString::to_string).collect(),
-            None => bgp
-                .auto_import(bd.vni)
-                .iter()
-                .map(ToString::to_string)
-                .collect(),
-        };
-        let export = match (&bd.rt_export, bgp.auto_rt) {
-            (Some(targets), _) => targets.iter().map(ToString::to_string).collect(),
-            (None, AutoRt::As) => vec![RouteTarget::auto(bgp.asn, bd.vni).to_string()],
-            (None, AutoRt::Rfc8365) => {
-                vec![RouteTarget::auto_rfc8365(bgp.asn, bd.vni).to_string()]
-            }
-        };
-        Self {
-            name: bd.name.to_string(),
-            vni: bd.vni.get(),
-            rd: bd.rd.map(|rd| rd.to_string()),
-            rt_import: import,
-            rt_export: export,
-            ports: bd
-                .ports
-                .iter()
-                .map(|port| Port {
-                    name: port.pattern.clone(),
-                    vlan: port.vlan,
-                })
-                .collect(),
-            suppress: bd.suppress,
-            flood: match bd.flood {
-                FloodPolicy::All => "all",
-                FloodPolicy::NoUnknown => "no-unknown",
-                FloodPolicy::None => "none",
-            },
-            learning: bd.learning,
-            ageing: bd.ageing.map_or(0, |ageing| ageing.as_secs()),
-            max_macs_per_port: bd.max_macs_per_port,
-            duplicate: bd.duplicate.as_ref().map(Duplicate::new),
         }
     }
 }
@@ -482,58 +416,6 @@ impl fmt::Display for Peer {
             }
         }
         writeln!(f)
-    }
-}
-
-/// A bridge domain, with what its automatic RD is made of.
-struct WithRouterId<'a>(&'a Bd, Ipv4Addr);
-
-impl fmt::Display for WithRouterId<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(bd, router_id) = self;
-        writeln!(f, "Bridge domain {}, VNI {}", bd.name, bd.vni)?;
-        match &bd.rd {
-            Some(rd) => write!(f, "  RD {rd}")?,
-            None => write!(f, "  RD {router_id}:n, n chosen once and kept")?,
-        }
-        let import = list(&bd.rt_import, "nothing");
-        let export = list(&bd.rt_export, "nothing");
-        writeln!(f, "; imports {import}, exports {export}")?;
-        let ports: Vec<_> = bd
-            .ports
-            .iter()
-            .map(|port| match port.vlan {
-                Some(vlan) => format!("{} VLAN {vlan}", port.name),
-                None => port.name.clone(),
-            })
-            .collect();
-        writeln!(f, "  ports: {}", list(&ports, "none"))?;
-        let suppress = match bd.suppress {
-            true => "answers ARP and ND",
-            false => "does not answer ARP and ND",
-        };
-        let flood = match bd.flood {
-            "all" => "floods broadcast, multicast and unknown unicast",
-            "no-unknown" => "floods broadcast and multicast, drops unknown unicast",
-            _ => "floods nothing",
-        };
-        writeln!(f, "  {suppress}; {flood}")?;
-        let ageing = match bd.ageing {
-            0 => "never aged".to_owned(),
-            seconds => format!("aged after {seconds} s"),
-        };
-        match bd.learning {
-            true => write!(
-                f,
-                "  learns up to {} MACs per port, {ageing}",
-                bd.max_macs_per_port
-            )?,
-            false => f.write_str("  does not learn")?,
-        }
-        match &bd.duplicate {
-            Some(duplicate) => writeln!(f, "; {}", duplicate.text),
-            None => writeln!(f),
-        }
     }
 }
 

@@ -306,6 +306,8 @@ pub struct BdConfig {
     pub ageing: Option<Duration>,
     /// Most MACs of one port.
     pub max_macs_per_port: u32,
+    /// Ports with declared endpoints send from nothing else.
+    pub source_filter: bool,
     /// Duplicate MACs; `None` as `[vtep]` has it.
     pub duplicate: Option<DuplicatePolicy>,
 }
@@ -346,6 +348,7 @@ impl BdConfig {
             learning: true,
             ageing: Some(Duration::from_secs(300)),
             max_macs_per_port: 1024,
+            source_filter: true,
             duplicate: None,
         }
     }

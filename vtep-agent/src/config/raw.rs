@@ -139,6 +139,7 @@ pub(super) struct Bd {
     pub(super) suppress: Option<bool>,
     pub(super) flood: Option<FloodPolicy>,
     pub(super) learning: Option<bool>,
+    pub(super) source_filter: Option<bool>,
     pub(super) ageing: Option<Number>,
     pub(super) max_macs_per_port: Option<Number>,
     pub(super) duplicate: Option<Duplicate>,

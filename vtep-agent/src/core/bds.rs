@@ -166,15 +166,12 @@ impl Core {
             bd.set_originator(originator, export);
             self.dirty.insert(id);
         }
+        let place = bd.id;
         self.publish_bd_entry(id);
-        let Some(bd) = self.bds.remove(&id) else {
-            return differs;
-        };
-        let slots: Vec<_> = self.ports.of_bd(bd.id).map(|port| port.slot).collect();
+        let slots: Vec<_> = self.ports.of_bd(place).map(|port| port.slot).collect();
         for slot in slots {
-            self.publish_port(&bd, slot);
+            self.sync_guard(slot);
         }
-        self.bds.insert(id, bd);
         differs
     }
 

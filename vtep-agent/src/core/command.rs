@@ -218,11 +218,13 @@ impl Core {
             self.sync_device(ifindex, now);
         }
         if let Some(endpoint) = new_endpoint {
-            if let Some(port) = self.ports.find(&port.device, port.vlan).cloned() {
-                self.declare(&port, &endpoint, now);
-            }
-            self.state.endpoints.push(endpoint);
+            let port = self.ports.find(&port.device, port.vlan).cloned();
+            self.state.endpoints.push(endpoint.clone());
             self.state_dirty = true;
+            if let Some(port) = port {
+                self.declare(&port, &endpoint, now);
+                self.sync_guard(port.slot);
+            }
         }
         Ok(())
     }
@@ -316,6 +318,13 @@ impl Core {
         let before = self.state.endpoints.len();
         self.state.endpoints.retain(|endpoint| !is(endpoint));
         self.state_dirty |= self.state.endpoints.len() != before;
+        if let Some(slot) = self
+            .ports
+            .find(&port.device, port.vlan)
+            .map(|port| port.slot)
+        {
+            self.sync_guard(slot);
+        }
     }
 
     fn remove_port_command(&mut self, port: &PortName, now: Instant) -> Result<(), CommandError> {
@@ -340,6 +349,14 @@ impl Core {
             .endpoints
             .retain(|e| (&e.device, e.vlan) != (&port.device, port.vlan));
         self.state_dirty = true;
+        // A glob may claim it still.
+        if let Some(slot) = self
+            .ports
+            .find(&port.device, port.vlan)
+            .map(|port| port.slot)
+        {
+            self.sync_guard(slot);
+        }
         Ok(())
     }
 }

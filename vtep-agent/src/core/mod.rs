@@ -11,6 +11,7 @@ mod deferral;
 mod drain;
 mod expiry;
 mod flood;
+mod guard;
 mod held;
 mod index;
 mod io;
@@ -86,6 +87,7 @@ pub struct Core {
     /// Generation of each index that was ever in use.
     generations: BTreeMap<BdId, u16>,
     ports: Ports,
+    guards: guard::Guards,
     uplinks: Uplinks,
     /// Uplinks of the file that `detach` took, until `attach` or the next reload.
     detached: BTreeSet<IfName>,
@@ -152,6 +154,7 @@ impl Core {
             generations: BTreeMap::new(),
             ports: Ports::new(),
             uplinks: Uplinks::default(),
+            guards: guard::Guards::new(),
             detached: BTreeSet::new(),
             devices_read: false,
             nexthops: Nexthops::new(),

@@ -102,7 +102,7 @@ impl Core {
         };
         let limit = usize::try_from(bd.config.max_macs_per_port).unwrap_or(usize::MAX);
         let full = bd.macs().port_count(slot) >= limit;
-        let entry = port_entry(port, full);
+        let entry = port_entry(port, full, self.guards.contains_key(&slot));
         let was_full = self
             .intent
             .ports
@@ -283,13 +283,14 @@ impl Core {
     }
 }
 
-fn port_entry(port: &Port, full: bool) -> PortEntry {
+fn port_entry(port: &Port, full: bool, guarded: bool) -> PortEntry {
     PortEntry {
         ifindex: port.ifindex,
         flags: PortFlags::ACTIVE
             .with_if(PortFlags::REDIRECT_PEER, port.link.redirect_peer)
             .with_if(PortFlags::REDIRECT_XDP, port.link.redirect_xdp)
-            .with_if(PortFlags::MAC_LIMIT, full),
+            .with_if(PortFlags::MAC_LIMIT, full)
+            .with_if(PortFlags::GUARDED, guarded),
         bd: port.bd,
         vlan: port.vlan.unwrap_or(0),
         reserved: 0,

@@ -44,6 +44,12 @@ pub struct SavedBd {
     learning: bool,
     ageing_s: Option<u64>,
     max_macs_per_port: u32,
+    #[serde(default = "yes")]
+    source_filter: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// A port.
@@ -98,6 +104,7 @@ impl SavedBd {
             learning: config.learning,
             ageing_s: config.ageing.map(|ageing| ageing.as_secs()),
             max_macs_per_port: config.max_macs_per_port,
+            source_filter: config.source_filter,
         }
     }
 
@@ -127,6 +134,7 @@ impl SavedBd {
             learning: self.learning,
             ageing: self.ageing_s.map(Duration::from_secs),
             max_macs_per_port: self.max_macs_per_port,
+            source_filter: self.source_filter,
             duplicate: None,
         })
     }

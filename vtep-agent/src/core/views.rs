@@ -206,6 +206,7 @@ impl Core {
             Some(view::Port {
                 ifindex: Some(port.ifindex),
                 slot: Some(port.slot.0),
+                source_filter: self.guards.contains_key(&port.slot),
                 ..view
             })
         });
@@ -346,6 +347,7 @@ fn port_view(device: &str, bd: &BdName, vlan: Option<u16>, state: &str) -> view:
         rx_packets: 0,
         tx_packets: 0,
         drops: 0,
+        source_filter: false,
         rx_bytes: 0,
         tx_bytes: 0,
         slot: None,

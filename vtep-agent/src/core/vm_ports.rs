@@ -173,7 +173,7 @@ impl Core {
         }
         let key = PortKey::new(link.ifindex, vlan.unwrap_or(0));
         self.intent.port_index.set(key, PortRef::new(id, slot.0));
-        self.republish_port(slot);
+        self.sync_guard(slot);
         self.touch_flood(id.bd);
         self.declare_all(slot, now);
         if let Some(port) = self.ports.get(slot).cloned() {
@@ -212,6 +212,7 @@ impl Core {
             .port_index
             .remove(PortKey::new(port.ifindex, port.vlan.unwrap_or(0)));
         self.intent.ports.remove(slot.0);
+        self.remove_guard(slot);
         self.touch_flood(port.bd.bd);
         if last {
             self.outputs
@@ -234,7 +235,7 @@ impl Core {
     }
 
     /// What is declared behind a port.
-    fn endpoints(&self, port: &Port) -> Vec<SavedEndpoint> {
+    pub(super) fn endpoints(&self, port: &Port) -> Vec<SavedEndpoint> {
         let Some(bd) = self.bds.get(&port.bd.bd) else {
             return Vec::new();
         };
@@ -247,7 +248,7 @@ impl Core {
             .collect()
     }
 
-    fn republish_port(&mut self, slot: Slot) {
+    pub(super) fn republish_port(&mut self, slot: Slot) {
         let Some(id) = self.ports.get(slot).map(|port| port.bd.bd) else {
             return;
         };

@@ -14,8 +14,9 @@ use aya::{
 };
 use vtep_common::abi::{
     ArpKey, BdCounters, BdEntry, BdId, BdRef, EndpointEntry, EndpointKey, FdbEntry, FdbFlags,
-    FdbKey, FdbWord, FloodMember, NdKey, NeighborEntry, NhGroup, PortCounters, PortEntry,
-    PortFlags, PortKey, PortRef, Settings, SettingsFlags, SourceKey, Traffic, VniKey, VtepEntry,
+    FdbKey, FdbWord, FloodMember, GuardEntry, GuardKey, NdKey, NeighborEntry, NhGroup,
+    PortCounters, PortEntry, PortFlags, PortKey, PortRef, Settings, SettingsFlags, SourceKey,
+    Traffic, VniKey, VtepEntry,
 };
 
 use super::{DataplaneError, error, error::flat, pins::Inheritance, read_back::Content};
@@ -35,6 +36,7 @@ pub(super) struct Maps {
     arp: Hash<ArpKey, NeighborEntry>,
     nd: Hash<NdKey, NeighborEntry>,
     sources: Hash<SourceKey, u32>,
+    guards: Hash<GuardKey, GuardEntry>,
     port_index: Hash<PortKey, PortRef>,
     vnis: Hash<VniKey, BdRef>,
     endpoints: Hash<EndpointKey, EndpointEntry>,
@@ -81,6 +83,7 @@ impl Maps {
             arp: take(ebpf, "arp")?,
             nd: take(ebpf, "nd")?,
             sources: take(ebpf, "sources")?,
+            guards: take(ebpf, "guards")?,
             port_index: take(ebpf, "port_index")?,
             vnis: take(ebpf, "vnis")?,
             endpoints: HashMap::try_from(AyaMap::HashMap(endpoints))
@@ -281,6 +284,7 @@ impl Tables for Maps {
             Entry::Arp(key, neighbor) => self.arp.insert(key, neighbor, 0).map_err(refused),
             Entry::Nd(key, neighbor) => self.nd.insert(key, neighbor, 0).map_err(refused),
             Entry::Sources(key, one) => self.sources.insert(key, one, 0).map_err(refused),
+            Entry::Guards(key, guard) => self.guards.insert(key, guard, 0).map_err(refused),
             Entry::PortIndex(key, port) => self.port_index.insert(key, port, 0).map_err(refused),
             Entry::Vnis(vni, bd) => self.vnis.insert(vni, bd, 0).map_err(refused),
             Entry::Endpoints(key, endpoint) => {
@@ -308,6 +312,7 @@ impl Tables for Maps {
             Key::Arp(key) => gone(self.arp.remove(&key)),
             Key::Nd(key) => gone(self.nd.remove(&key)),
             Key::Sources(key) => gone(self.sources.remove(&key)),
+            Key::Guards(key) => gone(self.guards.remove(&key)),
             Key::PortIndex(key) => gone(self.port_index.remove(&key)),
             Key::Vnis(vni) => gone(self.vnis.remove(&vni)),
             Key::Endpoints(key) => gone(self.endpoints.remove(&key)),

@@ -62,6 +62,7 @@ impl Content {
             arp: map("arp")?.hash()?,
             nd: map("nd")?.hash()?,
             sources: map("sources")?.hash()?,
+            guards: map("guards")?.hash()?,
             port_index: map("port_index")?.hash()?,
             vnis: map("vnis")?.hash()?,
             endpoints: map("endpoints")?.hash()?,

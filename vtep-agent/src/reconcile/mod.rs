@@ -101,6 +101,13 @@ impl Reconciler {
                 Key::Groups,
                 |i| &mut i.groups,
             )),
+            // Before the ports that are judged by them.
+            Box::new(Difference::new(
+                Map::Guards,
+                Entry::Guards,
+                Key::Guards,
+                |i| &mut i.guards,
+            )),
             Box::new(Difference::new(Map::Ports, Entry::Ports, Key::Ports, |i| {
                 &mut i.ports
             })),

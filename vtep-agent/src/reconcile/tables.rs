@@ -3,8 +3,9 @@
 use std::io;
 
 use vtep_common::abi::{
-    ArpKey, BdEntry, BdRef, EndpointEntry, EndpointKey, FdbKey, FdbWord, FloodMember, NdKey,
-    NeighborEntry, NhGroup, PortEntry, PortKey, PortRef, Settings, SourceKey, VniKey, VtepEntry,
+    ArpKey, BdEntry, BdRef, EndpointEntry, EndpointKey, FdbKey, FdbWord, FloodMember, GuardEntry,
+    GuardKey, NdKey, NeighborEntry, NhGroup, PortEntry, PortKey, PortRef, Settings, SourceKey,
+    VniKey, VtepEntry,
 };
 
 /// The maps. Writing is idempotent: an entry that is there already with this value, or gone already,
@@ -117,6 +118,8 @@ maps! {
     Nd("nd", false): NdKey => NeighborEntry,
     /// VTEPs from which frames are accepted.
     Sources("sources", false): SourceKey => u32,
+    /// What ports with declared endpoints may send from.
+    Guards("guards", false): GuardKey => GuardEntry,
     /// Devices and VLANs to slots.
     PortIndex("port_index", false): PortKey => PortRef,
     /// VNIs to bridge domains.

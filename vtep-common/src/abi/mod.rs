@@ -14,6 +14,7 @@
 //! | `arp` | hash | [`ArpKey`] | [`NeighborEntry`] |
 //! | `nd` | hash | [`NdKey`] | [`NeighborEntry`] |
 //! | `sources` | hash | [`SourceKey`] | `u32` (1) |
+//! | `guards` | hash | [`GuardKey`] | [`GuardEntry`] |
 //! | `drops` | per-CPU array | [`DropReason`](crate::DropReason) | `u64` frames |
 //! | `path_counters` | per-CPU array | [`Path`] | [`Traffic`] |
 //! | `port_counters` | per-CPU array | slot | [`PortCounters`] |
@@ -25,7 +26,8 @@
 //!
 //! Values that one lookup must judge as a whole are one `u64`: an element of a preallocated hash may
 //! be recycled for another key while a program reads it, so [`FdbEntry`], [`PortRef`] and
-//! [`NeighborEntry`] name the bridge domain that they are for, and the reader compares.
+//! [`NeighborEntry`] name the bridge domain that they are for, [`GuardEntry`] the port, and the reader
+//! compares.
 //!
 //! All integers are in host order unless the name ends in `_be`. Every type is free of implicit
 //! padding (checked at compile time), and spare bytes are zero.
@@ -35,6 +37,7 @@ mod counters;
 mod endpoint;
 mod event;
 mod fdb;
+mod guard;
 mod neighbor;
 mod nexthop;
 mod port;
@@ -46,6 +49,7 @@ pub use counters::{BdCounters, Path, PortCounters, Stat, Traffic};
 pub use endpoint::{EndpointEntry, EndpointFlags, EndpointKey};
 pub use event::{EVENT_RING_BYTES, Event, EventKind};
 pub use fdb::{FdbEntry, FdbFlags, FdbKey, FdbWord};
+pub use guard::{GuardEntry, GuardFlags, GuardKey, MAX_GUARDS, link_local};
 pub use neighbor::{ArpKey, NdKey, NeighborEntry, NeighborFlags};
 pub use nexthop::{
     Adjacency, Encapsulation, MAX_GROUPS, MAX_VTEPS, NhGroup, NhMember, SourceKey, VtepAddr,
@@ -57,7 +61,7 @@ pub use xdp_meta::XdpMeta;
 
 /// Version of everything in this module. It is part of the pin path, and whoever changes the layout
 /// or the meaning of a map raises it.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Source of the agent's questions to VMs (locally administered, "vtep"). Answers go to it: they are
 /// learned from and end at the port.

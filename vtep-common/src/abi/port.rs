@@ -70,6 +70,8 @@ flags! {
         REDIRECT_XDP = 0x04,
         /// The port has its full number of MACs: sources that the FDB does not know are dropped.
         MAC_LIMIT = 0x08,
+        /// Only what `guards` has may be sent from.
+        GUARDED = 0x10,
     }
 }
 

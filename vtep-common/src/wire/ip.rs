@@ -26,4 +26,11 @@ pub mod protocol {
     pub const FRAGMENT: u8 = 44;
     /// ICMPv6.
     pub const ICMPV6: u8 = 58;
+
+    /// An IPv6 extension header other than a fragment's, behind which any message may be: hop-by-hop
+    /// options, routing, authentication, destination options (RFC 8200 §4).
+    #[inline(always)]
+    pub const fn hides_a_header(protocol: u8) -> bool {
+        matches!(protocol, 0 | 43 | 51 | 60)
+    }
 }

@@ -21,6 +21,7 @@ pub mod ecn;
 pub mod ethernet;
 mod frame;
 
+pub mod guard;
 pub mod icmp;
 pub mod ip;
 pub mod nd;

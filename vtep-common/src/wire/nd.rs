@@ -1,7 +1,7 @@
 //! IPv6 neighbour discovery (RFC 4861) as far as learning and suppression (RFC 9161) need it.
 
 use super::{Bytes, BytesMut, Frame, View, checksum::Sum, ethernet, ip::protocol};
-use crate::abi::NeighborFlags;
+use crate::{DropReason, abi::NeighborFlags};
 
 /// Length of a frame with a message that has one option: Ethernet, IPv6, 24 bytes and 8.
 pub const FRAME: usize = 86;
@@ -194,6 +194,72 @@ impl Advertisement {
             mac,
             flags: full.u8::<58>(),
         })
+    }
+}
+
+/// What an IPv6 frame says about who is where: its source, and the address that a neighbour discovery
+/// message claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Source of the packet.
+    pub source: Address,
+    /// Target of an advertisement, and of a solicitation in duplicate address detection.
+    pub target: Option<Address>,
+}
+
+impl Claim {
+    /// The claim of an untagged IPv6 frame from `sender`, whose link-layer address options must name
+    /// just it.
+    ///
+    /// # Errors
+    /// [`DropReason::NdSpoofed`], also for messages that hide what they say: more options than one,
+    /// of eight bytes, and extension headers at hop limit 255, which only neighbour discovery needs
+    /// (RFC 4861 §7.1; RFC 6980 is about fragments, which receivers refuse).
+    /// [`DropReason::IpSpoofed`] when the header is cut short.
+    #[inline(always)]
+    pub fn of<F: Frame>(frame: F, sender: u64) -> Result<Self, DropReason> {
+        let packet = frame.view::<54>(0).ok_or(DropReason::IpSpoofed)?;
+        let mut claim = Self {
+            source: [
+                packet.u32::<22>(),
+                packet.u32::<26>(),
+                packet.u32::<30>(),
+                packet.u32::<34>(),
+            ],
+            target: None,
+        };
+        if packet.u8::<21>() != 255 {
+            return Ok(claim);
+        }
+        if protocol::hides_a_header(packet.u8::<20>()) {
+            return Err(DropReason::NdSpoofed);
+        }
+        if packet.u8::<20>() != protocol::ICMPV6 {
+            return Ok(claim);
+        }
+        let advertises = match frame.view::<55>(0).map(|packet| packet.u8::<54>()) {
+            Some(kind::ADVERTISEMENT) => true,
+            Some(kind::SOLICITATION) => false,
+            _ => return Ok(claim),
+        };
+        let bare = frame.view::<BARE>(0).ok_or(DropReason::NdSpoofed)?;
+        match packet.be16::<18>() {
+            24 => {}
+            32 => {
+                let full = frame.view::<FRAME>(0).ok_or(DropReason::NdSpoofed)?;
+                let named = full.u8::<78>();
+                let names_mac =
+                    named == option::SOURCE_LINK_LAYER || named == option::TARGET_LINK_LAYER;
+                if full.u8::<79>() != 1 || names_mac && full.mac::<80, 84>() != sender {
+                    return Err(DropReason::NdSpoofed);
+                }
+            }
+            _ => return Err(DropReason::NdSpoofed),
+        }
+        if advertises || is_unspecified(&claim.source) {
+            claim.target = Some(target(bare));
+        }
+        Ok(claim)
     }
 }
 

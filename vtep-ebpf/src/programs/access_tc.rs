@@ -4,7 +4,7 @@
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use vtep_common::{
     DropReason,
-    abi::{BdFlags, FdbKey, FloodSpan, PROBE_MAC, Path, PortKey},
+    abi::{BdFlags, FdbKey, FloodSpan, PROBE_MAC, Path, PortFlags, PortKey},
     wire::{
         Frame as _, Tables as _,
         access::{self, Forward, Ingress, Sender},
@@ -16,7 +16,7 @@ use vtep_common::{
 use crate::{
     count, deliver,
     encap::{self, Tunnel},
-    flood, learn, limit,
+    flood, guard, learn, limit,
     maps::{self, Maps},
     skb::{self, DROP, Skb},
     suppress, too_big, trace,
@@ -68,6 +68,9 @@ fn run(skb: Skb, ingress: &Ingress<'_>) -> Result<i32, DropReason> {
         return Err(DropReason::InnerVlan);
     }
     header.check()?;
+    if ingress.port.entry.flags.has(PortFlags::GUARDED) {
+        guard::check(skb, ingress.port.slot)?;
+    }
     let known = maps::fdb_entry(FdbKey::from_parts(ingress.bd.bd, header.source));
     let sender = access::sender(ingress, known.map(|entry| entry.word()))?;
     if let (Sender::Here, Some(entry), Some(settings)) = (sender, known, Maps.settings()) {

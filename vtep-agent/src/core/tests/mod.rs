@@ -10,6 +10,7 @@ mod encodings;
 mod field_reports;
 mod flooding;
 mod graceful;
+mod guard;
 mod learning;
 mod local_as;
 mod long_lived;

@@ -1,0 +1,137 @@
+//! Of a bridge domain.
+
+use std::{fmt, net::Ipv4Addr};
+
+use serde::Serialize;
+
+use super::{Duplicate, list};
+use crate::{
+    config::{AutoRt, BdConfig, BgpConfig, FloodPolicy},
+    types::RouteTarget,
+};
+
+#[derive(Debug, Serialize)]
+pub(super) struct Bd {
+    name: String,
+    vni: u32,
+    /// `null`: `router_id:index`, the index being chosen once and kept in the state directory.
+    rd: Option<String>,
+    rt_import: Vec<String>,
+    rt_export: Vec<String>,
+    ports: Vec<Port>,
+    suppress: bool,
+    flood: &'static str,
+    learning: bool,
+    source_filter: bool,
+    ageing: u64,
+    max_macs_per_port: u32,
+    /// `null`: as for all.
+    duplicate: Option<Duplicate>,
+}
+
+#[derive(Debug, Serialize)]
+struct Port {
+    name: String,
+    vlan: Option<u16>,
+}
+
+impl Bd {
+    pub(super) fn new(bd: &BdConfig, bgp: &BgpConfig) -> Self {
+        let import = match &bd.rt_import {
+            Some(targets) => targets.iter().map(ToString::to_string).collect(),
+            None => bgp
+                .auto_import(bd.vni)
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+        };
+        let export = match (&bd.rt_export, bgp.auto_rt) {
+            (Some(targets), _) => targets.iter().map(ToString::to_string).collect(),
+            (None, AutoRt::As) => vec![RouteTarget::auto(bgp.asn, bd.vni).to_string()],
+            (None, AutoRt::Rfc8365) => {
+                vec![RouteTarget::auto_rfc8365(bgp.asn, bd.vni).to_string()]
+            }
+        };
+        Self {
+            name: bd.name.to_string(),
+            vni: bd.vni.get(),
+            rd: bd.rd.map(|rd| rd.to_string()),
+            rt_import: import,
+            rt_export: export,
+            ports: bd
+                .ports
+                .iter()
+                .map(|port| Port {
+                    name: port.pattern.clone(),
+                    vlan: port.vlan,
+                })
+                .collect(),
+            suppress: bd.suppress,
+            flood: match bd.flood {
+                FloodPolicy::All => "all",
+                FloodPolicy::NoUnknown => "no-unknown",
+                FloodPolicy::None => "none",
+            },
+            learning: bd.learning,
+            source_filter: bd.source_filter,
+            ageing: bd.ageing.map_or(0, |ageing| ageing.as_secs()),
+            max_macs_per_port: bd.max_macs_per_port,
+            duplicate: bd.duplicate.as_ref().map(Duplicate::new),
+        }
+    }
+}
+
+/// A bridge domain, with what its automatic RD is made of.
+pub(super) struct WithRouterId<'a>(pub(super) &'a Bd, pub(super) Ipv4Addr);
+
+impl fmt::Display for WithRouterId<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(bd, router_id) = self;
+        writeln!(f, "Bridge domain {}, VNI {}", bd.name, bd.vni)?;
+        match &bd.rd {
+            Some(rd) => write!(f, "  RD {rd}")?,
+            None => write!(f, "  RD {router_id}:n, n chosen once and kept")?,
+        }
+        let import = list(&bd.rt_import, "nothing");
+        let export = list(&bd.rt_export, "nothing");
+        writeln!(f, "; imports {import}, exports {export}")?;
+        let ports: Vec<_> = bd
+            .ports
+            .iter()
+            .map(|port| match port.vlan {
+                Some(vlan) => format!("{} VLAN {vlan}", port.name),
+                None => port.name.clone(),
+            })
+            .collect();
+        writeln!(f, "  ports: {}", list(&ports, "none"))?;
+        let suppress = match bd.suppress {
+            true => "answers ARP and ND",
+            false => "does not answer ARP and ND",
+        };
+        let flood = match bd.flood {
+            "all" => "floods broadcast, multicast and unknown unicast",
+            "no-unknown" => "floods broadcast and multicast, drops unknown unicast",
+            _ => "floods nothing",
+        };
+        writeln!(f, "  {suppress}; {flood}")?;
+        let ageing = match bd.ageing {
+            0 => "never aged".to_owned(),
+            seconds => format!("aged after {seconds} s"),
+        };
+        match bd.learning {
+            true => write!(
+                f,
+                "  learns up to {} MACs per port, {ageing}",
+                bd.max_macs_per_port
+            )?,
+            false => f.write_str("  does not learn")?,
+        }
+        if !bd.source_filter {
+            f.write_str("; declared endpoints are no source filter")?;
+        }
+        match &bd.duplicate {
+            Some(duplicate) => writeln!(f, "; {}", duplicate.text),
+            None => writeln!(f),
+        }
+    }
+}
