@@ -1,6 +1,7 @@
 //! The agent's BGP against a scripted peer, over TCP: sessions, errors in UPDATEs, and route refresh
 //! of docs/conformance.md. Tests have the ids of its rows in their names.
 
+mod add_path;
 mod errors;
 mod long_lived;
 mod refresh;
