@@ -86,6 +86,30 @@ pub struct Peer {
     /// Its BFD session; `null`: none is configured.
     #[serde(default)]
     pub bfd: Option<Bfd>,
+    /// Route target memberships of this session; `null`: none are exchanged.
+    #[serde(default)]
+    pub rt_constraint: Option<RtConstraint>,
+}
+
+/// Route target memberships in `show bgp` (RFC 4684). One is `ASN:TARGET`, the AS being the one that
+/// asks, with a prefix length if not all of it counts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RtConstraint {
+    /// How many the peer sent: what it asks for.
+    pub received: u64,
+    /// How many we sent: what it is asked for.
+    pub sent: u64,
+    /// The peer has sent all of its own, or was waited for long enough: until then it gets no routes.
+    pub complete: bool,
+    /// Those received, the first [`RtConstraint::LISTED`] of them.
+    pub received_targets: Vec<String>,
+    /// Those sent, as many.
+    pub sent_targets: Vec<String>,
+}
+
+impl RtConstraint {
+    /// Most memberships that are listed for each direction; all are counted.
+    pub const LISTED: usize = 256;
 }
 
 /// The BFD session of a peer in `show bgp`.

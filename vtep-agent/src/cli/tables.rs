@@ -130,7 +130,39 @@ fn bgp(bgp: &Bgp) -> String {
         .map(|(asn, peers)| format!("\nAS {asn} to {}", peers.join(", ")))
         .collect();
     let (asn, router_id) = (bgp.asn, bgp.router_id);
-    format!("AS {asn}, router id {router_id}{restart}{known}{dynamic}\n\n{peers}")
+    let targets: String = bgp.peers.iter().filter_map(memberships).collect();
+    format!("AS {asn}, router id {router_id}{restart}{known}{dynamic}\n\n{peers}{targets}")
+}
+
+/// Route targets that a peer and we ask each other for.
+fn memberships(peer: &Peer) -> Option<String> {
+    /// `--json` has more.
+    const SHOWN: usize = 8;
+    let exchanged = peer.rt_constraint.as_ref()?;
+    let list = |count: u64, targets: &[String]| {
+        let shown = targets.iter().take(SHOWN);
+        let mut words: Vec<_> = shown.cloned().collect();
+        match count.saturating_sub(words.len() as u64) {
+            0 if words.is_empty() => words.push("no routes".to_owned()),
+            0 => {}
+            more => words.push(format!("and {more} more")),
+        }
+        words.join(" ")
+    };
+    let name = or_dash(
+        peer.interface
+            .clone()
+            .or(peer.address.map(|a| a.to_string())),
+    );
+    let received = list(exchanged.received, &exchanged.received_targets);
+    let sent = list(exchanged.sent, &exchanged.sent_targets);
+    let waiting = match exchanged.complete {
+        true => "",
+        false => " (not all yet: it gets no routes)",
+    };
+    Some(format!(
+        "\n{name} asks for {received}{waiting}\n{name} is asked for {sent}\n"
+    ))
 }
 
 fn session_state(peer: &Peer) -> String {

@@ -150,12 +150,13 @@ fn examples() -> [(Table, Value); 11] {
              "routes_stale": 0, "families": ["evpn"], "capabilities": ["route_refresh"], "restart_time_s": null,
              "graceful_restart": null,
              "bfd": {"state": "up", "state_s": 12, "remote_state": "up", "multihop": true, "transmit_ms": 300,
-              "detection_ms": 900, "last_down": null, "last_down_s": null, "problem": null}},
+              "detection_ms": 900, "last_down": null, "last_down_s": null, "problem": null},
+             "rt_constraint": null},
             {"address": null, "interface": "eth1", "dynamic": false, "asn": null, "local_as": 65200, "state": "active", "uptime_s": null,
              "hostname": null,
              "routes_received": 0, "routes_accepted": 0, "routes_sent": 0,
              "last_error": "connection\nrefused",
-             "routes_stale": 0, "families": [], "capabilities": [], "restart_time_s": 120, "bfd": null,
+             "routes_stale": 0, "families": [], "capabilities": [], "restart_time_s": 120, "bfd": null, "rt_constraint": null,
              "graceful_restart": {"notification": true, "restarting": false,
                 "forwarding_preserved": true, "long_lived_s": null, "end_of_rib": false,
                 "stale_reason": "the peer is away, within its restart time"}}]}),
@@ -269,6 +270,21 @@ fn restarts_in_tables() {
     let text = tables::render(Table::Routes, routes).unwrap();
     assert!(text.contains("*>S "), "{text}");
     assert!(text.contains("stale: the peer is away"), "{text}");
+}
+
+/// RFC 4684: what either side asks for.
+#[test]
+fn memberships_in_tables() {
+    let mut examples = examples().into_iter();
+    let (_, mut bgp) = examples.next().unwrap();
+    let asked: Vec<_> = (0..10).map(|n| format!("65000:65000:{n}")).collect();
+    bgp["peers"][0]["rt_constraint"] = json!({"received": 300, "sent": 0, "complete": false,
+        "received_targets": asked, "sent_targets": []});
+    let text = tables::render(Table::Bgp, bgp).unwrap();
+    let expected = "\n198.18.0.100 asks for 65000:65000:0 65000:65000:1 65000:65000:2 65000:65000:3 \
+        65000:65000:4 65000:65000:5 65000:65000:6 65000:65000:7 and 292 more (not all yet: it gets no \
+        routes)\n198.18.0.100 is asked for no routes\n";
+    assert!(text.ends_with(expected), "{text}");
 }
 
 /// RFC 7911: which of a peer's paths it is.

@@ -10,6 +10,7 @@ use vtep_common::abi::BdId;
 
 use super::{CommandError, Core};
 use crate::{
+    bgp::wire::Membership,
     config::{FloodPolicy, PeerConfig, XdpMode},
     evpn::{BindingOrigin, BridgeDomain, Local, Origin, ProbeCounts, Winner},
     types::{BdName, Mac, PeerId},
@@ -255,6 +256,20 @@ impl Core {
         uplinks.collect()
     }
 
+    /// The route target memberships exchanged with a peer; `None` when the session has none.
+    pub fn rt_constraint(&self, peer: PeerId) -> Option<view::RtConstraint> {
+        let exchanged = self.memberships.exchanged(peer)?;
+        let received = exchanged.received.iter();
+        let sent = exchanged.sent.keys();
+        Some(view::RtConstraint {
+            received: received.len() as u64,
+            sent: sent.len() as u64,
+            complete: exchanged.complete,
+            received_targets: listed(received),
+            sent_targets: listed(sent),
+        })
+    }
+
     /// Name of a bridge domain by its index in the datapath's tables.
     pub fn bd_by_id(&self, id: BdId) -> Option<&BdName> {
         Some(&self.bds.get(&id)?.config.name)
@@ -359,4 +374,10 @@ fn origin_name(local: &Local) -> &'static str {
         Origin::Learned => "learned",
         Origin::Declared => "declared",
     }
+}
+
+/// As many as an answer of any size can bear.
+fn listed<'a>(memberships: impl Iterator<Item = &'a Membership>) -> Vec<String> {
+    let memberships = memberships.take(view::RtConstraint::LISTED);
+    memberships.map(ToString::to_string).collect()
 }

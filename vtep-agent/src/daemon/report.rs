@@ -149,6 +149,7 @@ impl Daemon {
                         .map(|graceful| graceful_view(graceful, &counts)),
                     last_error: peer.last_error.clone(),
                     bfd: self.bfd(peer.peer, now),
+                    rt_constraint: self.core.rt_constraint(peer.peer),
                 }
             })
             .collect();

@@ -56,6 +56,17 @@ pub struct Asked {
     pub complete: bool,
 }
 
+/// The memberships exchanged with a peer, in order.
+#[derive(Debug)]
+pub struct Exchanged<'a> {
+    /// What it asks for.
+    pub received: &'a BTreeSet<Membership>,
+    /// What it is asked for.
+    pub sent: &'a BTreeMap<Membership, Arc<Attributes>>,
+    /// Nothing more of what it asks for is waited for.
+    pub complete: bool,
+}
+
 #[derive(Debug)]
 struct Peer {
     /// `None` while it restarts.
@@ -237,6 +248,16 @@ impl Memberships {
     /// How many memberships a peer sent.
     pub fn received(&self, peer: PeerId) -> usize {
         self.peers.get(&peer).map_or(0, |peer| peer.held.len())
+    }
+
+    /// What was exchanged with a peer; `None` without a session that has the family.
+    pub fn exchanged(&self, peer: PeerId) -> Option<Exchanged<'_>> {
+        let peer = self.peers.get(&peer)?;
+        peer.session.is_some().then_some(Exchanged {
+            received: &peer.held,
+            sent: &peer.told,
+            complete: peer.until.is_none(),
+        })
     }
 
     /// What has to be sent now, by peer, in this order: what a peer is to ask for anew comes before

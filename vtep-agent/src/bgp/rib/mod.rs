@@ -16,7 +16,7 @@ pub use adj_in::{AdjRibIn, Best, Change, NotBest, Path, Received, Rejected, Spea
 pub use adj_out::AdjRibOut;
 pub use decision::Step;
 pub use long_lived::{LLGR_STALE, NO_LLGR};
-pub use memberships::{Asked, Memberships};
+pub use memberships::{Asked, Exchanged, Memberships};
 pub use stale::WhyStale;
 pub use unicast_out::UnicastOut;
 

@@ -263,6 +263,43 @@ fn rtc_004_what_we_ask_for() {
     assert!(hex.contains("600000fde80002fde800002774"), "{hex}");
 }
 
+/// What `show bgp` tells of both directions.
+#[test]
+fn memberships_are_shown() {
+    let mut config = config();
+    config.bgp.auto_rt_import = AutoRtImport::OwnAs;
+    let mut fixture = Fixture::start(config, State::default());
+    assert_eq!(fixture.core.rt_constraint(RR), None);
+    up(&mut fixture, RR);
+    ask(
+        &mut fixture,
+        RR,
+        &[membership(GREEN), Membership::DEFAULT],
+        &[],
+    );
+    let shown = fixture.core.rt_constraint(RR).unwrap();
+    assert!(!shown.complete);
+    assert_eq!(
+        (shown.received, shown.sent),
+        (2, shown.sent_targets.len() as u64)
+    );
+    assert_eq!(shown.received_targets, ["default", "65000:65000:10200"]);
+    assert!(shown.sent_targets.contains(&"65000:65000:10100".to_owned()));
+    end_of_rib(&mut fixture, RR);
+    ask(&mut fixture, RR, &[], &[Membership::DEFAULT]);
+    let shown = fixture.core.rt_constraint(RR).unwrap();
+    assert!(shown.complete);
+    assert_eq!(shown.received_targets, ["65000:65000:10200"]);
+
+    let many: Vec<_> = (0..1000).map(|n| membership(20_000 + n)).collect();
+    ask(&mut fixture, RR, &many, &[]);
+    let shown = fixture.core.rt_constraint(RR).unwrap();
+    let listed = shown.received_targets.len();
+    assert_eq!((shown.received, listed), (1001, view::RtConstraint::LISTED));
+    fixture.handle(Input::Peer(RR, PeerEvent::Down));
+    assert_eq!(fixture.core.rt_constraint(RR), None);
+}
+
 /// RTC-004: a wildcard leaves the AS open, which no prefix can say, so that everything is asked for.
 #[test]
 fn rtc_004_wildcards_ask_for_everything() {
