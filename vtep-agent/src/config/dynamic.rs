@@ -66,11 +66,12 @@ impl DynamicPeers {
     }
 }
 
-/// All prefixes; `listen` as in `[bgp]`.
+/// All prefixes; `listen` as in `[bgp]`, `peers` those that are configured by address.
 pub(super) fn dynamic(
     raw: &[Spanned<raw::Dynamic>],
     groups: &Groups<'_>,
     listen: bool,
+    peers: &[PeerConfig],
 ) -> Result<Vec<DynamicPeers>> {
     let mut prefixes = Distinct::new("prefix");
     let mut all = Vec::new();
@@ -94,10 +95,51 @@ pub(super) fn dynamic(
             );
             return Err(Fault::new(group.span(), text));
         }
+        check_keys(&template, prefix, key, peers, &all)?;
         let limit = number_or(&raw.limit, "limit", 1..=MAX_LIMIT, LIMIT)?;
         all.push(DynamicPeers::new(prefix, limit, template));
     }
     Ok(all)
+}
+
+/// The kernel finds keys of TCP-AO by address and id, without regard to the length of prefixes, and
+/// takes no prefix of all addresses.
+fn check_keys(
+    template: &PeerConfig,
+    prefix: IpNet,
+    key: &Spanned<String>,
+    peers: &[PeerConfig],
+    others: &[DynamicPeers],
+) -> Result<()> {
+    let Some(own) = &template.authentication else {
+        return Ok(());
+    };
+    if own.ao().is_some() && prefix.prefix_len() == 0 {
+        let message = format!("prefix {prefix} has tcp_ao, for which it must be longer than 0");
+        return Err(Fault::new(key.span(), message));
+    }
+    let peers = peers
+        .iter()
+        .filter(|peer| peer.name.address().is_some_and(|at| prefix.contains(&at)))
+        .map(|peer| (format!("peer {}", peer.name), &peer.authentication));
+    let others = others
+        .iter()
+        .filter(|other| other.prefix.contains(&prefix) || prefix.contains(&other.prefix))
+        .map(|other| {
+            let name = format!("prefix {}", other.prefix);
+            (name, &other.template.authentication)
+        });
+    for (name, authentication) in peers.chain(others) {
+        let conflict = authentication
+            .as_ref()
+            .and_then(|other| own.conflict(other));
+        if let Some(conflict) = conflict {
+            let message =
+                format!("prefix {prefix} and {name} share addresses, and {name} has {conflict}");
+            return Err(Fault::new(key.span(), message));
+        }
+    }
+    Ok(())
 }
 
 fn prefix(key: &Spanned<String>) -> Result<IpNet> {

@@ -11,7 +11,7 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    BgpConfig, Config, Diagnostic, DuplicateAction, DuplicatePolicy, Hops, OnStop, PeerAsn,
+    Authentication, BgpConfig, Config, Diagnostic, DuplicateAction, DuplicatePolicy, Hops, OnStop, PeerAsn,
     PeerConfig, SourceCheck, UnknownVni, VtepConfig, XdpMode, underlay,
 };
 use crate::types::Asn;
@@ -106,6 +106,7 @@ struct Peer {
     passive: bool,
     multihop: Option<u8>,
     password: bool,
+    tcp_ao: bool,
     bfd: Option<Bfd>,
 }
 
@@ -239,7 +240,8 @@ impl Peer {
                 .map(|time| time.as_secs()),
             passive: peer.passive,
             multihop: peer.multihop,
-            password: peer.password.is_some(),
+            password: matches!(peer.authentication, Some(Authentication::Md5(_))),
+            tcp_ao: matches!(peer.authentication, Some(Authentication::Ao(_))),
             bfd: peer.bfd.map(|bfd| Bfd {
                 interval: bfd.interval.as_millis(),
                 multiplier: bfd.multiplier.get(),
@@ -403,6 +405,9 @@ impl fmt::Display for Peer {
         }
         if self.password {
             f.write_str(", TCP MD5")?;
+        }
+        if self.tcp_ao {
+            f.write_str(", TCP-AO")?;
         }
         if let Some(bfd) = &self.bfd {
             write!(f, ", BFD {} x {} ms", bfd.multiplier, bfd.interval)?;

@@ -1,5 +1,6 @@
 //! The configuration, parsed and checked: whoever holds a [`Config`] need not validate it again.
 
+mod authentication;
 mod bds;
 mod bfd;
 mod diagnostic;
@@ -16,6 +17,7 @@ mod raw;
 mod underlay;
 mod vtep;
 
+pub use authentication::{AoAlgorithm, AoKey, AoKeys, Authentication};
 pub use bfd::{BfdConfig, Hops};
 pub use diagnostic::{ConfigError, Diagnostic};
 pub use duplicate::{DuplicateAction, DuplicatePolicy};
@@ -220,8 +222,8 @@ pub struct PeerConfig {
     pub hold_time: Duration,
     /// Peer's TCP port.
     pub port: u16,
-    /// TCP MD5 key (RFC 2385), 1 to 80 bytes.
-    pub password: Option<Secret>,
+    /// How segments are signed.
+    pub authentication: Option<Authentication>,
     /// How long it may take nothing of what it is sent (RFC 9687); zero: for ever; `None`: twice the
     /// hold time, and at least 8 minutes.
     pub send_hold_time: Option<Duration>,
@@ -366,7 +368,7 @@ impl PeerConfig {
             // RFC 4271 §10.
             hold_time: Duration::from_secs(90),
             port: 179,
-            password: None,
+            authentication: None,
             send_hold_time: None,
             extended_messages: true,
             max_prefixes: None,

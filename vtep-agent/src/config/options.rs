@@ -5,16 +5,14 @@ use std::{net::IpAddr, path::Path, time::Duration};
 use toml::Spanned;
 
 use super::{
-    BfdConfig, MaxPrefixes, PeerAsn, Secret,
+    Authentication, BfdConfig, MaxPrefixes, PeerAsn,
+    authentication::authentication,
     bfd::bfd,
     diagnostic::Fault,
     field::{Result, asn, is_unicast, number, parse_with},
     raw::{self, Integer, Scalar},
 };
 use crate::types::{Asn, Families, LocalAs};
-
-/// Largest key of TCP MD5 signatures in Linux (`TCP_MD5SIG_MAXKEYLEN`).
-const MAX_PASSWORD: usize = 80;
 
 /// Longest shutdown communication that every implementation takes (RFC 8203 §2).
 const MAX_COMMUNICATION: usize = 128;
@@ -28,7 +26,7 @@ pub(super) struct Options {
     pub(super) local_address: Option<IpAddr>,
     pub(super) hold_time: Option<Duration>,
     pub(super) port: Option<u16>,
-    pub(super) password: Option<Secret>,
+    pub(super) authentication: Option<Authentication>,
     pub(super) send_hold_time: Option<Duration>,
     pub(super) extended_messages: Option<bool>,
     pub(super) max_prefixes: Option<MaxPrefixes>,
@@ -56,7 +54,7 @@ impl Options {
             local_address: self.local_address.or(group.local_address),
             hold_time: self.hold_time.or(group.hold_time),
             port: self.port.or(group.port),
-            password: self.password.or(group.password),
+            authentication: self.authentication.or(group.authentication),
             send_hold_time: self.send_hold_time.or(group.send_hold_time),
             extended_messages: self.extended_messages.or(group.extended_messages),
             max_prefixes: self.max_prefixes.or(group.max_prefixes),
@@ -78,7 +76,7 @@ impl Options {
     }
 }
 
-/// What a table says. `own` is our AS, `directory` where relative password files are.
+/// What a table says. `own` is our AS, `directory` where relative files of keys are.
 pub(super) fn options(raw: &raw::Peer, own: Asn, directory: &Path) -> Result<Options> {
     Ok(Options {
         asn: raw.asn.as_ref().map(peer_asn).transpose()?,
@@ -99,7 +97,7 @@ pub(super) fn options(raw: &raw::Peer, own: Asn, directory: &Path) -> Result<Opt
             .as_ref()
             .map(|port| number(port, "port", 1..=u16::MAX))
             .transpose()?,
-        password: password(raw, directory)?,
+        authentication: authentication(raw, directory)?,
         send_hold_time: raw
             .send_hold_time
             .as_ref()
@@ -269,38 +267,6 @@ pub(super) fn multihop(raw: &Spanned<Scalar>) -> Result<Option<u8>> {
         other => Err(Fault::new(
             raw.span(),
             format!("multihop is {other}, expected 1 to 255 hops, true or false"),
-        )),
-    }
-}
-
-fn password(raw: &raw::Peer, directory: &Path) -> Result<Option<Secret>> {
-    let (key, span, password) = match (&raw.password, &raw.password_file) {
-        (None, None) => return Ok(None),
-        (Some(password), None) => ("password", password.span(), password.get_ref().clone()),
-        (None, Some(file)) => {
-            let path = directory.join(file.get_ref());
-            let text = std::fs::read_to_string(&path).map_err(|error| {
-                let path = path.display();
-                Fault::new(
-                    file.span(),
-                    format!("password_file: cannot read {path}: {error}"),
-                )
-            })?;
-            let password = text.trim_end_matches(['\r', '\n']).to_owned();
-            ("password_file", file.span(), password)
-        }
-        (Some(_), Some(file)) => {
-            return Err(Fault::new(
-                file.span(),
-                "password and password_file exclude each other",
-            ));
-        }
-    };
-    match password.len() {
-        1..=MAX_PASSWORD => Ok(Some(password.into())),
-        length => Err(Fault::new(
-            span,
-            format!("{key} has {length} bytes, expected 1 to {MAX_PASSWORD}"),
         )),
     }
 }

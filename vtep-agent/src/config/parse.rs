@@ -48,6 +48,7 @@ fn resolve(raw: &raw::File, file: &Path, warnings: &mut Vec<Fault>) -> Result<Co
     let directory = file.parent().unwrap_or(Path::new(""));
     let listen = raw.bgp.listen.unwrap_or(true);
     let groups = Groups::read(&raw.bgp, directory)?;
+    let peers = peers::peers(&raw.bgp, &groups, &vtep.addresses)?;
     let bgp = BgpConfig {
         asn,
         listen,
@@ -60,8 +61,8 @@ fn resolve(raw: &raw::File, file: &Path, warnings: &mut Vec<Fault>) -> Result<Co
             1..=3600,
             120,
         )?),
-        peers: peers::peers(&raw.bgp, &groups, &vtep.addresses)?,
-        dynamic: dynamic::dynamic(&raw.bgp.dynamic, &groups, listen)?,
+        dynamic: dynamic::dynamic(&raw.bgp.dynamic, &groups, listen, &peers)?,
+        peers,
     };
     let underlay = underlay::underlay(raw.underlay.as_ref(), &vtep.addresses)?;
     if let Some(table) = &raw.underlay

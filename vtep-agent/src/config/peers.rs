@@ -138,7 +138,7 @@ pub(super) fn peer(
             .extended_messages
             .unwrap_or(default.extended_messages),
         port: options.port.unwrap_or(default.port),
-        password: options.password,
+        authentication: options.authentication,
         max_prefixes: options.max_prefixes,
         ttl_security: options.ttl_security,
         allowas_in: options.allowas_in.unwrap_or(default.allowas_in),

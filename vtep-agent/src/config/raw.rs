@@ -98,6 +98,7 @@ pub(super) struct Peer {
     pub(super) port: Option<Number>,
     pub(super) password: Option<Text>,
     pub(super) password_file: Option<Text>,
+    pub(super) tcp_ao: Option<Spanned<Vec<Spanned<AoKey>>>>,
     pub(super) send_hold_time: Option<Number>,
     pub(super) extended_messages: Option<bool>,
     pub(super) max_prefixes: Option<Spanned<MaxPrefixes>>,
@@ -113,6 +114,17 @@ pub(super) struct Peer {
     pub(super) passive: Option<bool>,
     pub(super) multihop: Option<Spanned<Scalar>>,
     pub(super) bfd: Option<Spanned<Bfd>>,
+}
+
+/// One of `tcp_ao`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AoKey {
+    pub(super) send_id: Number,
+    pub(super) recv_id: Option<Number>,
+    pub(super) algorithm: Option<Text>,
+    pub(super) key: Option<Text>,
+    pub(super) key_file: Option<Text>,
 }
 
 #[derive(Deserialize)]

@@ -42,6 +42,10 @@ fn documented() -> Vec<&'static str> {
         .collect()
 }
 
+fn md5(key: &str) -> Option<Authentication> {
+    Some(Authentication::Md5(key.to_owned().into()))
+}
+
 #[test]
 fn documented_example() {
     let (config, warnings) = parse(documented()[0]).unwrap();
@@ -222,12 +226,12 @@ passive = false
     };
     assert_eq!(first.asn, PeerAsn::Internal);
     assert_eq!(first.hold_time, Duration::from_secs(9));
-    assert_eq!(first.password.as_ref().map(Secret::expose), Some("secret"));
+    assert_eq!(first.authentication, md5("secret"));
     assert!(first.passive);
     assert_eq!(first.port, 179);
     assert_eq!(second.asn, PeerAsn::Is(Asn(65001)));
     assert_eq!(second.hold_time, Duration::from_secs(30));
-    assert_eq!(second.password.as_ref().map(Secret::expose), Some("other"));
+    assert_eq!(second.authentication, md5("other"));
     assert!(!second.passive);
 }
 
@@ -280,7 +284,7 @@ fn documented_group() {
     let (config, _) = Config::parse(&text, &directory.path().join("vtep.toml")).unwrap();
     let peer = &config.bgp.peers[0];
     assert_eq!(peer.asn, PeerAsn::Internal);
-    assert_eq!(peer.password.as_ref().map(Secret::expose), Some("secret"));
+    assert_eq!(peer.authentication, md5("secret"));
     assert!(!format!("{config:?}").contains("secret"));
 }
 
@@ -297,10 +301,7 @@ fn password_file_is_looked_for_beside_the_configuration() {
     };
     fs::write(&file, text("key")).unwrap();
     let (config, _) = Config::load(&file).unwrap();
-    assert_eq!(
-        config.bgp.peers[0].password.as_ref().map(Secret::expose),
-        Some("s3cret")
-    );
+    assert_eq!(config.bgp.peers[0].authentication, md5("s3cret"));
 
     fs::write(&file, text("missing")).unwrap();
     let error = Config::load(&file).unwrap_err().to_string();

@@ -138,6 +138,7 @@ impl Daemon {
         let metrics = Metrics::new()?;
         let options = LoadOptions::new(config.vtep.pin_dir.clone(), config.vtep.max_macs);
         let mut dataplane = Dataplane::load_in(claims, &options)?;
+        session::check_kernel(&config.bgp)?;
         let (sessions, peers) = Sessions::start(session_options(&config))?;
         let bfd = bfd::start(&sessions)?;
         let monitor = Monitor::start()?;

@@ -4,6 +4,7 @@
 use std::{convert::Infallible, io, net::SocketAddr, sync::atomic::Ordering, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use ipnet::IpNet;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
@@ -15,8 +16,14 @@ use tokio::{
     time::sleep,
 };
 
-use super::send_queue::{SendQueue, Written};
-use crate::bgp::{fsm::ConnectionId, peer::LocalEnd};
+use super::{
+    send_queue::{SendQueue, Written},
+    tcp_ao,
+};
+use crate::{
+    bgp::{fsm::ConnectionId, peer::LocalEnd},
+    config::AoKeys,
+};
 
 /// Bytes that are read at once.
 const READ: usize = 64 << 10;
@@ -80,6 +87,15 @@ impl Connection {
             send_queue,
             _open: open,
         })
+    }
+
+    /// Gives it other keys of TCP-AO, which are for all of `peers`.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub(super) fn change_keys(&self, peers: IpNet, old: &AoKeys, new: &AoKeys) -> io::Result<()> {
+        tcp_ao::change_keys(self.send_queue.socket(), peers, old, new)
     }
 }
 

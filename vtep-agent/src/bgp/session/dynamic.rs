@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use super::{
     FIRST_DYNAMIC, Notice,
     peer::{Order, Peer},
-    supervisor::Supervisor,
+    supervisor::{Supervisor, same_session},
 };
 use crate::{
     bgp::{
@@ -102,20 +102,30 @@ impl Supervisor {
     pub(super) fn accept_from(&mut self, dynamic: Vec<DynamicPeers>) {
         let was = std::mem::replace(&mut self.dynamic, dynamic);
         for old in &was {
-            if self.dynamic.contains(old) {
+            let new = self.dynamic.iter().find(|new| new.prefix == old.prefix);
+            if let Some(new) = new
+                && same_session(old.template(), new.template())
+            {
+                let new = new.clone();
+                self.change_prefix_keys(old, &new);
                 continue;
             }
-            let cease = match self.dynamic.iter().any(|new| new.prefix == old.prefix) {
-                true => Cease::ConfigChange,
-                false => Cease::Deconfigured,
+            let cease = match new {
+                Some(_) => Cease::ConfigChange,
+                None => Cease::Deconfigured,
             };
             for id in self.of_prefix(old.prefix) {
                 self.remove(id, cease.clone());
             }
             self.set_prefix_key(old, false);
         }
-        for new in self.dynamic.iter().filter(|new| !was.contains(new)) {
-            self.set_prefix_key(new, true);
+        let goes_on = |new: &DynamicPeers, old: &DynamicPeers| {
+            new.prefix == old.prefix && same_session(old.template(), new.template())
+        };
+        for new in &self.dynamic {
+            if !was.iter().any(|old| goes_on(new, old)) {
+                self.set_prefix_key(new, true);
+            }
         }
     }
 

@@ -1,9 +1,10 @@
 //! TCP MD5 signatures (RFC 2385).
 
-use std::{io, net::IpAddr, os::fd::AsFd};
+use std::{io, os::fd::AsFd};
 
 use ipnet::IpNet;
 
+use super::peer_address;
 use crate::sockopt::{self, OptionValue};
 
 /// Longest key that the kernel takes, in bytes.
@@ -44,13 +45,9 @@ pub(super) fn set_key(
     ipv6_socket: bool,
     key: &[u8],
 ) -> io::Result<()> {
-    let address = match peers.network() {
-        IpAddr::V4(v4) if ipv6_socket => v4.to_ipv6_mapped().into(),
-        address => address,
-    };
     let too_long = || io::Error::new(io::ErrorKind::InvalidInput, "key of more than 80 bytes");
     let mut signature = TcpMd5Sig {
-        address: sockaddr(address),
+        address: peer_address::of(peers.network(), ipv6_socket),
         flags: PREFIX,
         // Of a mapped address it is that of the IPv4 prefix.
         prefix_len: peers.prefix_len(),
@@ -64,22 +61,4 @@ pub(super) fn set_key(
         .ok_or_else(too_long)?
         .copy_from_slice(key);
     sockopt::set(socket, libc::IPPROTO_TCP, libc::TCP_MD5SIG_EXT, &signature)
-}
-
-/// `struct sockaddr_in` or `sockaddr_in6`, port and scope zero: the family in host order, then the
-/// address in network order at its offset.
-fn sockaddr(address: IpAddr) -> [u8; 128] {
-    let mut bytes = [0; 128];
-    let family = match address {
-        IpAddr::V4(v4) => {
-            bytes[4..8].copy_from_slice(&v4.octets());
-            libc::AF_INET
-        }
-        IpAddr::V6(v6) => {
-            bytes[8..24].copy_from_slice(&v6.octets());
-            libc::AF_INET6
-        }
-    };
-    bytes[..2].copy_from_slice(&(family as libc::sa_family_t).to_ne_bytes());
-    bytes
 }

@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, future::pending, io, pin::Pin, sync::Arc, time::Instant};
 
 use bytes::{Bytes, BytesMut};
+use ipnet::IpNet;
 use tokio::{
     net::TcpStream,
     sync::mpsc,
@@ -27,6 +28,7 @@ use crate::{
         rib::Advertisement,
         wire::{self, Context, Message, MessageType},
     },
+    config::{AoKeys, Authentication},
     types::{Families, Liveness, PeerId},
 };
 
@@ -53,6 +55,9 @@ pub(super) enum Order {
     Path(Liveness),
     /// End the session, if it is still the one of this connection.
     Reset(ConnectionId, Cease),
+    /// These are the keys from now on, some of which are those of before; the prefix for which the
+    /// listening socket has them, where that is not the peer's address.
+    Keys(Option<IpNet>, AoKeys),
     /// Our restart is over.
     Settled,
     /// End the session and yourself.
@@ -135,7 +140,7 @@ impl Peer {
         } = outlets;
         let (inputs, mut input) = mpsc::channel(INPUTS);
         let shutdown = settings.shutdown;
-        let suspicion = Suspicion::new(&shared.signatures, endpoint.password.is_some());
+        let suspicion = Suspicion::new(&shared.signatures, endpoint.authentication.as_ref().into());
         let mut peer = Self {
             id,
             status: PeerStatus::new(id, endpoint.peer.clone(), stay.is_dynamic(), &settings),
@@ -176,6 +181,7 @@ impl Peer {
                     Some(Order::Advertise(id, advertisement)) => peer.advertise(id, advertisement),
                     Some(Order::Path(liveness)) => peer.handle(Event::Path(liveness)),
                     Some(Order::Reset(id, cease)) => peer.reset(id, cease),
+                    Some(Order::Keys(range, keys)) => peer.change_keys(range, keys),
                     Some(Order::Settled) => peer.handle(Event::Settled),
                     Some(Order::Stop(cease)) => {
                         let restart = matches!(cease, Cease::Restart(_));
@@ -269,6 +275,25 @@ impl Peer {
                 self.handle(Event::ConnectFailed(error.to_string()));
             }
             Err(error) => tracing::warn!(peer = %self.status.name, %error, "connection lost"),
+        }
+    }
+
+    /// Signs with other keys, without the session noticing.
+    fn change_keys(&mut self, range: Option<IpNet>, keys: AoKeys) {
+        let next = Some(Authentication::Ao(keys.clone()));
+        let was = std::mem::replace(&mut self.endpoint.authentication, next);
+        if let (Some(remote), Some(Authentication::Ao(old))) = (self.endpoint.remote, was) {
+            let range = range.unwrap_or_else(|| remote.ip().into());
+            for connection in &self.connections {
+                if let Err(error) = connection.change_keys(range, &old, &keys) {
+                    let peer = &self.status.name;
+                    tracing::error!(%peer, %error, "keys of a connection are not as configured");
+                }
+            }
+        }
+        // It began with the keys of before.
+        if self.attempt.is_some() {
+            self.act(Action::Connect);
         }
     }
 

@@ -35,6 +35,11 @@ impl SendQueue {
         })
     }
 
+    /// The socket, which stays open for as long as this is there.
+    pub(super) fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+
     /// Whether the peer acknowledged anything since the last call, or has nothing to acknowledge.
     pub(super) fn progressed(&mut self) -> bool {
         let written = self.written.load(Ordering::Relaxed);

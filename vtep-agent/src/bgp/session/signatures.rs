@@ -6,6 +6,8 @@ use std::{fs, io};
 
 use tokio::sync::watch;
 
+use crate::config::Authentication;
+
 /// The counters of this thread's network namespace.
 const NETSTAT: &str = "/proc/thread-self/net/netstat";
 
@@ -16,7 +18,7 @@ pub struct SignatureFailures {
     pub wrong: u64,
     /// Not signed, where we have a key.
     pub missing: u64,
-    /// Signed, where we have no key.
+    /// Signed, where we have no key, or none with this id.
     pub unexpected: u64,
 }
 
@@ -66,8 +68,9 @@ impl SignatureFailures {
         }
     }
 
-    /// What they may mean for a peer, with which we sign or not.
-    fn hint(self, signed: bool) -> Option<String> {
+    /// What they may mean for a peer, with which we sign in this way.
+    fn hint(self, signing: Signing) -> Option<String> {
+        let signed = signing != Signing::None;
         let (count, what, advice) = match self {
             Self {
                 wrong: count @ 1.., ..
@@ -80,6 +83,12 @@ impl SignatureFailures {
                 unexpected: count @ 1..,
                 ..
             } if !signed => (count, "with a signature", "the peer may want a key"),
+            Self {
+                unexpected: count @ 1..,
+                ..
+            } if signing == Signing::Ao => {
+                (count, "with a key id unknown here", "the ids may differ")
+            }
             _ => return None,
         };
         Some(format!(
@@ -93,18 +102,36 @@ impl SignatureFailures {
 pub(super) struct Suspicion {
     counters: watch::Receiver<SignatureFailures>,
     before: SignatureFailures,
-    signed: bool,
+    signing: Signing,
+}
+
+/// How we sign what we send to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signing {
+    None,
+    Md5,
+    Ao,
+}
+
+impl From<Option<&Authentication>> for Signing {
+    fn from(how: Option<&Authentication>) -> Self {
+        match how {
+            None => Self::None,
+            Some(Authentication::Md5(_)) => Self::Md5,
+            Some(Authentication::Ao(_)) => Self::Ao,
+        }
+    }
 }
 
 impl Suspicion {
-    /// From now on. `signed` says whether we have a key for the peer.
-    pub(super) fn new(counters: &watch::Sender<SignatureFailures>, signed: bool) -> Self {
+    /// From now on.
+    pub(super) fn new(counters: &watch::Sender<SignatureFailures>, signing: Signing) -> Self {
         let counters = counters.subscribe();
         let before = *counters.borrow();
         Self {
             counters,
             before,
-            signed,
+            signing,
         }
     }
 
@@ -123,7 +150,7 @@ impl Suspicion {
     /// What the counters may mean for the peer.
     pub(super) fn hint(&self) -> Option<String> {
         let now = *self.counters.borrow();
-        now.since(self.before).hint(self.signed)
+        now.since(self.before).hint(self.signing)
     }
 }
 
@@ -158,15 +185,28 @@ mod tests {
             missing,
             unexpected,
         };
-        let says = |failures: SignatureFailures, signed, text| {
-            let hint = failures.hint(signed).unwrap();
+        let says = |failures: SignatureFailures, signing, text| {
+            let hint = failures.hint(signing).unwrap();
             assert!(hint.contains(text), "{hint}");
         };
-        says(some(2, 1, 0), true, "2 TCP segments with a wrong signature");
-        says(some(0, 1, 0), true, "without a signature");
-        says(some(5, 5, 1), false, "1 TCP segments with a signature");
-        assert_eq!(some(0, 0, 9).hint(true), None);
-        assert_eq!(some(9, 9, 0).hint(false), None);
+        says(
+            some(2, 1, 0),
+            Signing::Md5,
+            "2 TCP segments with a wrong signature",
+        );
+        says(some(0, 1, 0), Signing::Ao, "without a signature");
+        says(
+            some(5, 5, 1),
+            Signing::None,
+            "1 TCP segments with a signature",
+        );
+        says(
+            some(0, 0, 3),
+            Signing::Ao,
+            "3 TCP segments with a key id unknown",
+        );
+        assert_eq!(some(0, 0, 9).hint(Signing::Md5), None);
+        assert_eq!(some(9, 9, 0).hint(Signing::None), None);
         assert_eq!(some(4, 4, 4).since(some(4, 5, 3)), some(0, 0, 1));
     }
 }

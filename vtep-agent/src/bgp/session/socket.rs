@@ -10,9 +10,9 @@ use ipnet::IpNet;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use super::{SessionOptions, gtsm, md5};
+use super::{SessionOptions, gtsm, md5, tcp_ao};
 use crate::{
-    config::{PeerConfig, Secret},
+    config::{AoKeys, Authentication, PeerConfig},
     sockopt,
     types::PeerName,
 };
@@ -35,8 +35,8 @@ pub(super) struct Endpoint {
     pub(super) ttl: Option<u8>,
     /// Smallest TTL of what is received (RFC 5082).
     pub(super) min_ttl: Option<u8>,
-    /// TCP MD5 key.
-    pub(super) password: Option<Secret>,
+    /// How segments are signed.
+    pub(super) authentication: Option<Authentication>,
 }
 
 impl Endpoint {
@@ -58,7 +58,7 @@ impl Endpoint {
             },
             // A neighbour's packets arrive with the TTL that they left with.
             min_ttl: peer.ttl_security.map(|hops| gtsm::TTL - (hops - 1)),
-            password: peer.password.clone(),
+            authentication: peer.authentication.clone(),
         }
     }
 }
@@ -70,13 +70,16 @@ pub(super) async fn connect(endpoint: Endpoint) -> io::Result<TcpStream> {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
-    if let Some(key) = &endpoint.password {
-        set_key(
+    match &endpoint.authentication {
+        Some(Authentication::Md5(key)) => set_md5(
             &socket,
             socket.local_addr()?,
             remote.ip().into(),
             key.expose(),
-        )?;
+        )?,
+        Some(Authentication::Ao(keys)) => tcp_ao::set_keys(&socket, remote.ip().into(), keys)
+            .map_err(|error| context("TCP-AO", error))?,
+        None => {}
     }
     if let Some(local) = endpoint.local {
         socket
@@ -89,6 +92,7 @@ pub(super) async fn connect(endpoint: Endpoint) -> io::Result<TcpStream> {
     }
     let stream = socket.connect(remote).await?;
     stream.set_nodelay(true)?;
+    prefer(&stream, endpoint.authentication.as_ref())?;
     Ok(stream)
 }
 
@@ -97,6 +101,7 @@ pub(super) fn accepted(stream: &TcpStream, endpoint: &Endpoint) -> io::Result<()
     let remote = stream.peer_addr()?.ip().to_canonical();
     stream.set_nodelay(true)?;
     set_ttl(stream, remote, endpoint.ttl)?;
+    prefer(stream, endpoint.authentication.as_ref())?;
     if let Some(min_ttl) = endpoint.min_ttl {
         gtsm::require(stream, remote, min_ttl)?;
         gtsm::check_syn(stream, min_ttl)?;
@@ -132,17 +137,61 @@ pub(super) fn listen(port: u16) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// Sets the TCP MD5 key of some peers on a listening socket; an empty one removes it. Connections that
-/// wait to be accepted are closed: their handshakes may have been over before the key was there.
-pub(super) fn set_listener_key(listener: &TcpListener, peers: IpNet, key: &str) -> io::Result<()> {
-    set_key(listener, listener.local_addr()?, peers, key)?;
-    let listener = SockRef::from(listener);
-    while listener.accept().is_ok() {}
+/// Makes a listening socket sign and check what it exchanges with some peers, or no longer.
+/// Connections that wait to be accepted are closed: their handshakes may have been over before the
+/// key was there.
+pub(super) fn authenticate(
+    listener: &TcpListener,
+    peers: IpNet,
+    how: &Authentication,
+    present: bool,
+) -> io::Result<()> {
+    match how {
+        Authentication::Md5(key) => {
+            let key = if present { key.expose() } else { "" };
+            set_md5(listener, listener.local_addr()?, peers, key)?;
+        }
+        Authentication::Ao(keys) => {
+            match present {
+                true => tcp_ao::allow(listener, peers, keys.iter()),
+                false => tcp_ao::forbid(listener, peers, keys.iter()),
+            }
+            .map_err(|error| context("TCP-AO", error))?;
+        }
+    }
+    close_waiting(listener);
     Ok(())
 }
 
+/// Gives a listening socket other keys for some peers.
+pub(super) fn change_keys(
+    listener: &TcpListener,
+    peers: IpNet,
+    old: &AoKeys,
+    new: &AoKeys,
+) -> io::Result<()> {
+    tcp_ao::forbid(listener, peers, tcp_ao::missing(new, old))
+        .and_then(|()| tcp_ao::allow(listener, peers, tcp_ao::missing(old, new)))
+        .map_err(|error| context("TCP-AO", error))?;
+    close_waiting(listener);
+    Ok(())
+}
+
+fn close_waiting(listener: &TcpListener) {
+    let listener = SockRef::from(listener);
+    while listener.accept().is_ok() {}
+}
+
+/// Asks the peer for the preferred key.
+fn prefer(stream: &TcpStream, how: Option<&Authentication>) -> io::Result<()> {
+    match how.and_then(Authentication::ao) {
+        Some(keys) => tcp_ao::prefer(stream, keys).map_err(|error| context("TCP-AO", error)),
+        None => Ok(()),
+    }
+}
+
 /// The socket's local address tells its family.
-fn set_key(socket: &impl AsFd, local: SocketAddr, peers: IpNet, key: &str) -> io::Result<()> {
+fn set_md5(socket: &impl AsFd, local: SocketAddr, peers: IpNet, key: &str) -> io::Result<()> {
     md5::set_key(socket, peers, local.is_ipv6(), key.as_bytes())
         .map_err(|error| context("TCP MD5", error))
 }

@@ -30,7 +30,7 @@ use crate::{
         fsm::{Cease, Restart, Settings},
         wire::{Context, Message, Notification},
     },
-    config::{DynamicPeers, PeerConfig},
+    config::{AoKeys, Authentication, DynamicPeers, PeerConfig},
     types::{Liveness, PeerId, PeerName},
 };
 
@@ -194,7 +194,12 @@ impl Supervisor {
             let mut restart = self.restart;
             if let Some(member) = self.peers.get_mut(&id) {
                 if same_session(&member.config, &config) {
-                    member.config = config;
+                    let was = std::mem::replace(&mut member.config, config);
+                    if let Some((old, new)) = changed_keys(&was, &member.config) {
+                        let range = member.keyed.map(IpNet::from);
+                        change_listener_keys(self.listener.as_ref(), range, &old, &new);
+                        let _ = member.orders.send(Order::Keys(None, new));
+                    }
                     continue;
                 }
                 let cease = change(&member.config, &config);
@@ -306,26 +311,46 @@ impl Supervisor {
 
     /// Sets the key of a prefix on the listening socket, or removes it.
     pub(super) fn set_prefix_key(&self, range: &DynamicPeers, present: bool) {
-        let (Some(listener), Some(key)) = (&self.listener, &range.template().password) else {
+        let (Some(listener), Some(how)) = (&self.listener, &range.template().authentication) else {
             return;
         };
-        let key = if present { key.expose() } else { "" };
-        if let Err(error) = socket::set_listener_key(listener, range.prefix, key) {
+        if let Err(error) = socket::authenticate(listener, range.prefix, how, present) {
             let prefix = range.prefix;
             tracing::error!(%prefix, %error, "its peers cannot connect to us");
+        }
+    }
+
+    /// Brings other keys to a prefix whose sessions go on.
+    pub(super) fn change_prefix_keys(&mut self, old: &DynamicPeers, new: &DynamicPeers) {
+        let keys = changed_keys(old.template(), new.template());
+        if let Some((old, keys)) = &keys {
+            change_listener_keys(self.listener.as_ref(), Some(new.prefix), old, keys);
+        }
+        for member in self.peers.values_mut() {
+            let PeerName::Address(address) = member.config.name else {
+                continue;
+            };
+            if member.prefix == Some(new.prefix) {
+                member.config = new.peer(address);
+                if let Some((_, keys)) = &keys {
+                    let _ = member
+                        .orders
+                        .send(Order::Keys(Some(new.prefix), keys.clone()));
+                }
+            }
         }
     }
 
     /// Sets a peer's key on the listening socket, for where it is now, and removes that for where
     /// it was.
     fn set_key(&self, member: &mut Member, address: Option<IpAddr>) {
-        let (Some(listener), Some(key)) = (&self.listener, &member.config.password) else {
+        let (Some(listener), Some(how)) = (&self.listener, &member.config.authentication) else {
             return;
         };
         let was = std::mem::replace(&mut member.keyed, address);
-        for (address, key) in [(was, ""), (address, key.expose())] {
+        for (address, present) in [(was, false), (address, true)] {
             if let Some(address) = address
-                && let Err(error) = socket::set_listener_key(listener, address.into(), key)
+                && let Err(error) = socket::authenticate(listener, address.into(), how, present)
             {
                 let peer = &member.config.name;
                 tracing::error!(%peer, %error, "the peer cannot connect to us");
@@ -369,17 +394,17 @@ impl Supervisor {
         }
     }
 
-    /// Takes the connections that came before the peers were known. Those of peers with a password came
-    /// before there was a key to check (RFC 2385), and are closed.
+    /// Takes the connections that came before the peers were known. Those of peers with a key came
+    /// before it was there to be checked (RFC 2385, RFC 5925), and are closed.
     async fn accept_early(&mut self) {
         while let Ok(Ok((stream, from))) =
             timeout(Duration::ZERO, accept(self.listener.as_ref())).await
         {
             let key = match self.member(from) {
-                Some(member) => member.config.password.as_ref(),
+                Some(member) => member.config.authentication.as_ref(),
                 None => self
                     .range(from.ip().to_canonical())
-                    .and_then(|range| range.template().password.as_ref()),
+                    .and_then(|range| range.template().authentication.as_ref()),
             };
             if key.is_none() {
                 self.accepted(stream, from);
@@ -413,14 +438,40 @@ fn change(old: &PeerConfig, new: &PeerConfig) -> Cease {
 }
 
 /// Whether a session of one configuration is one of the other, too: intervals of BFD are BFD's
-/// business.
-fn same_session(one: &PeerConfig, other: &PeerConfig) -> bool {
+/// business, and keys of TCP-AO can be changed
+/// under way.
+pub(super) fn same_session(one: &PeerConfig, other: &PeerConfig) -> bool {
     let strict = |peer: &PeerConfig| peer.bfd.is_some_and(|bfd| bfd.strict);
     let without = |peer: &PeerConfig| PeerConfig {
         bfd: None,
+        authentication: None,
         ..peer.clone()
     };
-    strict(one) == strict(other) && without(one) == without(other)
+    let same_keys = match (&one.authentication, &other.authentication) {
+        (Some(Authentication::Ao(old)), Some(Authentication::Ao(new))) => old.can_become(new),
+        (old, new) => old == new,
+    };
+    strict(one) == strict(other) && without(one) == without(other) && same_keys
+}
+
+/// The keys of TCP-AO before and after, where they differ.
+fn changed_keys(was: &PeerConfig, is: &PeerConfig) -> Option<(AoKeys, AoKeys)> {
+    let ao = |config: &PeerConfig| config.authentication.as_ref()?.ao().cloned();
+    let keys = (ao(was)?, ao(is)?);
+    (keys.0 != keys.1).then_some(keys)
+}
+
+fn change_listener_keys(
+    listener: Option<&TcpListener>,
+    range: Option<IpNet>,
+    old: &AoKeys,
+    new: &AoKeys,
+) {
+    if let (Some(listener), Some(range)) = (listener, range)
+        && let Err(error) = socket::change_keys(listener, range, old, new)
+    {
+        tracing::error!(%range, %error, "peers from there cannot connect to us");
+    }
 }
 
 async fn accept(listener: Option<&TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {

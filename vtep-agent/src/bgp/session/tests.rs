@@ -26,7 +26,7 @@ use crate::{
             RouteRefresh, decode, next_frame,
         },
     },
-    config::{PeerAsn, PeerConfig, Secret},
+    config::{Authentication, PeerAsn, PeerConfig},
     types::{Asn, EthernetTag, PeerId},
 };
 

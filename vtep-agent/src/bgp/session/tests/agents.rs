@@ -182,7 +182,7 @@ async fn ipv6_external() {
 /// BGP-025: the right key, a wrong key, and no key on one side (RFC 2385).
 #[tokio::test]
 async fn tcp_md5() {
-    let key = |text: &str| Some(Secret::from(text.to_owned()));
+    let key = |text: &str| Some(Authentication::Md5(text.to_owned().into()));
     for (left, right, up) in [
         (key("s3cret"), key("s3cret"), true),
         (key("s3cret"), key("other"), false),
@@ -194,14 +194,14 @@ async fn tcp_md5() {
         a.sessions.configure(vec![(
             PEER,
             PeerConfig {
-                password: left,
+                authentication: left,
                 ..b.as_peer()
             },
         )]);
         b.sessions.configure(vec![(
             PEER,
             PeerConfig {
-                password: right,
+                authentication: right,
                 ..a.as_peer()
             },
         )]);
@@ -210,7 +210,7 @@ async fn tcp_md5() {
             b.up().await;
             // The key goes with the peer's configuration.
             let changed = PeerConfig {
-                password: None,
+                authentication: None,
                 ..b.as_peer()
             };
             a.sessions.configure(vec![(PEER, changed)]);
@@ -239,7 +239,7 @@ async fn tcp_md5() {
 async fn tcp_md5_passive() {
     let (mut a, mut b) = (Agent::start(1), Agent::start(2));
     let with_key = |agent: &Agent| PeerConfig {
-        password: Some("s3cret".to_owned().into()),
+        authentication: Some(Authentication::Md5("s3cret".to_owned().into())),
         ..agent.as_peer()
     };
     a.sessions.configure(vec![(
@@ -264,7 +264,8 @@ async fn connections_from_before_the_key_are_closed() {
         .await
         .unwrap();
     let localhost = std::net::IpAddr::V4(Ipv4Addr::LOCALHOST);
-    socket::set_listener_key(&listener, localhost.into(), "s3cret").unwrap();
+    let how = Authentication::Md5("s3cret".to_owned().into());
+    socket::authenticate(&listener, localhost.into(), &how, true).unwrap();
     let accepted = timeout(Duration::from_millis(100), listener.accept()).await;
     assert!(accepted.is_err(), "{accepted:?}");
     assert!(early.read_u8().await.is_err(), "still open");

@@ -116,15 +116,15 @@ async fn stay_while_their_routes_are_kept() {
 #[tokio::test]
 async fn signed() {
     for (key, up) in [("s3cret", true), ("other", false)] {
-        let secret = |text: &str| Some(Secret::from(text.to_owned()));
+        let secret = |text: &str| Some(Authentication::Md5(text.to_owned().into()));
         let mut a = host(10, |template| PeerConfig {
-            password: secret("s3cret"),
+            authentication: secret("s3cret"),
             ..template
         })
         .await;
         let b = Agent::start(9);
         let config = PeerConfig {
-            password: secret(key),
+            authentication: secret(key),
             ..a.as_peer()
         };
         b.sessions.configure(vec![(PEER, config)]);

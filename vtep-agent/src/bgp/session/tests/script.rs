@@ -206,7 +206,7 @@ async fn early_connections_do_not_evade_the_password() {
     let mut script = Script::connect(&agent, 9).await;
     let signed = PeerConfig {
         passive: true,
-        password: Some("secret".to_owned().into()),
+        authentication: Some(Authentication::Md5("secret".to_owned().into())),
         ..peer(Ipv4Addr::new(127, 0, 0, 9), PORT)
     };
     agent.configure(vec![(PEER, signed)]).await;
