@@ -8,8 +8,8 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use vtep_tests::{
-    Agent, AgentConfig, Capture, Host, Lab, Leaves, Links, Ping, Vm, VmSpec, Vxlan, eventually,
-    pings,
+    Agent, AgentConfig, Capture, Host, Lab, Leaves, Links, Ping, UnderlayOptions, Vm, VmSpec,
+    Vxlan, eventually, pings,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -288,4 +288,54 @@ fn unnumbered_links() -> Result<()> {
     routed.wait_devices(&["eth0", "eth1"])?;
     let [vm1, vm2] = &routed.vms;
     pings(vm1, vm2)
+}
+
+/// RFC 4760, RFC 2545 §3: the family `ipv6`, over a session of link-local addresses. What one agent
+/// announces is routed by the other's kernel, and goes with the session.
+#[test]
+fn ipv6_prefixes() -> Result<()> {
+    let lab = Lab::new("underlay6")?;
+    let hosts = lab.cable(["h1", "h2"], &UnderlayOptions::default())?;
+    let prefix = |number: usize| format!("2001:db8::{number}");
+    for (number, host) in (1..).zip(&hosts) {
+        host.ns()
+            .ip(&format!("addr add {}/128 dev lo\n", prefix(number)))?;
+    }
+    let config = |number: usize| {
+        AgentConfig::new(&hosts[number - 1], 65000 + number as u32)
+            .unnumbered(
+                Host::UPLINK,
+                "families = [\"evpn\", \"ipv6\"]\nhold_time = 3",
+            )
+            .tables(&format!(
+                "[underlay]\nannounce = [\"{}/128\"]\nimport = [\"2001:db8::/32 le 128\"]\n",
+                prefix(number)
+            ))
+    };
+    let first = Agent::start(&hosts[0], &config(1))?;
+    let mut second = Agent::start(&hosts[1], &config(2))?;
+    first.wait_established()?;
+    second.wait_established()?;
+    let routes = |host: &Host| host.ns().run("ip -6 route show proto 118");
+    for (host, other) in [(&hosts[0], 2), (&hosts[1], 1)] {
+        eventually(PATIENCE, || {
+            let text = routes(host)?;
+            let wanted = format!("{} via fe80::", prefix(other));
+            ensure!(
+                text.contains(&wanted) && text.contains(&format!("dev {}", Host::UPLINK)),
+                "{text}"
+            );
+            Ok(())
+        })?;
+    }
+    let ping = format!("ping -6 -c 3 -i 0.2 -I {} {}", prefix(1), prefix(2));
+    hosts[0].ns().run(&ping)?;
+
+    ensure!(second.stop()?.success());
+    ensure!(routes(&hosts[1])?.is_empty(), "left by a clean stop");
+    eventually(PATIENCE, || {
+        let text = routes(&hosts[0])?;
+        ensure!(text.is_empty(), "{text}");
+        Ok(())
+    })
 }

@@ -17,5 +17,6 @@ mod random;
 pub mod reconcile;
 mod sockopt;
 pub mod store;
+pub mod tcp_ao;
 pub mod types;
 pub mod view;

@@ -1,3 +1,4 @@
+mod authentication;
 mod bad_values;
 
 use std::fs;

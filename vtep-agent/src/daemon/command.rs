@@ -9,6 +9,7 @@ use crate::{
     config::Config,
     control::{Answer, Call, Request},
     core::Command,
+    tcp_ao,
 };
 
 impl Daemon {
@@ -37,7 +38,7 @@ impl Daemon {
         for warning in warnings {
             tracing::warn!("{warning}");
         }
-        session::check_kernel(&config.bgp).map_err(|error| error.to_string())?;
+        tcp_ao::check_kernel(&config.bgp).map_err(|error| error.to_string())?;
         // The command line may have named another one.
         config.vtep.socket.clone_from(&self.config.socket);
         self.change(Command::Reload(Box::new(config)))

@@ -40,6 +40,7 @@ use crate::{
     observe::{self, Metrics, Query},
     reconcile::{Outcome, Reconciler},
     store::{Store, StoreError},
+    tcp_ao,
     types::PeerId,
 };
 use attach::Devices;
@@ -135,10 +136,10 @@ impl Daemon {
             Some(address) => Some(observe::Server::bind(address).await?),
             None => None,
         };
+        tcp_ao::check_kernel(&config.bgp)?;
         let metrics = Metrics::new()?;
         let options = LoadOptions::new(config.vtep.pin_dir.clone(), config.vtep.max_macs);
         let mut dataplane = Dataplane::load_in(claims, &options)?;
-        session::check_kernel(&config.bgp)?;
         let (sessions, peers) = Sessions::start(session_options(&config))?;
         let bfd = bfd::start(&sessions)?;
         let monitor = Monitor::start()?;

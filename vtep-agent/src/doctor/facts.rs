@@ -14,6 +14,7 @@ use crate::{
     control::{self, Message, Table},
     dataplane,
     kernel::{self, Nic},
+    tcp_ao,
     types::IfName,
     view::{Bgp, Counters, Port, Uplink, Vtep},
 };
@@ -44,6 +45,8 @@ pub struct HostFacts {
     pub bpffs: bool,
     /// The clock is kept in step by NTP or alike. `None`: the kernel does not say.
     pub clock_synchronised: Option<bool>,
+    /// What peers are configured to sign with and the kernel cannot do.
+    pub signatures: Option<String>,
     /// Why the configuration file cannot be used, if there is one.
     pub configuration: Option<String>,
 }
@@ -85,6 +88,8 @@ impl Facts {
             // Without netlink there is nothing to say of devices; `obstacles` has the reason.
             Some((name.to_string(), kernel::nic(name).ok()?))
         });
+        let unsupported = |config: &Config| tcp_ao::check_kernel(&config.bgp).err();
+        let signatures = config.as_ref().and_then(unsupported);
         let pin_dir = config.map_or_else(|| DEFAULT_PIN_DIR.into(), |config| config.vtep.pin_dir);
         Self {
             nics: nics.collect(),
@@ -101,6 +106,7 @@ impl Facts {
                 bpffs: dataplane::is_on_bpffs(&pin_dir),
                 pin_dir,
                 clock_synchronised: clock::is_synchronised(),
+                signatures: signatures.map(|error| error.to_string()),
                 configuration,
             },
         }

@@ -20,6 +20,14 @@ pub(super) fn examine(host: &HostFacts) -> Vec<Finding> {
             "run as root, or with the capabilities of the packaged unit, on Linux 6.1 or later",
         ));
     }
+    if let Some(error) = &host.signatures {
+        findings.push(Finding::error(
+            "tcp_ao",
+            None,
+            error,
+            "until then the agent neither starts nor reloads with this configuration",
+        ));
+    }
     if !host.tcx && host.obstacles.is_empty() {
         findings.push(Finding::note(
             "tcx",

@@ -30,6 +30,7 @@ fn healthy() -> Facts {
             pin_dir: "/sys/fs/bpf/vtep".into(),
             bpffs: true,
             clock_synchronised: Some(true),
+            signatures: None,
             configuration: None,
         },
         nics: nics.map(|(name, nic)| (name.to_owned(), Some(nic))).into(),
@@ -99,6 +100,8 @@ fn the_machine() {
     assert_eq!(found(clock), one(Note, "clock", ""));
     let file = |facts: &mut Facts| facts.host.configuration = Some("1:1: vni is 0".to_owned());
     assert_eq!(found(file), one(Error, "configuration", ""));
+    let signatures = |facts: &mut Facts| facts.host.signatures = Some("no TCP-AO".to_owned());
+    assert_eq!(found(signatures), one(Error, "tcp_ao", ""));
 }
 
 #[test]

@@ -44,7 +44,7 @@ pub(crate) struct Options {
 }
 
 /// A kernel, by the name that Debian's users know it under.
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kernel {
     /// Debian 12
     #[value(name = "6.1")]
@@ -71,7 +71,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     );
     setup::require(PACKAGES)?;
     shell::run(&mut cargo(["build", "--workspace"])?)?;
-    let job = suite::script(&options.test)?;
+    let job = suite::script(options.kernel, &options.test)?;
     let kernel = kernel::fetch(options.kernel)?;
     let initramfs = initramfs::build(&kernel, &job)?;
     let minutes = Duration::from_secs(60 * options.timeout);

@@ -12,6 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
+use super::Kernel;
 use crate::shell::{cargo, output, workspace};
 
 /// Tests of one target.
@@ -37,15 +38,18 @@ const SUITE: &[(&str, &[&str])] = &[
             "bds::vlan_of_a_port_is_taken_off_and_put_on",
         ],
     ),
-    (GUEST_ONLY, &[]),
+    (UPLINKS, &[]),
 ];
 
-/// The target whose tests are ignored elsewhere, which they say themselves.
-const GUEST_ONLY: &str = "guest_uplinks";
+/// Targets whose tests are ignored elsewhere, which they say themselves.
+const UPLINKS: &str = "guest_uplinks";
+
+/// Of Debian's kernels only the newest has `CONFIG_TCP_AO`.
+const TCP_AO: &str = "guest_tcp_ao";
 
 /// A shell script that runs the suite, or the one test target that was asked for, and fails when a
 /// test does.
-pub(super) fn script(asked: &[String]) -> Result<String> {
+pub(super) fn script(kernel: Kernel, asked: &[String]) -> Result<String> {
     let binaries = binaries()?;
     let binary = |target: &str| {
         let binary = binaries.get(target);
@@ -58,6 +62,7 @@ pub(super) fn script(asked: &[String]) -> Result<String> {
         }],
         None => SUITE
             .iter()
+            .chain((kernel == Kernel::Newest).then_some(&(TCP_AO, &[][..])))
             .map(|(target, tests)| usual(target, tests, binary(target)?))
             .collect::<Result<_>>()?,
     };
@@ -101,7 +106,7 @@ fn usual<'a>(target: &'a str, tests: &'a [&'a str], binary: &Path) -> Result<Run
         );
     }
     let mut arguments = Vec::new();
-    if target == GUEST_ONLY {
+    if [UPLINKS, TCP_AO].contains(&target) {
         // Two NICs serve one test at a time.
         arguments.extend(["--ignored", "--test-threads=1"]);
     }

@@ -16,13 +16,11 @@ use tokio::{
     time::sleep,
 };
 
-use super::{
-    send_queue::{SendQueue, Written},
-    tcp_ao,
-};
+use super::send_queue::{SendQueue, Written};
 use crate::{
     bgp::{fsm::ConnectionId, peer::LocalEnd},
     config::AoKeys,
+    tcp_ao,
 };
 
 /// Bytes that are read at once.

@@ -4,7 +4,6 @@ use std::{io, os::fd::AsFd};
 
 use ipnet::IpNet;
 
-use super::peer_address;
 use crate::sockopt::{self, OptionValue};
 
 /// Longest key that the kernel takes, in bytes.
@@ -47,7 +46,7 @@ pub(super) fn set_key(
 ) -> io::Result<()> {
     let too_long = || io::Error::new(io::ErrorKind::InvalidInput, "key of more than 80 bytes");
     let mut signature = TcpMd5Sig {
-        address: peer_address::of(peers.network(), ipv6_socket),
+        address: sockopt::peer_address(peers.network(), ipv6_socket),
         flags: PREFIX,
         // Of a mapped address it is that of the IPv4 prefix.
         prefix_len: peers.prefix_len(),

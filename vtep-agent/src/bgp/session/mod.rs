@@ -17,21 +17,18 @@ mod gtsm;
 mod locate;
 mod md5;
 mod peer;
-mod peer_address;
 mod publish;
 mod send_queue;
 mod signatures;
 mod socket;
 mod status;
 mod supervisor;
-mod tcp_ao;
 #[cfg(test)]
 mod tests;
 mod unnumbered;
 
 pub use signatures::SignatureFailures;
 pub use status::{MessageCounts, PeerStatus};
-pub use tcp_ao::{AoUnsupported, check_kernel};
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -10,15 +10,17 @@ use ipnet::IpNet;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use super::{SessionOptions, gtsm, md5, tcp_ao};
+use super::{SessionOptions, gtsm, md5};
 use crate::{
     config::{AoKeys, Authentication, PeerConfig},
-    sockopt,
+    sockopt, tcp_ao,
     types::PeerName,
 };
 
-/// Connections that wait to be accepted.
-const BACKLOG: i32 = 128;
+/// Connections that wait to be accepted: as many as one prefix may have peers, which all come back at
+/// once after a restart. The kernel drops the SYNs of more, and they are repeated after a second or
+/// later. `net.core.somaxconn` limits it, which is 4096 by default since Linux 5.4.
+const BACKLOG: i32 = 4096;
 
 /// How to reach a peer.
 #[derive(Clone, Debug)]

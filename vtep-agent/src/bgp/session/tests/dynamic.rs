@@ -173,8 +173,22 @@ async fn changed() {
     let prefix = "127.0.0.8/29".parse().unwrap();
     let any = IpAddr::from(Ipv4Addr::UNSPECIFIED);
     let template = PeerConfig::new(any.into(), PeerAsn::Is(ASN));
-    let dynamic = DynamicPeers::new(prefix, 6, template);
-    agent.sessions.accept_from(vec![dynamic]);
+    let dynamic = |hold_time| {
+        let template = PeerConfig {
+            hold_time,
+            ..template.clone()
+        };
+        DynamicPeers::new(prefix, 6, template)
+    };
+    // Another limit is no reason to end a session.
+    agent
+        .sessions
+        .accept_from(vec![dynamic(template.hold_time)]);
+    let nothing = timeout(Duration::from_millis(300), agent.events.recv()).await;
+    assert!(nothing.is_err(), "{nothing:?}");
+    agent
+        .sessions
+        .accept_from(vec![dynamic(Duration::from_secs(30))]);
     let (_, restarting) = event(&mut agent).await;
     assert!(
         matches!(restarting, PeerEvent::Restarting(_)),

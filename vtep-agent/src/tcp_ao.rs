@@ -10,7 +10,6 @@ use std::{
 use ipnet::IpNet;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::peer_address;
 use crate::{
     config::{AoAlgorithm, AoKey, AoKeys, BgpConfig, Secret},
     sockopt::{self, OptionValue},
@@ -180,7 +179,7 @@ fn probe(algorithm: AoAlgorithm) -> io::Result<()> {
 /// # Errors
 ///
 /// `ENOPROTOOPT` on a kernel without `CONFIG_TCP_AO`, `ENOENT` without the algorithm.
-pub(super) fn set_keys(socket: &impl AsFd, peer: IpNet, keys: &AoKeys) -> io::Result<()> {
+pub(crate) fn set_keys(socket: &impl AsFd, peer: IpNet, keys: &AoKeys) -> io::Result<()> {
     let mut flags = SET_CURRENT | SET_NEXT;
     for key in keys.iter() {
         add(socket, peer, key, std::mem::take(&mut flags))?;
@@ -194,7 +193,7 @@ pub(super) fn set_keys(socket: &impl AsFd, peer: IpNet, keys: &AoKeys) -> io::Re
 ///
 /// As [`set_keys`]; `EEXIST` when an id is taken for an address of these, `EKEYREJECTED` when there is
 /// an MD5 key for one.
-pub(super) fn allow<'a>(
+pub(crate) fn allow<'a>(
     listener: &impl AsFd,
     peers: IpNet,
     keys: impl IntoIterator<Item = &'a AoKey>,
@@ -208,7 +207,7 @@ pub(super) fn allow<'a>(
 /// # Errors
 ///
 /// `ENOENT` when one is not there.
-pub(super) fn forbid<'a>(
+pub(crate) fn forbid<'a>(
     listener: &impl AsFd,
     peers: IpNet,
     keys: impl IntoIterator<Item = &'a AoKey>,
@@ -223,7 +222,7 @@ pub(super) fn forbid<'a>(
 /// # Errors
 ///
 /// `ENOENT` when the connection has no such key.
-pub(super) fn prefer(stream: &impl AsFd, keys: &AoKeys) -> io::Result<()> {
+pub(crate) fn prefer(stream: &impl AsFd, keys: &AoKeys) -> io::Result<()> {
     let Some(first) = keys.iter().next() else {
         return Ok(());
     };
@@ -243,7 +242,7 @@ pub(super) fn prefer(stream: &impl AsFd, keys: &AoKeys) -> io::Result<()> {
 /// # Errors
 ///
 /// Those of the kernel, after which the connection has some of the keys.
-pub(super) fn change_keys(
+pub(crate) fn change_keys(
     stream: &impl AsFd,
     peer: IpNet,
     old: &AoKeys,
@@ -263,7 +262,7 @@ pub(super) fn change_keys(
 }
 
 /// Keys of `these` that are not in `those`.
-pub(super) fn missing<'a>(those: &AoKeys, these: &'a AoKeys) -> Vec<&'a AoKey> {
+pub(crate) fn missing<'a>(those: &AoKeys, these: &'a AoKeys) -> Vec<&'a AoKey> {
     let has = |key: &AoKey| those.iter().any(|other| other == key);
     these.iter().filter(|key| !has(key)).collect()
 }
@@ -329,5 +328,56 @@ fn address(socket: &impl AsFd, peers: IpNet) -> io::Result<[u8; 128]> {
     let is_ipv6 = local
         .as_socket()
         .is_some_and(|local: SocketAddr| local.is_ipv6());
-    Ok(peer_address::of(peers.network(), is_ipv6))
+    Ok(sockopt::peer_address(peers.network(), is_ipv6))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Authentication, Config};
+
+    fn bgp(lines: &str) -> BgpConfig {
+        let text = format!(
+            "[vtep]\naddress = \"198.18.0.1\"\n[bgp]\nasn = 65000\n[[bgp.peer]]\n\
+             address = \"198.18.0.2\"\nasn = 1\n{lines}"
+        );
+        let file = std::path::Path::new("vtep.toml");
+        Config::parse(&text, file).unwrap().0.bgp
+    }
+
+    /// Only peers that want it ask for a kernel that has it. What is missing is said of the peer.
+    #[test]
+    fn what_the_kernel_lacks_is_said_of_a_peer() {
+        check_kernel(&bgp("")).unwrap();
+        check_kernel(&bgp("password = \"p\"")).unwrap();
+        let known = probe(AoAlgorithm::HmacSha1);
+        let checked = check_kernel(&bgp("tcp_ao = [{ send_id = 1, key = \"k\" }]"));
+        match (known, checked) {
+            (Ok(()), Ok(())) => {}
+            (Err(cause), Err(error)) => {
+                assert_eq!(cause.raw_os_error(), Some(libc::ENOPROTOOPT));
+                let error = error.to_string();
+                assert!(
+                    error.starts_with("peer 198.18.0.2 has tcp_ao, which"),
+                    "{error}"
+                );
+                assert!(error.contains("CONFIG_TCP_AO"), "{error}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn keys_that_come_and_go() {
+        let keys = |lines: &str| match bgp(lines).peers.remove(0).authentication {
+            Some(Authentication::Ao(keys)) => keys,
+            other => panic!("{other:?}"),
+        };
+        let old = keys("tcp_ao = [{ send_id = 1, key = \"a\" }, { send_id = 2, key = \"b\" }]");
+        let new = keys("tcp_ao = [{ send_id = 3, key = \"c\" }, { send_id = 2, key = \"b\" }]");
+        let ids = |keys: Vec<&AoKey>| keys.iter().map(|key| key.send_id).collect::<Vec<_>>();
+        assert_eq!(ids(missing(&old, &new)), [3]);
+        assert_eq!(ids(missing(&new, &old)), [1]);
+        assert!(missing(&old, &old).is_empty());
+    }
 }
