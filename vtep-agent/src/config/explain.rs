@@ -11,8 +11,8 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    Authentication, BgpConfig, Config, Diagnostic, DuplicateAction, DuplicatePolicy, Hops, OnStop, PeerAsn,
-    PeerConfig, SourceCheck, UnknownVni, VtepConfig, XdpMode, underlay,
+    Authentication, BgpConfig, Config, Diagnostic, DuplicateAction, DuplicatePolicy, Hops, OnStop,
+    PeerAsn, PeerConfig, SourceCheck, UnknownVni, VtepConfig, XdpMode, underlay,
 };
 use crate::types::Asn;
 use bd::{Bd, WithRouterId};
