@@ -2,46 +2,24 @@
 
 use std::{
     collections::{BTreeMap, hash_map::Entry as MapEntry},
-    fmt,
-    net::{IpAddr, Ipv4Addr},
     sync::Arc,
     time::Instant,
 };
 
-use ipnet::IpNet;
-
 use super::{
-    decision::{self, Step},
-    intern::Interner,
-    stale::Stale,
-    target_routes::TargetRoutes,
+    Best, Change, NotBest, Path, Received, Speaker, decision, intern::Interner, paths::Paths,
+    stale::Stale, target_routes::TargetRoutes,
 };
 use crate::{
     bgp::{
         peer::Session,
         wire::{Attributes, Family, PathId, Route, RouteKey, Update},
     },
-    config::PrefixRule,
     types::{
-        Asn, ImportTarget, PeerId,
+        ImportTarget, PeerId,
         hash::{HashMap, HashSet},
     },
 };
-
-/// Who we are, for loop detection, and which prefixes we take.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Speaker {
-    /// Our AS.
-    pub asn: Asn,
-    /// Our BGP identifier, which is also our cluster id.
-    pub router_id: Ipv4Addr,
-    /// Our VTEP addresses.
-    pub addresses: Vec<IpAddr>,
-    /// Unicast prefixes that are ours: nobody else is believed about them.
-    pub own: Vec<IpNet>,
-    /// Unicast prefixes that are accepted; all when empty.
-    pub import: Vec<PrefixRule>,
-}
 
 /// Routes of one family from all peers. A route is kept even when nothing imports it, so that a new bridge domain
 /// finds its routes at once.
@@ -58,85 +36,6 @@ pub struct AdjRibIn {
     pub(super) reflecting: bool,
 }
 
-/// One path to an NLRI.
-#[derive(Clone, Debug)]
-pub struct Path {
-    /// From this peer,
-    pub peer: PeerId,
-    /// over this session.
-    pub session: Arc<Session>,
-    /// Which of the peer's paths to the NLRI it is, where the peer tells them apart (RFC 7911).
-    pub path_id: Option<PathId>,
-    /// The route.
-    pub route: Route,
-    /// Its attributes as received.
-    pub attributes: Arc<Attributes>,
-    /// Why it takes no part in the decision.
-    pub rejected: Option<Rejected>,
-    /// It is not rejected, and somebody imports it.
-    pub accepted: bool,
-    /// When it was received in this form.
-    pub received: Instant,
-    /// The peer is restarting, or has not sent it again since it restarted or began a refresh.
-    pub stale: bool,
-}
-
-/// Why a path is never used (RFC 4271 §9.1.2, RFC 4456 §8).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rejected {
-    /// Our AS, or the one as which the peer knows us, is in its AS_PATH.
-    AsLoop,
-    /// We originated it.
-    OriginatorLoop,
-    /// It was reflected by us.
-    ClusterLoop,
-    /// Its next hop is one of our own addresses.
-    OwnNextHop,
-    /// Its next hop is unspecified, multicast or loopback.
-    InvalidNextHop,
-    /// The prefix is, or lies within, one of ours.
-    OwnPrefix,
-    /// The configuration doesn't list the prefix.
-    NotListed,
-}
-
-/// The best path of an NLRI, as much of it as importing needs.
-#[derive(Clone, Debug)]
-pub struct Best {
-    /// From this peer,
-    pub peer: PeerId,
-    /// over this session.
-    pub session: Arc<Session>,
-    /// The route.
-    pub route: Route,
-    /// Its attributes.
-    pub attributes: Arc<Attributes>,
-    /// When it was received in this form.
-    pub received: Instant,
-}
-
-/// The best path of an NLRI became another one. Both are there when it was replaced.
-#[derive(Clone, Debug)]
-pub struct Change {
-    /// The NLRI.
-    pub key: RouteKey,
-    /// What was best.
-    pub before: Option<Best>,
-    /// What is best.
-    pub after: Option<Best>,
-}
-
-/// How many routes a peer sent.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Received {
-    /// By route type.
-    pub by_type: BTreeMap<u8, u64>,
-    /// Those that are [accepted](Path::accepted).
-    pub accepted: u64,
-    /// Those that are [stale](Path::stale).
-    pub stale: u64,
-}
-
 #[derive(Debug)]
 pub(super) struct Peer {
     /// `None` while it restarts.
@@ -147,13 +46,6 @@ pub(super) struct Peer {
     pub(super) end_of_rib: bool,
     /// Kept up to date, since whoever asks does so often.
     pub(super) received: Received,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Paths {
-    paths: Vec<Path>,
-    /// Index of the best one, as short as it may be: there is one of these for each NLRI.
-    best: Option<u32>,
 }
 
 impl AdjRibIn {
@@ -445,219 +337,8 @@ impl AdjRibIn {
     }
 }
 
-/// Why a path is not the best one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotBest {
-    /// It takes no part.
-    Rejected(Rejected),
-    /// It lost.
-    Lost(Step),
-}
-
-impl Received {
-    /// Routes of all types; each path counts.
-    pub(super) fn total(&self) -> u64 {
-        self.by_type.values().sum()
-    }
-
-    fn add(&mut self, path: &Path) {
-        *self.by_type.entry(path.route.route_type()).or_default() += 1;
-        self.accepted += u64::from(path.accepted);
-        self.stale += u64::from(path.stale);
-    }
-
-    fn remove(&mut self, path: &Path) {
-        let route_type = path.route.route_type();
-        if let Some(count) = self.by_type.get_mut(&route_type) {
-            *count -= 1;
-            if *count == 0 {
-                self.by_type.remove(&route_type);
-            }
-        }
-        self.accepted -= u64::from(path.accepted);
-        self.stale -= u64::from(path.stale);
-    }
-}
-
-impl Path {
-    /// Notes whether somebody imports it.
-    fn accept(&mut self, imported: bool, peers: &mut BTreeMap<PeerId, Peer>) {
-        let accepted = self.rejected.is_none() && imported;
-        let was = std::mem::replace(&mut self.accepted, accepted);
-        if let Some(peer) = peers.get_mut(&self.peer) {
-            peer.received.accepted += u64::from(accepted);
-            peer.received.accepted -= u64::from(was);
-        }
-    }
-}
-
-impl Speaker {
-    fn judge(&self, attributes: &Attributes, session: &Session) -> Option<Rejected> {
-        let next_hop = attributes.next_hop.to_canonical();
-        if let Some(looped) = self.looped(attributes, session) {
-            Some(looped)
-        } else if self.addresses.contains(&next_hop) {
-            Some(Rejected::OwnNextHop)
-        } else if next_hop.is_unspecified() || next_hop.is_multicast() || next_hop.is_loopback() {
-            Some(Rejected::InvalidNextHop)
-        } else {
-            None
-        }
-    }
-
-    /// The path has been here before. Of the AS numbers that we have, the peer knows one.
-    pub(super) fn looped(&self, attributes: &Attributes, session: &Session) -> Option<Rejected> {
-        let known = session.local_as.map(|local| local.asn);
-        let path = &attributes.as_path;
-        let most = session.allowas_in.into();
-        let looped = |asn| decision::occurrences(path, asn) > most;
-        if looped(self.asn) || known.is_some_and(looped) {
-            Some(Rejected::AsLoop)
-        } else if attributes.originator_id == Some(self.router_id) {
-            Some(Rejected::OriginatorLoop)
-        } else if attributes.cluster_list.contains(&self.router_id) {
-            Some(Rejected::ClusterLoop)
-        } else {
-            None
-        }
-    }
-
-    /// What the prefix alone says.
-    fn judge_route(&self, route: &Route) -> Option<Rejected> {
-        let Route::Unicast(prefix) = route else {
-            return None;
-        };
-        if self.own.iter().any(|own| own.contains(prefix)) {
-            Some(Rejected::OwnPrefix)
-        } else if !self.import.is_empty() && !self.import.iter().any(|rule| rule.matches(prefix)) {
-            Some(Rejected::NotListed)
-        } else {
-            None
-        }
-    }
-}
-
 impl Peer {
     pub(super) fn is_up(&self) -> bool {
         self.session.is_some()
-    }
-}
-
-impl Paths {
-    /// A path of it is gone.
-    fn unindex(&self, targets: &mut TargetRoutes<Arc<RouteKey>>, key: &Arc<RouteKey>, gone: &Path) {
-        let others = self.paths.iter().map(|path| &*path.attributes);
-        targets.remove(key, &gone.attributes, others);
-    }
-
-    pub(super) fn of(&self, peer: PeerId) -> impl Iterator<Item = &Path> {
-        self.paths.iter().filter(move |path| path.peer == peer)
-    }
-
-    pub(super) fn of_mut(&mut self, peer: PeerId) -> impl Iterator<Item = &mut Path> {
-        self.paths.iter_mut().filter(move |path| path.peer == peer)
-    }
-
-    /// Paths changed.
-    pub(super) fn decide(&mut self) {
-        let best = decision::best(&self.paths);
-        self.best = best.and_then(|index| u32::try_from(index).ok());
-    }
-
-    pub(super) fn mark_stale(&mut self, peer: PeerId) {
-        self.of_mut(peer).for_each(|path| path.stale = true);
-    }
-
-    pub(super) fn is_stale(&self, peer: PeerId) -> bool {
-        self.of(peer).any(|path| path.stale)
-    }
-
-    pub(super) fn best(&self) -> Option<Best> {
-        let (_, path) = self.best_path()?;
-        Some(Best {
-            peer: path.peer,
-            session: Arc::clone(&path.session),
-            route: path.route.clone(),
-            attributes: Arc::clone(&path.attributes),
-            received: path.received,
-        })
-    }
-
-    fn not_best(&self, index: usize, path: &Path) -> Option<NotBest> {
-        if let Some(rejected) = path.rejected {
-            return Some(NotBest::Rejected(rejected));
-        }
-        match self.best_path() {
-            Some((best, better)) if best != index => {
-                Some(NotBest::Lost(decision::lost(&self.paths, better, path)))
-            }
-            _ => None,
-        }
-    }
-
-    fn best_path(&self) -> Option<(usize, &Path)> {
-        let index = self.best? as usize;
-        Some((index, self.paths.get(index)?))
-    }
-}
-
-impl Best {
-    /// Both are told to the same peers, and in the same form: a peer that comes back from a restart may
-    /// have become a client meanwhile.
-    fn has_source_of(&self, other: &Self) -> bool {
-        let source = |best: &Self| {
-            let session = &best.session;
-            let client = session.route_reflector_client;
-            (best.peer, client, session.internal, session.router_id)
-        };
-        source(self) == source(other)
-    }
-}
-
-impl Change {
-    /// Where the path came from matters only to those to whom it is told again.
-    pub(super) fn between(
-        key: &RouteKey,
-        before: Option<Best>,
-        after: Option<Best>,
-        reflecting: bool,
-    ) -> Option<Self> {
-        let same = match (&before, &after) {
-            (None, None) => true,
-            (Some(a), Some(b)) => {
-                a.route == b.route
-                    && (!reflecting || a.has_source_of(b))
-                    && (Arc::ptr_eq(&a.attributes, &b.attributes) || a.attributes == b.attributes)
-            }
-            _ => false,
-        };
-        (!same).then(|| Self {
-            key: key.clone(),
-            before,
-            after,
-        })
-    }
-}
-
-impl fmt::Display for NotBest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Rejected(rejected) => rejected.fmt(f),
-            Self::Lost(step) => step.fmt(f),
-        }
-    }
-}
-
-impl fmt::Display for Rejected {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::AsLoop => "rejected: our AS is in its AS_PATH",
-            Self::OriginatorLoop => "rejected: we are its originator",
-            Self::ClusterLoop => "rejected: our cluster id is in its CLUSTER_LIST",
-            Self::OwnNextHop => "rejected: the next hop is our own address",
-            Self::InvalidNextHop => "rejected: the next hop is no unicast address",
-            Self::OwnPrefix => "rejected: the prefix is ours",
-            Self::NotListed => "rejected: underlay.import does not list the prefix",
-        })
     }
 }
