@@ -1,0 +1,149 @@
+//! All claims to one MAC, and which of them wins.
+
+use std::{
+    cmp::{Ordering, Reverse},
+    net::{IpAddr, Ipv4Addr},
+    time::Instant,
+};
+
+use super::Slot;
+use crate::{
+    bgp::wire::{ArpNd, MacMobility},
+    evpn::mobility,
+    types::RouteDistinguisher,
+};
+
+/// How we know a local MAC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// From frames.
+    Learned,
+    /// From the operator or orchestrator.
+    Declared,
+}
+
+/// A MAC behind one of our ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// The port.
+    pub slot: Slot,
+    /// How it is known.
+    pub origin: Origin,
+    /// What we announce.
+    pub mobility: MacMobility,
+    /// When it got there.
+    pub since: Instant,
+}
+
+/// Names one of the routes to a MAC in a bridge domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RemoteId {
+    /// The route's RD.
+    pub rd: RouteDistinguisher,
+    /// The address that it binds.
+    pub ip: Option<IpAddr>,
+}
+
+/// What a route says of a MAC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remote {
+    /// The VTEP.
+    pub next_hop: Ipv4Addr,
+    /// VNI to send with.
+    pub vni: u32,
+    /// Mobility sequence.
+    pub sequence: u32,
+    /// Mobility's sticky flag.
+    pub sticky: bool,
+    /// Long-lived stale: only where there is nothing else (RFC 9494 §4.3).
+    pub long_lived_stale: bool,
+    /// Flags of the binding.
+    pub flags: ArpNd,
+    /// When the route was received.
+    pub received: Instant,
+}
+
+/// Who has the MAC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Winner<'a> {
+    /// A port of ours.
+    Local(&'a Local),
+    /// Another VTEP.
+    Remote(RemoteId, &'a Remote),
+}
+
+/// All claims to one MAC.
+#[derive(Debug, Default)]
+pub struct MacEntry {
+    pub(super) declared: Option<Declared>,
+    /// Present exactly while our claim wins.
+    pub(super) local: Option<Local>,
+    pub(super) remote: Vec<(RemoteId, Remote)>,
+    /// The least sequence number of our next claim.
+    pub(super) floor: u32,
+    /// Set while nobody claims it: until when the floor is remembered.
+    pub(super) vacant_until: Option<Instant>,
+    /// Our claim rests on something that was seen here, not on a declaration that won again because
+    /// another route went.
+    pub(super) evidence: bool,
+    /// The VTEP with which it stays while it is held as a duplicate.
+    pub(super) held_by: Option<Ipv4Addr>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Declared {
+    pub(super) slot: Slot,
+    pub(super) sticky: bool,
+    /// Sequence of our last claim.
+    pub(super) sequence: u32,
+    pub(super) since: Instant,
+}
+
+impl MacEntry {
+    pub(super) fn winner(&self) -> Option<Winner<'_>> {
+        match &self.local {
+            Some(local) => Some(Winner::Local(local)),
+            None => self
+                .best_remote()
+                .map(|(id, remote)| Winner::Remote(*id, remote)),
+        }
+    }
+
+    /// Where it is held as a duplicate; then not a long-lived stale route; then sticky first, then the highest sequence number, then the
+    /// lowest VTEP (RFC 7432 §15). The route's own name only makes the choice repeatable.
+    pub(super) fn best_remote(&self) -> Option<&(RemoteId, Remote)> {
+        let preference = |a: &&(RemoteId, Remote), b: &&(RemoteId, Remote)| {
+            let ((a_id, a), (b_id, b)) = (a, b);
+            let is_held = |remote: &Remote| self.held_by == Some(remote.next_hop);
+            is_held(a)
+                .cmp(&is_held(b))
+                .then_with(|| b.long_lived_stale.cmp(&a.long_lived_stale))
+                .then_with(|| a.sticky.cmp(&b.sticky))
+                .then_with(|| mobility::compare(a.sequence, b.sequence))
+                .then_with(|| Reverse(a.next_hop).cmp(&Reverse(b.next_hop)))
+                .then_with(|| Reverse(a_id).cmp(&Reverse(b_id)))
+        };
+        self.remote.iter().max_by(preference)
+    }
+
+    /// RFC 7432 §15: one more than the highest that was received, none for a MAC that is new.
+    pub(super) fn next_sequence(&self) -> u32 {
+        self.remote
+            .iter()
+            .map(|(_, remote)| remote.sequence.wrapping_add(1))
+            .fold(self.floor, mobility::later)
+    }
+}
+
+/// Whether a claim of ours has to give way to `remote` (RFC 7432 §15, §15.2).
+pub(super) fn loses(ours: MacMobility, vtep: Ipv4Addr, remote: &Remote) -> bool {
+    if ours.sticky != remote.sticky {
+        return remote.sticky;
+    }
+    match mobility::compare(ours.sequence, remote.sequence) {
+        _ if ours.sticky => remote.next_hop < vtep,
+        Ordering::Less => true,
+        Ordering::Greater => false,
+        Ordering::Equal => remote.next_hop < vtep,
+    }
+}
