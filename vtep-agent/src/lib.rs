@@ -13,6 +13,7 @@ pub mod evpn;
 pub mod intent;
 pub mod kernel;
 pub mod observe;
+mod privileges;
 mod random;
 pub mod reconcile;
 mod sockopt;

@@ -72,7 +72,7 @@ fn serve(socket: &Path, reply: impl Fn(Request) -> Result<Value, String> + Send 
             .build()
             .expect("a runtime");
         runtime.block_on(async {
-            let server = Server::bind(&socket).expect("a free socket");
+            let server = Server::bind(&socket, None).expect("a free socket");
             let (sender, mut calls) = tokio::sync::mpsc::channel::<Call>(1);
             tokio::spawn(server.run(sender));
             bound.send(()).expect("somebody waits");

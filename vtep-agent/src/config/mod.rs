@@ -80,6 +80,8 @@ pub struct VtepConfig {
     pub state_dir: PathBuf,
     /// Control socket.
     pub socket: PathBuf,
+    /// Group that may use it, by name or number; `None`: the group that the agent runs in.
+    pub socket_group: Option<String>,
     /// Where metrics are served; `None` when off.
     pub metrics: Option<SocketAddr>,
     /// What SIGTERM leaves behind.

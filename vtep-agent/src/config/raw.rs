@@ -37,6 +37,7 @@ pub(super) struct Vtep {
     pub(super) pin_dir: Option<Text>,
     pub(super) state_dir: Option<Text>,
     pub(super) socket: Option<Text>,
+    pub(super) socket_group: Option<Text>,
     pub(super) metrics: Option<Text>,
     pub(super) on_stop: Option<OnStop>,
     pub(super) drain_time: Option<Number>,

@@ -74,6 +74,7 @@ fn documented_example() {
             pin_dir: "/sys/fs/bpf/vtep".into(),
             state_dir: "/var/lib/vtep".into(),
             socket: "/run/vtep/agent.sock".into(),
+            socket_group: None,
             metrics: Some("127.0.0.1:9473".parse().unwrap()),
             on_stop: OnStop::Clean,
             drain_time: Duration::from_secs(10),

@@ -60,6 +60,7 @@ pub(super) fn vtep(raw: &raw::Vtep, warnings: &mut Vec<Fault>) -> Result<VtepCon
         pin_dir: path_or(&raw.pin_dir, "pin_dir", DEFAULT_PIN_DIR)?,
         state_dir: path_or(&raw.state_dir, "state_dir", "/var/lib/vtep")?,
         socket: socket(&raw.socket)?,
+        socket_group: raw.socket_group.as_ref().map(socket_group).transpose()?,
         metrics: metrics(raw.metrics.as_ref())?,
         on_stop: raw.on_stop.unwrap_or(OnStop::Clean),
         drain_time: Duration::from_secs(number_or(
@@ -150,6 +151,13 @@ fn socket(raw: &Option<Spanned<String>>) -> Result<PathBuf> {
         )),
         _ => Ok(path),
     }
+}
+
+fn socket_group(raw: &Spanned<String>) -> Result<String> {
+    parse_with(raw, "socket_group", "a group's name or number", |text| {
+        let usable = !text.is_empty() && !text.contains([':', '\0', '\n']);
+        usable.then(|| text.to_owned())
+    })
 }
 
 fn metrics(raw: Option<&Spanned<String>>) -> Result<Option<SocketAddr>> {

@@ -1,6 +1,7 @@
 //! The control socket: JSON lines, one request and one reply each. `docs/api.md` describes it for
 //! orchestrators.
 
+mod access;
 mod client;
 mod message;
 mod request;

@@ -12,6 +12,9 @@ use crate::{
     types::{BdName, IfName, Mac, Vni},
 };
 
+/// Most addresses of one endpoint.
+const MAX_ADDRESSES: usize = 256;
+
 /// A request, checked.
 #[derive(Clone, Debug)]
 pub enum Request {
@@ -164,6 +167,10 @@ fn endpoint(
             false => Err(InvalidRequest::Value("an endpoint needs a mac".to_owned())),
         };
     };
+    if ips.len() > MAX_ADDRESSES {
+        let message = format!("{} ips, expected at most {MAX_ADDRESSES}", ips.len());
+        return Err(InvalidRequest::Value(message));
+    }
     let unusable = |ip: &&IpAddr| {
         let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
         ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() || broadcast

@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{MAX_REQUEST, Reply, Request};
+use super::{MAX_REQUEST, Reply, Request, access::Access};
 use crate::core::{PIECE, Piece, Rows};
 
 /// Connections at a time.
@@ -49,6 +49,7 @@ pub enum Answer {
 pub struct Server {
     listener: UnixListener,
     socket: SocketFile,
+    access: Access,
 }
 
 /// The socket cannot be had.
@@ -68,12 +69,13 @@ pub enum BindError {
 }
 
 impl Server {
-    /// Listens on `path`, mode 0660. A socket that nobody answers on is left over and replaced.
+    /// Listens on `path`, mode 0660, for root, our user, and a group: a name or a number, our own by
+    /// default. A socket that nobody answers on is left over and replaced.
     ///
     /// # Errors
     ///
-    /// Another agent answers there, or the path cannot be used.
-    pub fn bind(path: &Path) -> Result<Self, BindError> {
+    /// Another agent answers there, the path cannot be used, or there is no such group.
+    pub fn bind(path: &Path, group: Option<&str>) -> Result<Self, BindError> {
         let error = |cause| BindError::Io {
             path: path.to_owned(),
             cause,
@@ -91,7 +93,12 @@ impl Server {
         .map_err(error)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(error)?;
         let socket = SocketFile::new(path).map_err(error)?;
-        Ok(Self { listener, socket })
+        let access = Access::of(path, group).map_err(error)?;
+        Ok(Self {
+            listener,
+            socket,
+            access,
+        })
     }
 
     /// Serves until the other end of `calls` is gone.
@@ -111,17 +118,21 @@ impl Server {
                     continue;
                 }
             };
+            if let Err(refused) = self.access.check(&stream) {
+                tracing::warn!("control socket: {refused}");
+                tokio::spawn(refuse(stream, refused.to_string()));
+                continue;
+            }
             let calls = calls.clone();
             match slots.clone().try_acquire_owned() {
                 Ok(slot) => tokio::spawn(async move {
                     serve(stream, calls).await;
                     drop(slot);
                 }),
-                Err(_) => tokio::spawn(async move {
-                    let (_, mut write) = stream.into_split();
+                Err(_) => {
                     let refusal = format!("more than {MAX_CONNECTIONS} connections, close some");
-                    send(&mut write, Err(refusal)).await;
-                }),
+                    tokio::spawn(refuse(stream, refusal))
+                }
             };
         }
     }
@@ -145,6 +156,12 @@ fn remove_left_over(path: &Path, in_use: io::Error) -> Result<(), BindError> {
         }
         Err(_) => Err(error(in_use)),
     }
+}
+
+/// Says why, and hangs up.
+async fn refuse(stream: UnixStream, reason: String) {
+    let (_, mut write) = stream.into_split();
+    send(&mut write, Err(reason)).await;
 }
 
 /// One connection: replies come in the order of the requests.

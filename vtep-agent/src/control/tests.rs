@@ -34,7 +34,7 @@ impl Agent {
         thread::spawn(move || {
             runtime().block_on(async {
                 let (sender, mut calls) = mpsc::channel::<Call>(1);
-                tokio::spawn(Server::bind(&path).unwrap().run(sender));
+                tokio::spawn(Server::bind(&path, None).unwrap().run(sender));
                 bound.send(()).unwrap();
                 while let Some(Call::Request(request, answer)) = calls.recv().await {
                     let result = match request {
@@ -191,6 +191,14 @@ fn bad_requests_are_named() {
             r#""command":"show","what":"macs","bd":"b d""#,
             "not a valid bridge domain name",
         ),
+        (
+            &format!(
+                r#""command":"port-add","device":"t","bd":"b","mac":"02:00:00:00:00:01","ips":[{}]"#,
+                ["\"10.0.0.1\""; 257].join(",")
+            ),
+            "257 ips, expected at most 256",
+        ),
+        (r#""command":"drain","time_s":3601"#, "time_s is 3601"),
         (r#""command":"reload","now":true"#, "unknown field `now`"),
         (
             r#""command":"attach","nic":"""#,
@@ -420,7 +428,7 @@ fn long_tables_in_pieces() {
     thread::spawn(move || {
         runtime().block_on(async {
             let (sender, mut calls) = mpsc::channel::<Call>(1);
-            tokio::spawn(Server::bind(&path).unwrap().run(sender));
+            tokio::spawn(Server::bind(&path, None).unwrap().run(sender));
             bound.send(()).unwrap();
             while let Some(call) = calls.recv().await {
                 match call {
@@ -494,7 +502,7 @@ fn socket_file() {
     let runtime = runtime();
     let bind = |path: &Path| {
         let _entered = runtime.enter();
-        Server::bind(path)
+        Server::bind(path, None)
             .map(drop)
             .map_err(|error| error.to_string())
     };
@@ -535,7 +543,7 @@ fn stops_with_the_daemon() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("agent.sock");
     runtime().block_on(async {
-        let server = Server::bind(&socket).unwrap();
+        let server = Server::bind(&socket, None).unwrap();
         let (sender, calls) = mpsc::channel::<Call>(1);
         let running = tokio::spawn(server.run(sender));
         drop(calls);
@@ -552,7 +560,7 @@ fn stops_with_the_daemon() {
 async fn idle_connections_are_closed() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("agent.sock");
-    let server = Server::bind(&socket).unwrap();
+    let server = Server::bind(&socket, None).unwrap();
     let (sender, _calls) = mpsc::channel::<Call>(1);
     tokio::spawn(server.run(sender));
     let mut stream = tokio::net::UnixStream::connect(&socket).await.unwrap();

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use vtep_common::abi::MAX_UPLINKS;
+use vtep_common::abi::{MAX_BDS, MAX_PORTS, MAX_UPLINKS};
 
 use super::{
     Command, CommandError, Core, DeclaredEndpoint, Output, SavedBd, SavedEndpoint, SavedPort,
@@ -57,6 +57,7 @@ impl Core {
             ("vtep.pin_dir", old.pin_dir == new.pin_dir),
             ("vtep.state_dir", old.state_dir == new.state_dir),
             ("vtep.socket", old.socket == new.socket),
+            ("vtep.socket_group", old.socket_group == new.socket_group),
             ("vtep.metrics", old.metrics == new.metrics),
             ("vtep.max_macs", old.max_macs == new.max_macs),
         ];
@@ -150,6 +151,10 @@ impl Core {
                 name: name.clone(),
             });
         }
+        // Index 0 is none.
+        if self.names.len() + 1 >= MAX_BDS as usize {
+            return Err(CommandError::TooManyBds);
+        }
         self.state.bds.insert(name.clone(), SavedBd::new(config));
         self.state_dirty = true;
         self.sync_bds(now);
@@ -205,6 +210,14 @@ impl Core {
             Some(endpoint) => self.check_endpoint(&bd, &port, endpoint)?,
             None => None,
         };
+        let (ports, endpoints) = (self.state.ports.len(), self.state.endpoints.len());
+        if !exists && ports >= MAX_PORTS as usize {
+            return Err(CommandError::TooManyPorts);
+        }
+        let most = self.config.vtep.max_macs;
+        if new_endpoint.is_some() && endpoints >= most as usize {
+            return Err(CommandError::TooManyEndpoints(most));
+        }
         if !exists {
             self.state.ports.push(SavedPort {
                 device: port.device.clone(),

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::IpAddr};
 
-use vtep_common::abi::MAX_UPLINKS;
+use vtep_common::abi::{MAX_BDS, MAX_PORTS, MAX_UPLINKS};
 
 use crate::{
     config::XdpMode,
@@ -122,6 +122,15 @@ pub enum CommandError {
     /// `attach` of what isn't there.
     #[error("no network device {0}; see: ip link")]
     NoDevice(IfName),
+    /// The table is full.
+    #[error("there are {MAX_BDS} bridge domains already, or nearly so; remove one first")]
+    TooManyBds,
+    /// The table is full.
+    #[error("{MAX_PORTS} ports were added already; remove one first")]
+    TooManyPorts,
+    /// The table is full.
+    #[error("{0} endpoints are declared already (vtep.max_macs); remove one first")]
+    TooManyEndpoints(u32),
     /// The table is full.
     #[error("there are {MAX_UPLINKS} uplinks already; detach one first")]
     TooManyUplinks,

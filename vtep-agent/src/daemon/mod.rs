@@ -38,6 +38,7 @@ use crate::{
     dataplane::{Claims, Dataplane, Events, FrameSocket, Inheritance, LoadOptions},
     kernel::{self, Monitor},
     observe::{self, Metrics, Query},
+    privileges,
     reconcile::{Outcome, Reconciler},
     store::{Store, StoreError},
     tcp_ao,
@@ -131,7 +132,8 @@ impl Daemon {
         check_addresses(&config.vtep)?;
         let store = Store::new(&config.vtep.state_dir);
         let state = store.load()?;
-        let control = control::Server::bind(&config.vtep.socket)?;
+        let control =
+            control::Server::bind(&config.vtep.socket, config.vtep.socket_group.as_deref())?;
         let http = match config.vtep.metrics {
             Some(address) => Some(observe::Server::bind(address).await?),
             None => None,
@@ -140,6 +142,8 @@ impl Daemon {
         let metrics = Metrics::new()?;
         let options = LoadOptions::new(config.vtep.pin_dir.clone(), config.vtep.max_macs);
         let mut dataplane = Dataplane::load_in(claims, &options)?;
+        // Before there is another thread.
+        privileges::give_up().context("cannot give up privileges")?;
         let (sessions, peers) = Sessions::start(session_options(&config))?;
         let bfd = bfd::start(&sessions)?;
         let monitor = Monitor::start()?;

@@ -323,8 +323,18 @@ fn release(pin: &Path) -> Result<(), DataplaneError> {
 
 /// Says which foreign programs run before ours.
 fn report_neighbours(device: &Device) {
-    let Ok((_, programs)) = SchedClassifier::query_tcx(&device.name, TcAttachType::Ingress) else {
-        return;
+    let programs = match SchedClassifier::query_tcx(&device.name, TcAttachType::Ingress) {
+        Ok((_, programs)) => programs,
+        // To look at a program by its id takes CAP_SYS_ADMIN, which the agent has given up. That there
+        // is one to look at is known by then.
+        Err(error) if errno(&error) == Some(libc::EPERM) => {
+            tracing::warn!(
+                device = device.name,
+                "another TC program is attached and runs before ours: `bpftool net` names it"
+            );
+            return;
+        }
+        Err(_) => return,
     };
     for program in programs {
         tracing::warn!(

@@ -131,13 +131,16 @@ async fn serve(
 /// Everything up to the empty line; `None` when that is too much.
 async fn read_header(stream: &mut TcpStream) -> io::Result<Option<Vec<u8>>> {
     let mut header = Vec::with_capacity(1024);
+    let mut searched: usize = 0;
     loop {
         if stream.read_buf(&mut header).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        if header.windows(4).any(|window| window == b"\r\n\r\n") {
+        let unread = header.get(searched.saturating_sub(3)..).unwrap_or_default();
+        if unread.windows(4).any(|window| window == b"\r\n\r\n") {
             return Ok(Some(header));
         }
+        searched = header.len();
         if header.len() > MAX_HEADER {
             return Ok(None);
         }

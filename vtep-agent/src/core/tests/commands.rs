@@ -458,3 +458,33 @@ fn views_of_a_bridge_domain_that_is_not() {
     assert!(fixture.core.flood(bd).is_err());
     assert!(fixture.core.ports(bd).is_err());
 }
+
+/// What a client can make the agent keep is bounded.
+#[test]
+fn there_is_an_end_to_additions() {
+    let mut fixture = Fixture::new();
+    fixture.core.config.vtep.max_macs = 3;
+    for last in 1..=3 {
+        let add = add_port("blue", "vm1", endpoint(last, &[], false));
+        fixture.command(add).unwrap();
+    }
+    fixture.outputs.clear();
+    let add = add_port("blue", "vm1", endpoint(4, &[], false));
+    refused(&mut fixture, add, &["3 endpoints", "max_macs"]);
+    // As if so many had been added: one by one takes a while.
+    let port = fixture.core.state.ports[0].clone();
+    let full = vtep_common::abi::MAX_PORTS as usize;
+    fixture.core.state.ports.resize(full, port);
+    refused(
+        &mut fixture,
+        add_port("blue", "more", None),
+        &["4096 ports"],
+    );
+    for number in 2..vtep_common::abi::MAX_BDS as u16 {
+        fixture
+            .core
+            .names
+            .insert(name(&format!("b{number}")), BdId(number));
+    }
+    refused(&mut fixture, add_bd("more", 9999), &["4096 bridge domains"]);
+}

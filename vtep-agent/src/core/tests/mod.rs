@@ -278,6 +278,7 @@ fn config() -> Config {
             pin_dir: "pins".into(),
             state_dir: "state".into(),
             socket: "socket".into(),
+            socket_group: None,
             metrics: None,
             on_stop: OnStop::Clean,
             drain_time: Duration::from_secs(10),
