@@ -183,3 +183,37 @@ fn changes_of_keys() {
         &keys(&[(1, 1), (2, 3)], "k")
     ));
 }
+
+#[test]
+fn password_file_is_looked_for_beside_the_configuration() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("vtep.toml");
+    fs::write(directory.path().join("key"), "s3cret\n").unwrap();
+    let text = |name: &str| {
+        MINIMAL.replace(
+            "asn = 65000\n[[bd]]",
+            &format!("asn = 65000\npassword_file = \"{name}\"\n[[bd]]"),
+        )
+    };
+    fs::write(&file, text("key")).unwrap();
+    let (config, _) = Config::load(&file).unwrap();
+    assert_eq!(config.bgp.peers[0].authentication, md5("s3cret"));
+
+    fs::write(&file, text("missing")).unwrap();
+    let error = Config::load(&file).unwrap_err().to_string();
+    let missing = directory.path().join("missing");
+    let expected = format!(
+        "{}:9:17: password_file: cannot read {}: No such file or directory (os error 2)",
+        file.display(),
+        missing.display()
+    );
+    assert_eq!(error, expected);
+
+    fs::write(directory.path().join("key"), "\n").unwrap();
+    fs::write(&file, text("key")).unwrap();
+    let error = Config::load(&file).unwrap_err().to_string();
+    assert!(
+        error.ends_with("password_file has 0 bytes, expected 1 to 80"),
+        "{error}"
+    );
+}
