@@ -87,6 +87,12 @@ impl Rows {
         }))
     }
 
+    /// All of them, in their order.
+    fn whole(mut self) -> Keys {
+        self.sort();
+        self.take(usize::MAX).unwrap_or(self).0
+    }
+
     /// That many MACs of no bridge domain.
     #[cfg(test)]
     pub(crate) fn of_macs(count: u32) -> Self {
@@ -176,15 +182,8 @@ impl Core {
     pub fn piece(&self, rows: &Rows, now: Instant) -> Piece {
         match &rows.0 {
             Keys::Routes(routes) => Piece::Routes(self.routes_piece(routes)),
-            Keys::Macs(macs) => {
-                let views = macs.iter().map(|row| self.mac_view(row.bd, row.key, now));
-                Piece::Macs(views.flatten().collect())
-            }
-            Keys::Neighbors(neighbors) => {
-                let views = neighbors.iter();
-                let views = views.map(|row| self.neighbor_view(row.bd, row.key));
-                Piece::Neighbors(views.flatten().collect())
-            }
+            Keys::Macs(macs) => Piece::Macs(self.macs_piece(macs, now)),
+            Keys::Neighbors(neighbors) => Piece::Neighbors(self.neighbors_piece(neighbors)),
         }
     }
 
@@ -198,8 +197,8 @@ impl Core {
         bd: Option<&BdName>,
         unwritten: &HashSet<FdbKey>,
     ) -> Result<Vec<view::Route>, CommandError> {
-        match self.whole(self.route_rows(bd, unwritten.clone())?, Instant::now()) {
-            Some(Piece::Routes(routes)) => Ok(routes),
+        match self.route_rows(bd, unwritten.clone())?.whole() {
+            Keys::Routes(routes) => Ok(self.routes_piece(&routes)),
             _ => Ok(Vec::new()),
         }
     }
@@ -214,8 +213,8 @@ impl Core {
         bd: Option<&BdName>,
         now: Instant,
     ) -> Result<Vec<view::MacEntry>, CommandError> {
-        match self.whole(self.mac_rows(bd)?, now) {
-            Some(Piece::Macs(macs)) => Ok(macs),
+        match self.mac_rows(bd)?.whole() {
+            Keys::Macs(macs) => Ok(self.macs_piece(&macs, now)),
             _ => Ok(Vec::new()),
         }
     }
@@ -226,16 +225,21 @@ impl Core {
     ///
     /// As there.
     pub fn neighbors(&self, bd: Option<&BdName>) -> Result<Vec<view::Neighbor>, CommandError> {
-        match self.whole(self.neighbor_rows(bd)?, Instant::now()) {
-            Some(Piece::Neighbors(neighbors)) => Ok(neighbors),
+        match self.neighbor_rows(bd)?.whole() {
+            Keys::Neighbors(neighbors) => Ok(self.neighbors_piece(&neighbors)),
             _ => Ok(Vec::new()),
         }
     }
 
-    fn whole(&self, mut rows: Rows, now: Instant) -> Option<Piece> {
-        rows.sort();
-        let rows = rows.take(usize::MAX)?;
-        Some(self.piece(&rows, now))
+    fn macs_piece(&self, macs: &[InBd<Mac>], now: Instant) -> Vec<view::MacEntry> {
+        let views = macs.iter().map(|row| self.mac_view(row.bd, row.key, now));
+        views.flatten().collect()
+    }
+
+    fn neighbors_piece(&self, neighbors: &[InBd<IpAddr>]) -> Vec<view::Neighbor> {
+        let neighbors = neighbors.iter();
+        let views = neighbors.map(|row| self.neighbor_view(row.bd, row.key));
+        views.flatten().collect()
     }
 
     fn routes_piece(&self, routes: &Routes) -> Vec<view::Route> {
