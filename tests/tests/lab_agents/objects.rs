@@ -74,6 +74,13 @@ fn a_clean_stop_leaves_nothing() -> Result<()> {
             host.ns().attached()?,
         ])
     };
+    // Links come up at their own pace, and bring an address and routes.
+    eventually(Duration::from_secs(30), || {
+        let [_, addresses, routes, _] = state(&h1)?;
+        ensure!(!addresses.contains("DOWN") && addresses.matches("fe80::").count() == 2);
+        ensure!(routes.matches("local fe80::").count() == 2, "{routes}");
+        Ok(())
+    })?;
     let before = state(&h1)?;
     let mut pair = Pair::join(&lab, [h1, h2], [vm1, vm2], |config| config)?;
     Ping::to("10.0.0.2").until_answered(pair.vm1.ns())?;
