@@ -96,6 +96,13 @@ impl Mover {
     }
 }
 
+/// Until its link is plugged in again it says nothing, not even that its addresses are gone: QEMU pauses
+/// a VM before it runs elsewhere.
+fn pause(vm: &Vm) -> Result<()> {
+    vm.ns().run("tc qdisc replace dev eth0 root blackhole")?;
+    Ok(())
+}
+
 /// What QEMU does at the end of a live migration: several announcements, since the first ones may come
 /// before the network is ready for them.
 fn announce(vm: &Vm) -> Result<()> {
@@ -153,7 +160,7 @@ fn mob_001_002_a_vm_moves_between_an_agent_and_frr() -> Result<()> {
         ensure!(entry["type"] == "local", "round {round}: {entry}");
 
         // And back: it is here while it is still there, as after a live migration.
-        mover.there.ns().ip("addr flush dev eth0\n")?;
+        pause(&mover.there)?;
         mover.here.plug()?;
         announce(&mover.here)?;
         for from in [&fabric.vm1, &fabric.vm2] {
@@ -172,7 +179,8 @@ fn mob_001_002_a_vm_moves_between_an_agent_and_frr() -> Result<()> {
             ],
         )?;
         let sequence = row["seq"].as_i64().context("no sequence")?;
-        ensure!(sequence > last, "round {round}: {last}, then {row}");
+        // What was withdrawn before it moved may begin anew at FRR; what we said last is remembered.
+        ensure!(sequence >= last.max(1), "round {round}: {last}, then {row}");
         last = sequence;
         let vtep = fabric.h1.address().to_string();
         eventually(Duration::from_secs(5), || {
@@ -364,7 +372,7 @@ fn three_agents_in_a_full_mesh() -> Result<()> {
     announce(&mover.here)?;
     reached(&vms[2], "before it moved")?;
     for _ in 0..3 {
-        mover.here.ns().ip("addr flush dev eth0\n")?;
+        pause(&mover.here)?;
         mover.there.plug()?;
         announce(&mover.there)?;
         for from in &vms {
@@ -379,7 +387,8 @@ fn three_agents_in_a_full_mesh() -> Result<()> {
         }
     }
 
-    agents[2].daemon().kill()?;
+    // A crash would leave it in the lists: its datapath goes on.
+    agents[2].stop()?;
     for agent in &agents[..2] {
         wait_flood(agent, "blue", 1)?;
     }
