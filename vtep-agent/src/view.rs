@@ -60,6 +60,12 @@ pub struct Peer {
     pub state: String,
     /// Time in `established`.
     pub uptime_s: Option<u64>,
+    /// Hold time that both sides agreed on, 0 for none; `null` without a session.
+    #[serde(default)]
+    pub hold_time_s: Option<u64>,
+    /// Its BGP identifier: of this session or the last; `null` before.
+    #[serde(default)]
+    pub router_id: Option<Ipv4Addr>,
     /// Routes in its adj-rib-in.
     pub routes_received: u64,
     /// Those that some bridge domain imports, or that the underlay accepts.

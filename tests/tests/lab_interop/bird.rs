@@ -88,6 +88,43 @@ fn bgp_025_bird_md5() -> Result<()> {
     wire.keys_are_compared(BIRD_ASN, IPV4, true)
 }
 
+/// BGP-026 (RFC 5082): with `ttl security` on both sides there is a session; where BIRD has none, the
+/// kernel drops what it sends and the agent says so.
+#[test]
+fn bgp_026_bird_ttl_security() -> Result<()> {
+    let wire = Wire::new("birdttl")?;
+    let lines = format!("ttl_security = 1\n{IPV4}");
+    let mut bird = Bird::start(&wire.peer, &protocols(&wire, "", &TWO))?;
+    let agent = wire.agent(BIRD_ASN, &lines)?;
+    eventually(PATIENCE, || {
+        let peer = peer_row(&agent)?;
+        let why = peer["last_error"].as_str().unwrap_or_default();
+        ensure!(peer["state"] != "established", "{peer}");
+        ensure!(why.contains("with a TTL that is too low"), "{peer}");
+        Ok(())
+    })?;
+    bird.daemon().kill()?;
+    bird.restart(&protocols(&wire, "ttl security on;", &TWO))?;
+    wait_established(&agent)?;
+    wait_routes(&agent, 2, 0)
+}
+
+/// RFC 4271 §4.2: the smaller hold time counts, and is shown.
+#[test]
+fn bird_negotiates_the_hold_time() -> Result<()> {
+    let wire = Wire::new("birdhold")?;
+    let _bird = Bird::start(&wire.peer, &protocols(&wire, "hold time 33;", &TWO))?;
+    let agent = wire.agent(BIRD_ASN, IPV4)?;
+    wait_established(&agent)?;
+    let peer = peer_row(&agent)?;
+    ensure!(peer["hold_time_s"] == 33, "{peer}");
+    ensure!(
+        peer["router_id"] == wire.peer.address().to_string(),
+        "{peer}"
+    );
+    Ok(())
+}
+
 /// Graceful restart of the agent is for EVPN: routes of the unicast families go with the session (RFC
 /// 4724 §4.2 for families that are not listed), and BIRD's are back with BIRD.
 #[test]

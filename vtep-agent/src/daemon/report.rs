@@ -137,6 +137,8 @@ impl Daemon {
                     hostname: peer.hostname.clone(),
                     state: peer.state.to_string(),
                     uptime_s: peer.uptime(now).map(|uptime| uptime.as_secs()),
+                    hold_time_s: peer.hold_time.map(|time| time.as_secs()),
+                    router_id: peer.router_id,
                     routes_received: counts.received,
                     routes_accepted: counts.accepted,
                     routes_stale: counts.stale,
@@ -249,7 +251,7 @@ impl Daemon {
             ]),
             reconcile_errors: totals.errors,
             events_lost: counters.stat(Stat::EventsLost),
-            signature_failures: self.sessions.signature_failures().iter().collect(),
+            signature_failures: self.sessions.silent_drops().signatures().collect(),
             bfd_discards: self
                 .bfd
                 .discards()

@@ -19,7 +19,7 @@ mod md5;
 mod peer;
 mod publish;
 mod send_queue;
-mod signatures;
+mod silent_drops;
 mod socket;
 mod status;
 mod supervisor;
@@ -27,7 +27,7 @@ mod supervisor;
 mod tests;
 mod unnumbered;
 
-pub use signatures::SignatureFailures;
+pub use silent_drops::SilentDrops;
 pub use status::{MessageCounts, PeerStatus};
 
 use std::{
@@ -143,7 +143,7 @@ impl Sessions {
             .enable_all()
             .build()?;
         let shared = Arc::new(Shared::default());
-        shared.count_signatures();
+        shared.count_silent_drops();
         let (control, controls) = mpsc::unbounded_channel();
         let (report, reports) = mpsc::channel(WAITING_EVENTS);
         let (finish, finished) = oneshot::channel();
@@ -239,9 +239,9 @@ impl Sessions {
         lock(&self.shared.status).values().cloned().collect()
     }
 
-    /// Segments that this host dropped because of their signature, as of the last second.
-    pub fn signature_failures(&self) -> SignatureFailures {
-        *self.shared.signatures.borrow()
+    /// Segments that this host dropped because of their signature or TTL, as of the last second.
+    pub fn silent_drops(&self) -> SilentDrops {
+        *self.shared.silent_drops.borrow()
     }
 
     /// Ends all sessions for this reason, usually [`Cease::Shutdown`] or [`Cease::Restart`], and
@@ -337,7 +337,7 @@ struct Shared {
     heard: Mutex<HashMap<PeerId, ConnectionId>>,
     connections: AtomicU64,
     /// The host's counters.
-    signatures: watch::Sender<SignatureFailures>,
+    silent_drops: watch::Sender<SilentDrops>,
 }
 
 impl Shared {
@@ -357,9 +357,9 @@ impl Shared {
     }
 
     /// Reads the host's counters again; without `/proc` they stay as they are.
-    fn count_signatures(&self) {
-        if let Ok(read) = SignatureFailures::read() {
-            self.signatures
+    fn count_silent_drops(&self) {
+        if let Ok(read) = SilentDrops::read() {
+            self.silent_drops
                 .send_if_modified(|known| std::mem::replace(known, read) != read);
         }
     }

@@ -16,7 +16,7 @@ use super::{
     connection::{CHUNK, Connection, Input},
     decode::BATCH,
     dynamic::Stay,
-    signatures::Suspicion,
+    silent_drops::{Demands, Suspicion},
     socket::{self, Endpoint},
     status::PeerStatus,
     unnumbered::{Lookout, Sighting},
@@ -140,7 +140,11 @@ impl Peer {
         } = outlets;
         let (inputs, mut input) = mpsc::channel(INPUTS);
         let shutdown = settings.shutdown;
-        let suspicion = Suspicion::new(&shared.signatures, endpoint.authentication.as_ref().into());
+        let demands = Demands {
+            signing: endpoint.authentication.as_ref().into(),
+            ttl: endpoint.min_ttl.is_some(),
+        };
+        let suspicion = Suspicion::new(&shared.silent_drops, demands);
         let mut peer = Self {
             id,
             status: PeerStatus::new(id, endpoint.peer.clone(), stay.is_dynamic(), &settings),

@@ -151,7 +151,7 @@ impl Supervisor {
                     Some(Control::Shutdown(cease)) => break cease,
                     None => break Cease::Restart(String::new()),
                 },
-                _ = counting.tick() => self.outlets.shared.count_signatures(),
+                _ = counting.tick() => self.outlets.shared.count_silent_drops(),
                 Some(notice) = self.notices.recv() => self.notice(notice),
                 accepted = accept(self.listener.as_ref()), if self.configured => match accepted {
                     Ok((stream, from)) => self.accepted(stream, from),

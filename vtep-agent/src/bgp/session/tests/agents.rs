@@ -228,7 +228,7 @@ async fn tcp_md5() {
                 error.is_some_and(|error| error.contains(hint))
             };
             a.see(told).await;
-            let counted = a.sessions.signature_failures().iter();
+            let counted = a.sessions.silent_drops().signatures();
             assert!(counted.map(|(_, count)| count).sum::<u64>() > 0);
         }
     }

@@ -1,6 +1,6 @@
-//! Segments that TCP drops because of their signature (RFC 2385, RFC 5925). TCP says nothing to
-//! anybody: the connection times out, and a counter of the host rises. It is the only hint at a key
-//! that is wrong.
+//! Segments that TCP drops because of their signature (RFC 2385, RFC 5925) or their TTL (RFC 5082). TCP
+//! says nothing to anybody: the connection times out, and a counter of the host rises. It is the only
+//! hint at a key that is wrong, or at a peer that is further away than it may be.
 
 use std::{fs, io};
 
@@ -13,18 +13,29 @@ const NETSTAT: &str = "/proc/thread-self/net/netstat";
 
 /// How many segments the host dropped, whoever they were from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SignatureFailures {
+pub struct SilentDrops {
     /// Signed with another key than ours.
     pub wrong: u64,
     /// Not signed, where we have a key.
     pub missing: u64,
     /// Signed, where we have no key, or none with this id.
     pub unexpected: u64,
+    /// From further away than `ttl_security` allows.
+    pub too_far: u64,
 }
 
-impl SignatureFailures {
-    /// Name, as metrics have it, and count.
-    pub fn iter(self) -> impl Iterator<Item = (&'static str, u64)> {
+/// What we demand of a peer's segments.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Demands {
+    /// A signature of this kind.
+    pub(super) signing: Signing,
+    /// A TTL of so many hops at most.
+    pub(super) ttl: bool,
+}
+
+impl SilentDrops {
+    /// Those for their signature: name, as metrics have it, and count.
+    pub fn signatures(self) -> impl Iterator<Item = (&'static str, u64)> {
         [
             ("wrong", self.wrong),
             ("missing", self.missing),
@@ -44,20 +55,21 @@ impl SignatureFailures {
 
     /// Pairs of lines: names, then values. A kernel may lack some.
     fn parse(text: &str) -> Self {
-        let mut failures = Self::default();
+        let mut drops = Self::default();
         let mut lines = text.lines();
         while let (Some(names), Some(values)) = (lines.next(), lines.next()) {
             for (name, value) in names.split_whitespace().zip(values.split_whitespace()) {
                 let counter = match name {
-                    "TCPMD5Failure" | "TCPAOBad" => &mut failures.wrong,
-                    "TCPMD5NotFound" | "TCPAORequired" => &mut failures.missing,
-                    "TCPMD5Unexpected" | "TCPAOKeyNotFound" => &mut failures.unexpected,
+                    "TCPMD5Failure" | "TCPAOBad" => &mut drops.wrong,
+                    "TCPMD5NotFound" | "TCPAORequired" => &mut drops.missing,
+                    "TCPMD5Unexpected" | "TCPAOKeyNotFound" => &mut drops.unexpected,
+                    "TCPMinTTLDrop" => &mut drops.too_far,
                     _ => continue,
                 };
                 *counter += value.parse().unwrap_or(0);
             }
         }
-        failures
+        drops
     }
 
     fn since(self, before: Self) -> Self {
@@ -65,12 +77,13 @@ impl SignatureFailures {
             wrong: self.wrong.saturating_sub(before.wrong),
             missing: self.missing.saturating_sub(before.missing),
             unexpected: self.unexpected.saturating_sub(before.unexpected),
+            too_far: self.too_far.saturating_sub(before.too_far),
         }
     }
 
-    /// What they may mean for a peer, with which we sign in this way.
-    fn hint(self, signing: Signing) -> Option<String> {
-        let signed = signing != Signing::None;
+    /// What they may mean for a peer of which we demand this.
+    fn hint(self, demands: Demands) -> Option<String> {
+        let signed = demands.signing != Signing::None;
         let (count, what, advice) = match self {
             Self {
                 wrong: count @ 1.., ..
@@ -86,9 +99,17 @@ impl SignatureFailures {
             Self {
                 unexpected: count @ 1..,
                 ..
-            } if signing == Signing::Ao => {
+            } if demands.signing == Signing::Ao => {
                 (count, "with a key id unknown here", "the ids may differ")
             }
+            Self {
+                too_far: count @ 1..,
+                ..
+            } if demands.ttl => (
+                count,
+                "with a TTL that is too low",
+                "the peer may be without `ttl_security`, or further away",
+            ),
             _ => return None,
         };
         Some(format!(
@@ -100,9 +121,9 @@ impl SignatureFailures {
 /// Compares the counters while a peer is not up.
 #[derive(Debug)]
 pub(super) struct Suspicion {
-    counters: watch::Receiver<SignatureFailures>,
-    before: SignatureFailures,
-    signing: Signing,
+    counters: watch::Receiver<SilentDrops>,
+    before: SilentDrops,
+    demands: Demands,
 }
 
 /// How we sign what we send to a peer.
@@ -125,13 +146,13 @@ impl From<Option<&Authentication>> for Signing {
 
 impl Suspicion {
     /// From now on.
-    pub(super) fn new(counters: &watch::Sender<SignatureFailures>, signing: Signing) -> Self {
+    pub(super) fn new(counters: &watch::Sender<SilentDrops>, demands: Demands) -> Self {
         let counters = counters.subscribe();
         let before = *counters.borrow();
         Self {
             counters,
             before,
-            signing,
+            demands,
         }
     }
 
@@ -150,7 +171,7 @@ impl Suspicion {
     /// What the counters may mean for the peer.
     pub(super) fn hint(&self) -> Option<String> {
         let now = *self.counters.borrow();
-        now.since(self.before).hint(self.signing)
+        now.since(self.before).hint(self.demands)
     }
 }
 
@@ -160,53 +181,58 @@ mod tests {
 
     #[test]
     fn counters_of_the_host() {
-        let text = "TcpExt: SyncookiesSent TCPMD5NotFound TCPMD5Unexpected TCPMD5Failure TCPAOBad\n\
-                    TcpExt: 1 2 3 4 5\n\
+        let text = "TcpExt: SyncookiesSent TCPMD5NotFound TCPMD5Unexpected TCPMD5Failure TCPAOBad \
+                    TCPMinTTLDrop\nTcpExt: 1 2 3 4 5 6\n\
                     IpExt: InNoRoutes\nIpExt: 7\nTcpExt: half\n";
-        let read = SignatureFailures::parse(text);
-        let expected = SignatureFailures {
+        let read = SilentDrops::parse(text);
+        let expected = SilentDrops {
             wrong: 9,
             missing: 2,
             unexpected: 3,
+            too_far: 6,
         };
         assert_eq!(read, expected);
-        assert_eq!(
-            SignatureFailures::parse("nonsense"),
-            SignatureFailures::default()
-        );
-        assert!(SignatureFailures::read().is_ok());
+        assert_eq!(SilentDrops::parse("nonsense"), SilentDrops::default());
+        assert!(SilentDrops::read().is_ok());
     }
 
-    /// What is suspected depends on whether we sign.
+    /// What is suspected depends on what we demand.
     #[test]
     fn hints() {
-        let some = |wrong, missing, unexpected| SignatureFailures {
+        let some = |wrong, missing, unexpected, too_far| SilentDrops {
             wrong,
             missing,
             unexpected,
+            too_far,
         };
-        let says = |failures: SignatureFailures, signing, text| {
-            let hint = failures.hint(signing).unwrap();
+        let demands = |signing, ttl| Demands { signing, ttl };
+        let (signed, unsigned) = (demands(Signing::Md5, false), demands(Signing::None, false));
+        let says = |drops: SilentDrops, demands, text| {
+            let hint = drops.hint(demands).unwrap();
             assert!(hint.contains(text), "{hint}");
         };
+        says(some(2, 1, 0, 0), signed, "2 TCP segments with a wrong sign");
+        says(some(0, 1, 0, 0), signed, "without a signature");
         says(
-            some(2, 1, 0),
-            Signing::Md5,
-            "2 TCP segments with a wrong signature",
-        );
-        says(some(0, 1, 0), Signing::Ao, "without a signature");
-        says(
-            some(5, 5, 1),
-            Signing::None,
+            some(5, 5, 1, 0),
+            unsigned,
             "1 TCP segments with a signature",
         );
         says(
-            some(0, 0, 3),
-            Signing::Ao,
-            "3 TCP segments with a key id unknown",
+            some(9, 9, 0, 3),
+            demands(Signing::None, true),
+            "3 TCP segments with a TTL",
         );
-        assert_eq!(some(0, 0, 9).hint(Signing::Md5), None);
-        assert_eq!(some(9, 9, 0).hint(Signing::None), None);
-        assert_eq!(some(4, 4, 4).since(some(4, 5, 3)), some(0, 0, 1));
+        says(
+            some(9, 0, 0, 3),
+            demands(Signing::Md5, true),
+            "9 TCP segments with a wrong",
+        );
+        let ao = demands(Signing::Ao, false);
+        says(some(0, 1, 0, 0), ao, "without a signature");
+        says(some(0, 0, 3, 0), ao, "3 TCP segments with a key id unknown");
+        assert_eq!(some(0, 0, 9, 9).hint(signed), None);
+        assert_eq!(some(9, 9, 0, 9).hint(unsigned), None);
+        assert_eq!(some(4, 4, 4, 4).since(some(4, 5, 3, 2)), some(0, 0, 1, 2));
     }
 }
