@@ -183,6 +183,7 @@ fn examples() -> [(Table, Value); 11] {
         (
             Table::Ports,
             json!([{"name": "tap-vm1", "ifindex": 7, "bd": "blue", "vlan": null,
+                    "source_filter": false,
             "state": "up", "rx_packets": 1, "tx_packets": 1, "drops": 0, "rx_bytes": 60,
             "tx_bytes": 60}]),
         ),
@@ -328,8 +329,8 @@ fn tables_for_people() {
     blue  100  198.18.0.1:2  *:100   65000:100      2           2            5      3
 
     $ vtep-agent show ports
-    PORT     VLAN  BD    STATE  RX PACKETS  TX PACKETS  DROPS
-    tap-vm1     -  blue  up              1           1      0
+    PORT     VLAN  BD    STATE  RX PACKETS  TX PACKETS  DROPS  FLAGS
+    tap-vm1     -  blue  up              1           1      0  -
 
     $ vtep-agent show macs
     BD    VNI  MAC                ORIGIN    AT          SEQ    AGE  FLAGS
