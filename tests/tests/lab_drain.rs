@@ -135,9 +135,12 @@ fn the_command_waits() -> Result<()> {
 fn programs(host: &Host) -> Result<Vec<String>> {
     let attached = host.ns().attached()?;
     let mut programs: Vec<_> = [attached].into_iter().filter(|a| a != "[] []").collect();
-    let links = host.lab().bpffs().join(host.name()).join("v1/links");
-    for link in fs::read_dir(links)? {
-        programs.push(link?.file_name().to_string_lossy().into_owned());
+    let pins = host.lab().bpffs().join(host.name());
+    // One directory for each version of the layout.
+    for version in fs::read_dir(pins)? {
+        for link in fs::read_dir(version?.path().join("links"))? {
+            programs.push(link?.file_name().to_string_lossy().into_owned());
+        }
     }
     Ok(programs)
 }
