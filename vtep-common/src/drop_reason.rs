@@ -97,6 +97,9 @@ drop_reasons! {
     /// Neighbour discovery from a declared MAC that claims an address or names a MAC of somebody
     /// else, or cannot be judged.
     NdSpoofed = 35 => "nd_spoofed",
+    /// An ARP request or neighbour solicitation for an address that nobody is known to have, in a
+    /// bridge domain that does not flood these.
+    UnknownNeighbor = 36 => "unknown_neighbor",
 }
 
 #[cfg(test)]

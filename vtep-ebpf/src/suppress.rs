@@ -1,9 +1,10 @@
 //! Answers to ARP requests and neighbour solicitations from the tables (RFC 9161 §3.1), so that
 //! they need not be flooded.
 
+use aya_ebpf::bindings::__sk_buff;
 use vtep_common::{
     DropReason,
-    abi::{ArpKey, FdbKey, NdKey, NeighborEntry},
+    abi::{ArpKey, BdFlags, BdId, FdbKey, NdKey, NeighborEntry},
     wire::{
         Frame as _, Tables as _,
         access::Ingress,
@@ -16,6 +17,7 @@ use vtep_common::{
 use crate::{
     count, deliver,
     maps::{Maps, arp_entry, nd_entry},
+    packet::Packet,
     skb::Skb,
 };
 
@@ -75,6 +77,47 @@ fn send_advertisement(
     message.answer(frame, entry.mac_bits(), entry.flags());
     count::bd(ingress.bd.bd, |counters| counters.suppressed_nd += 1);
     deliver::to_port(skb, ingress.port, ethertype::IPV6)
+}
+
+/// The frame, sent to a group, asks for an address that nobody is known to have, and the bridge domain
+/// does not flood such questions.
+#[inline(always)]
+pub fn refuses(skb: Skb, ingress: &Ingress<'_>) -> bool {
+    let policy = BdFlags::SUPPRESS.with(BdFlags::DROP_UNKNOWN_NEIGHBORS);
+    ingress.domain.flags.has(policy) && asks_for_unknown(skb.as_ptr(), ingress.bd.bd.0.into()) != 0
+}
+
+/// A function of its own for the verifier, which goes through it once and not once per path that
+/// leads to flooding. 1 for yes.
+#[unsafe(no_mangle)]
+extern "C" fn asks_for_unknown(context: *mut __sk_buff, bd: u32) -> i32 {
+    let (packet, bd) = (Skb::new(context).packet(), BdId(bd as u16));
+    let asks = if let Some(message) = arp_question(packet) {
+        arp_entry(ArpKey::from_parts(bd, message.target_be)).is_none()
+    } else if let Some(message) = nd_question(packet) {
+        nd_entry(&NdKey::from_parts(bd, message.target)).is_none()
+    } else {
+        false
+    };
+    asks.into()
+}
+
+#[inline(always)]
+fn arp_question(packet: Packet) -> Option<arp::Message> {
+    let header = Header::read(packet.view::<14>(0)?);
+    if header.ethertype_be != ethertype::ARP || !header.is_group() {
+        return None;
+    }
+    arp::Message::parse(packet).filter(|message| message.is_question())
+}
+
+#[inline(always)]
+fn nd_question(packet: Packet) -> Option<nd::Solicitation> {
+    let header = Header::read(packet.view::<14>(0)?);
+    if header.ethertype_be != ethertype::IPV6 || !header.is_group() {
+        return None;
+    }
+    nd::Solicitation::parse(packet)
 }
 
 /// The owner of the address is on the port that asks, and answers for itself.

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use vtep_common::{
-    Mac,
+    DropReason, Mac,
     abi::{BdFlags, FdbFlags, FdbWord, NeighborFlags},
 };
 
@@ -52,6 +52,29 @@ fn arp_requests_for_unknown_addresses_are_flooded() {
     assert_flooded(&mut rig, &request(VM1, IP1, IP9));
     rig.neighbor(RED.bd, IP9.into(), VM9, NeighborFlags::default());
     assert_flooded(&mut rig, &request(VM1, IP1, IP9));
+}
+
+/// C4.6 (RFC 9161 §3.6): where it is asked for, requests for addresses that nobody has go nowhere;
+/// what announces goes on.
+#[test]
+fn requests_for_unknown_addresses_may_be_dropped() {
+    let mut rig = Rig::new();
+    rig.neighbor(BLUE.bd, IP9.into(), VM9, NeighborFlags::default());
+    rig.blue_policy(default_policy().with(BdFlags::DROP_UNKNOWN_NEIGHBORS));
+    let unknown = Ipv4Addr::new(10, 0, 0, 50);
+    rig.access(&request(VM1, IP1, unknown))
+        .assert_dropped(DropReason::UnknownNeighbor);
+    let (group, mac) = solicited_node(ip6(50));
+    let asks = solicitation(ip6(50), &[1, 1, 2, 0, 0, 0, 0, 1]);
+    rig.access(&icmp6((VM1, mac), (ip6(1), group), &asks))
+        .assert_dropped(DropReason::UnknownNeighbor);
+    rig.access(&request(VM1, IP1, IP9))
+        .assert_verdict(TC_REDIRECT);
+    let (arp_before, nd_before, copies) = rig.bd_counters(BLUE.bd);
+    let run = rig.access(&request(VM1, IP1, IP1));
+    assert!(run.drops.is_empty(), "gratuitous: {:?}", run.drops);
+    let after = rig.bd_counters(BLUE.bd);
+    assert_eq!(after, (arp_before, nd_before, copies + 3));
 }
 
 /// PX-003, PX-004, PX-007.

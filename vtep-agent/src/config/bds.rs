@@ -17,6 +17,9 @@ use super::{
 };
 use crate::types::{BdName, IfName, Vni};
 
+/// Most frames or events per second: one every nanosecond.
+const MAX_RATE: u32 = 1_000_000_000;
+
 /// All bridge domains, each by itself and against the others.
 pub(super) fn bds(
     raw: &[Spanned<raw::Bd>],
@@ -71,6 +74,14 @@ fn bd(raw: &raw::Bd) -> Result<BdConfig> {
         suppress: raw.suppress.unwrap_or(default.suppress),
         flood: raw.flood.unwrap_or(default.flood),
         learning: raw.learning.unwrap_or(default.learning),
+        bum_rate: number_or(&raw.bum_rate, "bum_rate", 0..=MAX_RATE, default.bum_rate)?,
+        learn_rate: number_or(
+            &raw.learn_rate,
+            "learn_rate",
+            0..=MAX_RATE,
+            default.learn_rate,
+        )?,
+        unknown_neighbors: raw.unknown_neighbors.unwrap_or(default.unknown_neighbors),
         source_filter: raw.source_filter.unwrap_or(default.source_filter),
         ageing: (ageing != 0).then(|| Duration::from_secs(ageing.into())),
         max_macs_per_port: number_or(

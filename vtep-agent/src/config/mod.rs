@@ -310,6 +310,12 @@ pub struct BdConfig {
     pub ageing: Option<Duration>,
     /// Most MACs of one port.
     pub max_macs_per_port: u32,
+    /// Flooded frames per second that one port may send; 0: no limit.
+    pub bum_rate: u32,
+    /// Learning events per second that one port may cause; 0: no limit.
+    pub learn_rate: u32,
+    /// ARP and ND requests for addresses that nobody is known to have.
+    pub unknown_neighbors: UnknownNeighbors,
     /// Ports with declared endpoints send from nothing else.
     pub source_filter: bool,
     /// Duplicate MACs; `None` as `[vtep]` has it.
@@ -326,6 +332,16 @@ pub enum FloodPolicy {
     NoUnknown,
     /// Nothing.
     None,
+}
+
+/// What becomes of ARP and ND requests for addresses that nobody is known to have (RFC 9161 §3.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UnknownNeighbors {
+    /// They are flooded.
+    Flood,
+    /// They are dropped: all VMs are declared, or speak first.
+    Drop,
 }
 
 /// Which devices are ports of a bridge domain.
@@ -352,6 +368,9 @@ impl BdConfig {
             learning: true,
             ageing: Some(Duration::from_secs(300)),
             max_macs_per_port: 1024,
+            bum_rate: 20_000,
+            learn_rate: 1000,
+            unknown_neighbors: UnknownNeighbors::Flood,
             source_filter: true,
             duplicate: None,
         }

@@ -10,7 +10,8 @@ use serde::{
 use toml::Spanned;
 
 use super::{
-    AutoRt, AutoRtImport, DuplicateAction, FloodPolicy, OnStop, SourceCheck, UnknownVni, XdpMode,
+    AutoRt, AutoRtImport, DuplicateAction, FloodPolicy, OnStop, SourceCheck, UnknownNeighbors,
+    UnknownVni, XdpMode,
 };
 
 type Text = Spanned<String>;
@@ -153,6 +154,9 @@ pub(super) struct Bd {
     pub(super) flood: Option<FloodPolicy>,
     pub(super) learning: Option<bool>,
     pub(super) source_filter: Option<bool>,
+    pub(super) bum_rate: Option<Number>,
+    pub(super) learn_rate: Option<Number>,
+    pub(super) unknown_neighbors: Option<UnknownNeighbors>,
     pub(super) ageing: Option<Number>,
     pub(super) max_macs_per_port: Option<Number>,
     pub(super) duplicate: Option<Duplicate>,

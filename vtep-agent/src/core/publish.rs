@@ -15,15 +15,10 @@ use vtep_common::abi::{
 use super::{Core, Output, nexthops::GroupKey, ports::Port};
 use crate::{
     bgp::wire::ArpNd,
-    config::{FloodPolicy, SourceCheck, UnknownVni},
+    config::{FloodPolicy, SourceCheck, UnknownNeighbors, UnknownVni},
     evpn::{BridgeDomain, Duplicate, Origin, Slot, Winner},
     types::Mac,
 };
-
-/// Frames per second of broadcast, unknown unicast and multicast that one port may send.
-const BUM_RATE: u32 = 20_000;
-/// Learning events per second that one port may cause.
-const LEARN_RATE: u32 = 1000;
 
 impl Core {
     /// Publishes what was touched since the last time.
@@ -89,7 +84,11 @@ impl Core {
                 .with_if(BdFlags::SUPPRESS, config.suppress)
                 .with_if(BdFlags::LEARN, config.learning)
                 .with_if(BdFlags::FLOOD_UNKNOWN, config.flood == FloodPolicy::All)
-                .with_if(BdFlags::FLOOD_BUM, config.flood != FloodPolicy::None),
+                .with_if(BdFlags::FLOOD_BUM, config.flood != FloodPolicy::None)
+                .with_if(
+                    BdFlags::DROP_UNKNOWN_NEIGHBORS,
+                    config.unknown_neighbors == UnknownNeighbors::Drop,
+                ),
         };
         self.intent.bds.set(index, entry);
         self.intent.vnis.set(config.vni.get(), bd.id);
@@ -102,7 +101,20 @@ impl Core {
         };
         let limit = usize::try_from(bd.config.max_macs_per_port).unwrap_or(usize::MAX);
         let full = bd.macs().port_count(slot) >= limit;
-        let entry = port_entry(port, full, self.guards.contains_key(&slot));
+        let flags = PortFlags::ACTIVE
+            .with_if(PortFlags::REDIRECT_PEER, port.link.redirect_peer)
+            .with_if(PortFlags::REDIRECT_XDP, port.link.redirect_xdp)
+            .with_if(PortFlags::MAC_LIMIT, full)
+            .with_if(PortFlags::GUARDED, self.guards.contains_key(&slot));
+        let entry = PortEntry {
+            ifindex: port.ifindex,
+            flags,
+            bd: port.bd,
+            vlan: port.vlan.unwrap_or(0),
+            reserved: 0,
+            bum_rate: bd.config.bum_rate,
+            learn_rate: bd.config.learn_rate,
+        };
         let was_full = self
             .intent
             .ports
@@ -280,22 +292,6 @@ impl Core {
             reserved: 0,
         };
         self.intent.settings.set(0, settings);
-    }
-}
-
-fn port_entry(port: &Port, full: bool, guarded: bool) -> PortEntry {
-    PortEntry {
-        ifindex: port.ifindex,
-        flags: PortFlags::ACTIVE
-            .with_if(PortFlags::REDIRECT_PEER, port.link.redirect_peer)
-            .with_if(PortFlags::REDIRECT_XDP, port.link.redirect_xdp)
-            .with_if(PortFlags::MAC_LIMIT, full)
-            .with_if(PortFlags::GUARDED, guarded),
-        bd: port.bd,
-        vlan: port.vlan.unwrap_or(0),
-        reserved: 0,
-        bum_rate: BUM_RATE,
-        learn_rate: LEARN_RATE,
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::{BdConfig, FloodPolicy, PortPattern, XdpMode},
+    config::{BdConfig, FloodPolicy, PortPattern, UnknownNeighbors, XdpMode},
     types::{BdName, IfName, ImportTarget, Mac, RouteDistinguisher, RouteTarget, Vni},
 };
 
@@ -46,6 +46,16 @@ pub struct SavedBd {
     max_macs_per_port: u32,
     #[serde(default = "yes")]
     source_filter: bool,
+    #[serde(default)]
+    limits: Option<SavedLimits>,
+}
+
+/// Added to [`SavedBd`] later; absent in older files.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct SavedLimits {
+    bum_rate: u32,
+    learn_rate: u32,
+    unknown_neighbors: UnknownNeighbors,
 }
 
 fn yes() -> bool {
@@ -105,14 +115,26 @@ impl SavedBd {
             ageing_s: config.ageing.map(|ageing| ageing.as_secs()),
             max_macs_per_port: config.max_macs_per_port,
             source_filter: config.source_filter,
+            limits: Some(SavedLimits {
+                bum_rate: config.bum_rate,
+                learn_rate: config.learn_rate,
+                unknown_neighbors: config.unknown_neighbors,
+            }),
         }
     }
 
     /// As configuration; `None` when the file was damaged.
     pub fn config(&self, name: &BdName) -> Option<BdConfig> {
+        let vni = Vni::new(self.vni)?;
+        let default = BdConfig::new(name.clone(), vni);
+        let limits = self.limits.unwrap_or(SavedLimits {
+            bum_rate: default.bum_rate,
+            learn_rate: default.learn_rate,
+            unknown_neighbors: default.unknown_neighbors,
+        });
         Some(BdConfig {
             name: name.clone(),
-            vni: Vni::new(self.vni)?,
+            vni,
             ports: self
                 .ports
                 .iter()
@@ -134,6 +156,9 @@ impl SavedBd {
             learning: self.learning,
             ageing: self.ageing_s.map(Duration::from_secs),
             max_macs_per_port: self.max_macs_per_port,
+            bum_rate: limits.bum_rate,
+            learn_rate: limits.learn_rate,
+            unknown_neighbors: limits.unknown_neighbors,
             source_filter: self.source_filter,
             duplicate: None,
         })

@@ -71,6 +71,9 @@ flags! {
         FLOOD_UNKNOWN = 0x08,
         /// Flood broadcast and multicast.
         FLOOD_BUM = 0x10,
+        /// Drop ARP requests and neighbour solicitations that `SUPPRESS` finds no answer to, instead
+        /// of flooding them (RFC 9161 §3.6).
+        DROP_UNKNOWN_NEIGHBORS = 0x20,
     }
 }
 

@@ -122,6 +122,9 @@ fn to_group(
 /// To everybody else in the bridge domain: local ports first, then, encapsulated once, all VTEPs.
 #[inline(always)]
 fn to_all(skb: Skb, ingress: &Ingress<'_>, header: &Header) -> Result<i32, DropReason> {
+    if suppress::refuses(skb, ingress) {
+        return Err(DropReason::UnknownNeighbor);
+    }
     let slot = ingress.port.slot;
     if !limit::bum(slot, ingress.port.entry.bum_rate) {
         return Err(DropReason::BumRate);

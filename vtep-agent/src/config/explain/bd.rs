@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Duplicate, list};
 use crate::{
-    config::{AutoRt, BdConfig, BgpConfig, FloodPolicy},
+    config::{AutoRt, BdConfig, BgpConfig, FloodPolicy, UnknownNeighbors},
     types::RouteTarget,
 };
 
@@ -23,6 +23,11 @@ pub(super) struct Bd {
     flood: &'static str,
     learning: bool,
     source_filter: bool,
+    /// 0: no limit.
+    bum_rate: u32,
+    /// 0: no limit.
+    learn_rate: u32,
+    unknown_neighbors: UnknownNeighbors,
     ageing: u64,
     max_macs_per_port: u32,
     /// `null`: as for all.
@@ -74,6 +79,9 @@ impl Bd {
             },
             learning: bd.learning,
             source_filter: bd.source_filter,
+            bum_rate: bd.bum_rate,
+            learn_rate: bd.learn_rate,
+            unknown_neighbors: bd.unknown_neighbors,
             ageing: bd.ageing.map_or(0, |ageing| ageing.as_secs()),
             max_macs_per_port: bd.max_macs_per_port,
             duplicate: bd.duplicate.as_ref().map(Duplicate::new),
@@ -114,6 +122,9 @@ impl fmt::Display for WithRouterId<'_> {
             _ => "floods nothing",
         };
         writeln!(f, "  {suppress}; {flood}")?;
+        if bd.suppress && bd.unknown_neighbors == UnknownNeighbors::Drop {
+            writeln!(f, "  drops ARP and ND requests for unknown addresses")?;
+        }
         let ageing = match bd.ageing {
             0 => "never aged".to_owned(),
             seconds => format!("aged after {seconds} s"),

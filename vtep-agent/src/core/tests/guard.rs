@@ -1,9 +1,9 @@
 //! Declared endpoints as the source filter of their port.
 
-use vtep_common::abi::{GuardFlags, GuardKey, PortFlags};
+use vtep_common::abi::{BdFlags, GuardFlags, GuardKey, PortFlags};
 
 use super::{super::DeclaredEndpoint, *};
-use crate::evpn::Slot;
+use crate::{config::UnknownNeighbors, evpn::Slot};
 
 const IP: &str = "10.0.0.1";
 
@@ -84,6 +84,26 @@ fn comes_and_goes_with_the_port() {
     assert!(fixture.core.intent.guards.is_empty());
     fixture.link(6, "tap5");
     assert_eq!(guarded(&fixture), (true, 2));
+}
+
+#[test]
+fn limits_are_those_of_the_bridge_domain() {
+    let mut fixture = Fixture::start(config(), State::default());
+    fixture.link(5, "tap5");
+    let limits = |fixture: &Fixture| {
+        let entry = fixture.core.intent.ports.get(slot(fixture).0).unwrap();
+        (entry.bum_rate, entry.learn_rate)
+    };
+    assert_eq!(limits(&fixture), (20_000, 1000));
+    let mut config = config();
+    config.bds[0].bum_rate = 7;
+    config.bds[0].learn_rate = 0;
+    config.bds[0].unknown_neighbors = UnknownNeighbors::Drop;
+    command(&mut fixture, Command::Reload(Box::new(config)));
+    assert_eq!(limits(&fixture), (7, 0));
+    let bds = fixture.core.intent.bds.iter();
+    let flags: Vec<_> = bds.map(|(_, bd)| bd.flags).collect();
+    assert!(flags[0].has(BdFlags::DROP_UNKNOWN_NEIGHBORS));
 }
 
 #[test]
