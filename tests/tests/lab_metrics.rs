@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use vtep_tests::{Host, Lab, Metrics, PacketSocket, Pair, Ping, Vm, Vxlan, eventually, test_frame};
 
 /// Every metric of the contract that a working pair must show.
-const NAMES: [&str; 20] = [
+const NAMES: [&str; 21] = [
     "vtep_build_info",
     "vtep_bgp_peer_up",
     "vtep_bgp_messages_total",
@@ -26,6 +26,7 @@ const NAMES: [&str; 20] = [
     "vtep_reconcile_operations_total",
     "vtep_reconcile_errors_total",
     "vtep_convergence_seconds_bucket",
+    "vtep_events_limited_total",
     "vtep_events_lost_total",
 ];
 

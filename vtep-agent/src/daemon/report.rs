@@ -252,6 +252,7 @@ impl Daemon {
             reconcile_errors: totals.errors,
             events_lost: counters.stat(Stat::EventsLost),
             signature_failures: self.sessions.silent_drops().signatures().collect(),
+            events_limited: counters.stat(Stat::EventsLimited),
             bfd_discards: self
                 .bfd
                 .discards()

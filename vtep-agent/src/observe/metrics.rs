@@ -269,6 +269,12 @@ impl Page {
             [],
         )?
         .add([], snapshot.events_lost);
+        self.counter(
+            "vtep_events_limited_total",
+            "Learning events that the budget of a port withheld.",
+            [],
+        )?
+        .add([], snapshot.events_limited);
         let signatures = self.counter(
             "vtep_tcp_signature_failures_total",
             "TCP segments that the host dropped because of their MD5 or AO signature.",

@@ -26,6 +26,8 @@ pub struct Snapshot {
     pub reconcile_errors: u64,
     /// Learning events that did not reach the agent.
     pub events_lost: u64,
+    /// Learning events that ports' budgets withheld.
+    pub events_limited: u64,
     /// TCP segments that the host dropped because of their signature, by what was wrong with it.
     pub signature_failures: BTreeMap<&'static str, u64>,
     /// BFD packets discarded, by reason.

@@ -85,6 +85,7 @@ fn snapshot() -> Snapshot {
         reconcile_operations: [("insert", 20), ("delete", 1)].into(),
         reconcile_errors: 2,
         events_lost: 13,
+        events_limited: 14,
         signature_failures: [("wrong", 6)].into(),
         bfd_discards: vec![("ttl", 14), ("version", 0)],
         state: "running",
@@ -143,6 +144,7 @@ fn every_metric_with_its_labels() {
         "vtep_convergence_seconds_count 0",
         "vtep_convergence_seconds_bucket{le=\"+Inf\"} 0",
         "vtep_events_lost_total 13",
+        "vtep_events_limited_total 14",
         "vtep_tcp_signature_failures_total{reason=\"wrong\"} 6",
         "vtep_bfd_up{peer=\"198.18.0.100\"} 1",
         "vtep_bfd_packets_total{direction=\"received\",peer=\"198.18.0.100\"} 5",
@@ -179,7 +181,7 @@ fn kinds() {
         assert!(text.contains(&format!("# HELP {name} ")), "{name}");
         assert!(names.insert(name), "{name} is there twice");
     }
-    assert_eq!(names.len(), 32);
+    assert_eq!(names.len(), 33);
 }
 
 /// The documentation's table and the metrics are the same.
