@@ -7,7 +7,7 @@ use crate::{
     shell::{self, cargo, is_root},
 };
 
-/// Kills and starts an agent under traffic, again and again, and prints what that cost.
+/// Kills and starts an agent under traffic, again and again, and leaves a VM silent for minutes.
 pub(crate) fn run() -> Result<()> {
     ensure!(
         is_root(),
@@ -15,6 +15,7 @@ pub(crate) fn run() -> Result<()> {
     );
     setup::run(false)?;
     shell::run(&mut cargo(["build", "--workspace"])?)?;
-    let mut test = cargo(["test", "--package=vtep-tests", "--test=lab_restart"])?;
-    shell::run(test.args(["--", "--ignored"]))
+    let labs = ["--test=lab_restart", "--test=lab_endpoints"];
+    let mut test = cargo(["test", "--package=vtep-tests"])?;
+    shell::run(test.args(labs).args(["--", "--ignored"]))
 }
