@@ -1,8 +1,10 @@
 //! One peer: its state machine, fed by sockets, the clock and orders.
 
+mod sending;
+
 use std::{collections::VecDeque, future::pending, io, pin::Pin, sync::Arc, time::Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use ipnet::IpNet;
 use tokio::{
     net::TcpStream,
@@ -13,7 +15,7 @@ use tokio::{
 
 use super::{
     Notice, Report, Shared,
-    connection::{CHUNK, Connection, Input},
+    connection::{Connection, Input},
     decode::BATCH,
     dynamic::Stay,
     silent_drops::{Demands, Suspicion},
@@ -26,20 +28,14 @@ use crate::{
         fsm::{Action, Cause, Cease, ConnectionId, Direction, Event, Fsm, Settings},
         peer::PeerEvent,
         rib::Advertisement,
-        wire::{self, Context, Message, MessageType},
+        wire::Context,
     },
     config::{AoKeys, Authentication},
     types::{Families, Liveness, PeerId},
 };
 
-/// Where a message says its type, behind marker and length (RFC 4271 §4.1).
-const TYPE_OFFSET: usize = 18;
 /// Events that may wait for the core before we stop reading from the peer.
 const WAITING_EVENTS: usize = BATCH;
-
-/// Routes that may wait for a peer which doesn't read. More of them end the session, since the
-/// alternative is to fill our memory.
-const WAITING_ROUTES: usize = 1 << 20;
 
 /// Chunks that connections may have read before they are decoded.
 const INPUTS: usize = 4;
@@ -316,73 +312,11 @@ impl Peer {
         }
     }
 
-    fn advertise(&mut self, id: ConnectionId, advertisement: Advertisement) {
-        if self
-            .session
-            .as_ref()
-            .is_none_or(|session| session.connection != id)
-        {
-            return;
-        }
-        // One advertisement may be larger: a whole table that the peer can take.
-        if self.waiting_routes > WAITING_ROUTES {
-            return self.handle(Event::Reset(Cease::OutOfResources));
-        }
-        self.waiting_routes += routes(&advertisement);
-        self.advertisements.push_back(advertisement);
-    }
-
     fn reset(&mut self, id: ConnectionId, cease: Cease) {
         let session = self.session.as_ref();
         if session.is_some_and(|session| session.connection == id) {
             self.handle(Event::Reset(cease));
         }
-    }
-
-    /// Where to send UPDATEs, if there are any.
-    fn writable(&mut self) -> Option<mpsc::Sender<Bytes>> {
-        let session = self.session.as_ref()?;
-        while self.encoded.is_empty() {
-            let advertisement = self.advertisements.pop_front()?;
-            self.waiting_routes -= routes(&advertisement);
-            let mut messages = Vec::new();
-            let too_large = wire::encode_advertisement(
-                &advertisement,
-                &session.context,
-                session.max_len,
-                &mut messages,
-            );
-            for route in too_large {
-                let peer = &self.status.name;
-                tracing::error!(%peer, %route, "withdrawn: its attributes exceed a BGP message");
-            }
-            self.encoded.extend(messages);
-        }
-        let connection = self
-            .connections
-            .iter()
-            .find(|connection| connection.id == session.connection)?;
-        Some(connection.out.clone())
-    }
-
-    /// Sends as many UPDATEs as make up a chunk.
-    fn write(&mut self, permit: mpsc::OwnedPermit<Bytes>) {
-        let mut chunk = BytesMut::new();
-        while let Some(message) = self
-            .encoded
-            .pop_front_if(|message| chunk.is_empty() || chunk.len() + message.len() <= CHUNK)
-        {
-            chunk.extend_from_slice(&message);
-            // The answer to a ROUTE-REFRESH is enclosed in two of them (RFC 7313 §4).
-            let refresh = message.get(TYPE_OFFSET) == Some(&(MessageType::RouteRefresh as u8));
-            self.status.sent.count(match refresh {
-                true => MessageType::RouteRefresh,
-                false => MessageType::Update,
-            });
-        }
-        self.status.bytes_sent += chunk.len() as u64;
-        permit.send(chunk.freeze());
-        self.handle(Event::UpdateSent);
     }
 
     /// Tells the machine whether the peer takes what it is sent.
@@ -461,22 +395,6 @@ impl Peer {
         }
     }
 
-    fn send(&mut self, id: ConnectionId, message: &Message) {
-        let context = self.fsm.context(id).clone();
-        let mut bytes = BytesMut::new();
-        message.encode(&context, &mut bytes);
-        let length = bytes.len();
-        let Some(connection) = self.connection(id) else {
-            return;
-        };
-        // The queue is full only when the peer doesn't read, and then it is the UPDATEs in it that
-        // keep the session alive. A NOTIFICATION would not arrive either.
-        if connection.out.try_send(bytes.freeze()).is_ok() {
-            self.status.sent.count(kind(message));
-            self.status.bytes_sent += length as u64;
-        }
-    }
-
     fn report_session(&mut self, event: PeerEvent) {
         if let Some(session) = &self.session {
             self.report(session.connection, event);
@@ -528,23 +446,5 @@ async fn sleep(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline.into()).await,
         None => pending().await,
-    }
-}
-
-fn routes(advertisement: &Advertisement) -> usize {
-    let announced = advertisement
-        .announce
-        .iter()
-        .map(|(_, routes)| routes.len());
-    advertisement.withdraw.len() + announced.sum::<usize>()
-}
-
-fn kind(message: &Message) -> MessageType {
-    match message {
-        Message::Open(_) => MessageType::Open,
-        Message::Update(_) => MessageType::Update,
-        Message::Notification(_) => MessageType::Notification,
-        Message::Keepalive => MessageType::Keepalive,
-        Message::RouteRefresh(_) => MessageType::RouteRefresh,
     }
 }

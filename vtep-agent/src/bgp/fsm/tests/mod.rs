@@ -6,6 +6,7 @@ mod options;
 mod path;
 mod properties;
 mod restart;
+mod retries;
 mod session;
 
 use std::time::{Duration, Instant};

@@ -8,6 +8,7 @@ mod membership;
 mod messages;
 mod multicast;
 mod properties;
+mod sending;
 mod unicast;
 mod vectors;
 
