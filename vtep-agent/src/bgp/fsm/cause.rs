@@ -2,8 +2,8 @@
 
 use std::{fmt, time::Duration};
 
-use super::{Graceful, Refusal};
-use crate::bgp::wire::{Family, Message, Notification};
+use super::{Graceful, Refusal, connection::Phase};
+use crate::bgp::wire::{Family, MessageType, Notification};
 
 /// How long a peer is kept out after a protocol error.
 const IDLE_HOLD_TIME: Duration = Duration::from_secs(1);
@@ -119,13 +119,29 @@ impl Cease {
 }
 
 /// A message that doesn't fit the state; the data is its type (RFC 6608 §4).
-pub(super) fn unexpected(message: &Message, subcode: u8) -> Notification {
-    let kind = match message {
-        Message::Open(_) => 1,
-        Message::Update(_) => 2,
-        Message::Notification(_) => 3,
-        Message::Keepalive => 4,
-        Message::RouteRefresh(_) => 5,
+pub(super) fn unexpected(phase: &Phase, kind: MessageType) -> Notification {
+    let subcode = match phase {
+        Phase::OpenSent => 1,
+        Phase::OpenConfirm(_) => 2,
+        Phase::Established(..) => 3,
     };
-    Notification::with_data(5, subcode, &[kind])
+    Notification::with_data(5, subcode, &[kind as u8])
+}
+
+/// What the codec refused: if the message has no business in this state, that comes first, whatever is
+/// in it (RFC 4271 §8.2.2, events 22 and 28).
+pub(super) fn malformed(phase: &Phase, notification: Notification) -> Notification {
+    let kind = match notification.code {
+        2 => MessageType::Open,
+        3 => MessageType::Update,
+        7 => MessageType::RouteRefresh,
+        _ => return notification,
+    };
+    let established = matches!(phase, Phase::Established(..));
+    match (kind, established) {
+        (MessageType::Open, true) | (MessageType::Update | MessageType::RouteRefresh, false) => {
+            unexpected(phase, kind)
+        }
+        _ => notification,
+    }
 }

@@ -42,6 +42,10 @@ pub(super) struct Connection {
     pub(super) keepalive: Option<Instant>,
     /// SendHoldTimer (RFC 9687).
     pub(super) send_hold: Option<Instant>,
+    /// When it came about.
+    pub(super) begun: Instant,
+    /// When the peer first said what it says in Established only.
+    pub(super) known: Option<Instant>,
 }
 
 impl Connection {
@@ -54,6 +58,8 @@ impl Connection {
             hold: Some(now + LARGE_HOLD_TIME),
             keepalive: None,
             send_hold: None,
+            begun: now,
+            known: None,
         }
     }
 
@@ -106,10 +112,20 @@ impl Connection {
         self.negotiated()?.graceful.as_ref()
     }
 
-    /// Whether a new connection of the peer takes the place of this session (RFC 4724 §4.2).
-    pub(super) fn gives_way(&self, now: Instant) -> bool {
-        let old = |since| now.saturating_duration_since(since) >= YOUNG_SESSION;
-        self.graceful().is_some() && self.established_since().is_some_and(old)
+    /// Whether a new connection of the peer, on which its OPEN said this, takes the place of this
+    /// session (RFC 4724 §4.2). It does not if the peer may have begun it before it knew of the session.
+    pub(super) fn gives_way(
+        &self,
+        newcomer: &Self,
+        theirs: Option<&Graceful>,
+        now: Instant,
+    ) -> bool {
+        let (Some(graceful), Some(since)) = (self.graceful(), self.established_since()) else {
+            return false;
+        };
+        let restarted = !graceful.restarting && theirs.is_some_and(|theirs| theirs.restarting);
+        let knew = self.known.is_some_and(|known| known <= newcomer.begun);
+        restarted || knew || now.saturating_duration_since(since) >= YOUNG_SESSION
     }
 
     pub(super) fn established_since(&self) -> Option<Instant> {

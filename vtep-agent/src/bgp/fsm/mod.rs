@@ -21,8 +21,9 @@
 //! - An Established session wins over a new connection (no CollisionDetectEstablishedState), but
 //!   is probed with a KEEPALIVE: if the peer lost its state, its TCP resets the old connection, and
 //!   the peer's next attempt succeeds without waiting for our hold timer. With graceful restart the
-//!   new connection wins (RFC 4724 §4.2), unless the session is only seconds old: then the peer may
-//!   have begun to connect before it knew of the session.
+//!   new connection wins (RFC 4724 §4.2), unless the peer may have begun to connect before it knew of
+//!   the session: as long as that is only seconds old and brought no UPDATE, and the peer doesn't say
+//!   that it has restarted since.
 //! - ROUTE-REFRESH restarts the hold timer, as UPDATE and KEEPALIVE do.
 //! - A peer without EVPN gets NOTIFICATION 2/7.
 //! - DelayOpen is not used.
@@ -153,6 +154,8 @@ impl Fsm {
             }
             Event::Malformed(id, notification) => {
                 if let Some(index) = self.index(id) {
+                    let phase = &self.connections[index].phase;
+                    let notification = cause::malformed(phase, notification);
                     self.end(index, notification, now, out);
                 }
             }
@@ -305,6 +308,7 @@ impl Fsm {
             (Phase::Established(..), Message::Keepalive) => connection.restart_hold(now),
             (Phase::Established(..), Message::Update(update)) => {
                 connection.restart_hold(now);
+                connection.known.get_or_insert(now);
                 out.push(Action::Update(Box::new(update)));
             }
             (Phase::Established(..), Message::RouteRefresh(refresh)) => {
@@ -313,6 +317,7 @@ impl Fsm {
                 let unicast_or_evpn = refresh.family.is_in(context.families);
                 let membership = refresh.family == Family::RTC && context.rt_constraint;
                 connection.restart_hold(now);
+                connection.known.get_or_insert(now);
                 match refresh.subtype {
                     RouteRefresh::REQUEST if unicast_or_evpn || membership => {
                         out.push(Action::Refresh(refresh.family));
@@ -324,12 +329,8 @@ impl Fsm {
                 }
             }
             (phase, message) => {
-                let subcode = match phase {
-                    Phase::OpenSent => 1,
-                    Phase::OpenConfirm(_) => 2,
-                    Phase::Established(..) => 3,
-                };
-                self.end(index, cause::unexpected(&message, subcode), now, out);
+                let notification = cause::unexpected(phase, message.kind());
+                self.end(index, notification, now, out);
             }
         }
     }
@@ -354,7 +355,8 @@ impl Fsm {
                 router_id: open.router_id,
                 asn: negotiated.session.asn,
             };
-            if self.connections[rival].gives_way(now) {
+            let (newcomer, theirs) = (&self.connections[index], negotiated.graceful.as_ref());
+            if self.connections[rival].gives_way(newcomer, theirs, now) {
                 out.push(Action::Close(self.connections[rival].id));
                 self.drop_connection(rival, Cause::Replaced, now, out);
             } else if is_established(&&self.connections[rival])

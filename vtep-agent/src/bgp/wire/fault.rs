@@ -134,7 +134,7 @@ pub enum Cause {
     Origin(u8),
     #[error("{0} contains AS 0")]
     AsZero(AttributeCode),
-    #[error("AS_PATH contains an AS set")]
+    #[error("AS_PATH or AS4_PATH contains an AS set")]
     AsSet,
     #[error("AS_PATH contains a confederation segment from an external peer")]
     ConfederationSegment,

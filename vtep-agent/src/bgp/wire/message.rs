@@ -132,6 +132,17 @@ fn route_refresh(frame: &Frame) -> Result<RouteRefresh, Notification> {
 }
 
 impl Message {
+    /// Its type.
+    pub fn kind(&self) -> MessageType {
+        match self {
+            Self::Open(_) => MessageType::Open,
+            Self::Update(_) => MessageType::Update,
+            Self::Notification(_) => MessageType::Notification,
+            Self::Keepalive => MessageType::Keepalive,
+            Self::RouteRefresh(_) => MessageType::RouteRefresh,
+        }
+    }
+
     /// Appends the message with its header. An UPDATE may become several of at most [`MAX_LEN`];
     /// those that follow an adj-rib-out are written by
     /// [`encode_advertisement`](super::encode_advertisement).

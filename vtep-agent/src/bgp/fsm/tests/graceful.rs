@@ -4,7 +4,7 @@ use super::*;
 use crate::bgp::{
     fsm::{Cause, Cease},
     peer::Retention,
-    wire::GracefulRestart,
+    wire::{GracefulRestart, Update},
 };
 
 /// A peer that restarts within 120 s, with or without the N bit (RFC 8538 §2).
@@ -145,6 +145,50 @@ fn a_new_connection_replaces_the_session() {
     let actions = sim.receive(new, Message::Keepalive);
     assert!(matches!(actions[..], [Action::Up(id, _)] if id == new));
     assert_eq!(sim.fsm.connections.len(), 1);
+}
+
+/// BGP-014: what a peer says in Established only shows that it knew of the session; from then on a new
+/// connection of its is a new life of its, at once. So does an R bit that it didn't set before.
+#[test]
+fn a_new_connection_replaces_a_young_session() {
+    let restarted = |restarting| {
+        let mut open = restarter(false);
+        let peer = GracefulRestart {
+            restarting,
+            ..open.graceful_restart().unwrap().clone()
+        };
+        open.capabilities.push(Capability::GracefulRestart(peer));
+        open
+    };
+    let end_of_rib = || Message::Update(Update::default());
+    for (said, restarting, replaced) in [
+        (vec![], false, false),
+        (vec![Message::Keepalive], false, false),
+        (vec![end_of_rib()], false, true),
+        (vec![], true, true),
+    ] {
+        let (mut sim, old) = Sim::established(settings(), restarter(false));
+        for message in said {
+            sim.receive(old, message);
+        }
+        let (new, _) = sim.connect(Direction::Incoming);
+        let actions = sim.receive(new, Message::Open(restarted(restarting)));
+        assert_eq!(closes(&actions, old), replaced);
+        assert_eq!(notifications(&actions).is_empty(), replaced);
+        assert_eq!(closes(&actions, new), !replaced);
+    }
+    // Said after the connection was there: it may have been begun before.
+    let (mut sim, old) = Sim::established(settings(), restarter(false));
+    let (new, _) = sim.connect(Direction::Incoming);
+    sim.run(seconds(1));
+    sim.receive(old, end_of_rib());
+    let actions = sim.receive(new, Message::Open(restarter(false)));
+    assert_eq!(notifications(&actions), [(new, 6, 7)]);
+    // A peer that says R all the time: both connections may be of one life.
+    let (mut sim, _) = Sim::established(settings(), restarted(true));
+    let (new, _) = sim.connect(Direction::Incoming);
+    let actions = sim.receive(new, Message::Open(restarted(true)));
+    assert_eq!(notifications(&actions), [(new, 6, 7)]);
 }
 
 /// BGP-013 and the first seconds of a session: a connection that the peer began before it knew of

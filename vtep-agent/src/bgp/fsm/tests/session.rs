@@ -355,6 +355,35 @@ fn messages_out_of_place() {
     }
 }
 
+/// RFC 4271 §8.2.2, events 22 and 28: a message that has no business in the state is that before it is
+/// malformed.
+#[test]
+fn malformed_messages_out_of_place() {
+    for (state, malformed, expected) in [
+        (State::OpenSent, (3, 1), (5, 1)),
+        (State::OpenSent, (7, 1), (5, 1)),
+        (State::OpenSent, (2, 4), (2, 4)),
+        (State::OpenSent, (1, 2), (1, 2)),
+        (State::OpenConfirm, (3, 9), (5, 2)),
+        (State::OpenConfirm, (7, 1), (5, 2)),
+        (State::OpenConfirm, (2, 0), (2, 0)),
+        (State::Established, (2, 4), (5, 3)),
+        (State::Established, (7, 1), (7, 1)),
+        (State::Established, (1, 1), (1, 1)),
+    ] {
+        let mut sim = Sim::new(settings());
+        let (id, _) = sim.connect(Direction::Outgoing);
+        for earlier in [Message::Open(open()), Message::Keepalive] {
+            if sim.fsm.state() < state {
+                sim.receive(id, earlier);
+            }
+        }
+        let malformed = Notification::new(malformed.0, malformed.1);
+        let actions = sim.handle(Event::Malformed(id, malformed));
+        assert_eq!(notifications(&actions), [(id, expected.0, expected.1)]);
+    }
+}
+
 /// RFC 4271 §6: what the codec refuses is answered with its NOTIFICATION in every state.
 #[test]
 fn malformed_messages_end_the_session() {

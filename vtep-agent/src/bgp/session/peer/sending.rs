@@ -91,7 +91,7 @@ impl Peer {
         // The queue is full only when the peer doesn't read, and then it is the UPDATEs in it that
         // keep the session alive. A NOTIFICATION would not arrive either.
         if connection.out.try_send(bytes.freeze()).is_ok() {
-            self.status.sent.count(kind(message));
+            self.status.sent.count(message.kind());
             self.status.bytes_sent += length as u64;
         }
     }
@@ -103,14 +103,4 @@ fn routes(advertisement: &Advertisement) -> usize {
         .iter()
         .map(|(_, routes)| routes.len());
     advertisement.withdraw.len() + announced.sum::<usize>()
-}
-
-fn kind(message: &Message) -> MessageType {
-    match message {
-        Message::Open(_) => MessageType::Open,
-        Message::Update(_) => MessageType::Update,
-        Message::Notification(_) => MessageType::Notification,
-        Message::Keepalive => MessageType::Keepalive,
-        Message::RouteRefresh(_) => MessageType::RouteRefresh,
-    }
 }

@@ -1,5 +1,7 @@
 //! Tests of the codec as a whole. Ids such as ERR-001 are those of the project's conformance list.
 
+mod as_path;
+mod attribute_table;
 mod differential;
 mod encodings;
 mod errors;
@@ -7,6 +9,7 @@ mod generate;
 mod membership;
 mod messages;
 mod multicast;
+mod opens;
 mod properties;
 mod sending;
 mod unicast;

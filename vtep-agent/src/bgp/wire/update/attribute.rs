@@ -109,6 +109,7 @@ impl Parsed {
             }
             17 | 18 if context.four_octet_as => return discard(Cause::NotForSession(attribute)),
             17 => match AsPath::decode(value, true) {
+                Ok(path) if has_sets(&path, context) => return Err(withdraw(Cause::AsSet)),
                 Ok(path) if !path.0.is_empty() => self.as4_path = Some(path),
                 Ok(_) => return discard(length),
                 Err(Cause::AsZero(_)) => return discard(Cause::AsZero(attribute)),
@@ -220,13 +221,18 @@ fn list<const N: usize, T>(
 
 fn as_path(value: &[u8], context: &Context) -> Result<AsPath, Cause> {
     let path = AsPath::decode(value, context.four_octet_as)?;
-    if !context.accept_as_sets && path.0.iter().any(AsSegment::is_set) {
+    if has_sets(&path, context) {
         return Err(Cause::AsSet);
     }
     if !context.internal && path.0.iter().any(AsSegment::is_confederation) {
         return Err(Cause::ConfederationSegment);
     }
     Ok(path)
+}
+
+/// AS sets, where they are not accepted: in AS_PATH and AS4_PATH alike (RFC 9774 §3).
+fn has_sets(path: &AsPath, context: &Context) -> bool {
+    !context.accept_as_sets && path.0.iter().any(AsSegment::is_set)
 }
 
 fn aggregator(

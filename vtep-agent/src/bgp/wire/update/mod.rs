@@ -8,7 +8,10 @@ mod multiprotocol;
 pub(super) use encode::encode;
 pub use encode::encode_advertisement;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use bytes::{Bytes, BytesMut};
 
@@ -354,7 +357,8 @@ fn split<'a>(reader: &mut Reader<'a>) -> Result<(u8, u8, &'a [u8]), WrongLength>
 }
 
 fn is_unicast(address: IpAddr) -> bool {
-    !address.is_unspecified() && !address.is_multicast() && !address.is_loopback()
+    let broadcast = address == IpAddr::V4(Ipv4Addr::BROADCAST);
+    !(address.is_unspecified() || address.is_multicast() || address.is_loopback() || broadcast)
 }
 
 /// Conditions on a route together with its attributes (RFC 9746 §2.2, RFC 9136 §3.1 and §3.2,
