@@ -73,7 +73,7 @@ pub use leaves::{Leaves, Links};
 pub use linux_bridge::LinuxBd;
 pub use metrics::Metrics;
 pub use namespace::Namespace;
-pub use packet_socket::PacketSocket;
+pub use packet_socket::{PacketHub, PacketSocket};
 pub use pair::{Pair, count, pings, test_frame, wait_flood};
 pub use ping::{Ping, Pinging, Pings};
 pub use scripted_peer::{BgpMessage, ScriptedPeer};

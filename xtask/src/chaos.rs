@@ -7,7 +7,8 @@ use crate::{
     shell::{self, cargo, is_root},
 };
 
-/// Kills and starts an agent under traffic, again and again, and leaves a VM silent for minutes.
+/// Kills and starts an agent under traffic, again and again, leaves a VM silent for minutes, and
+/// migrates VMs a thousand times.
 pub(crate) fn run() -> Result<()> {
     ensure!(
         is_root(),
@@ -15,7 +16,11 @@ pub(crate) fn run() -> Result<()> {
     );
     setup::run(false)?;
     shell::run(&mut cargo(["build", "--workspace"])?)?;
-    let labs = ["--test=lab_restart", "--test=lab_endpoints"];
+    let labs = [
+        "--test=lab_restart",
+        "--test=lab_endpoints",
+        "--test=lab_migration",
+    ];
     let mut test = cargo(["test", "--package=vtep-tests"])?;
     shell::run(test.args(labs).args(["--", "--ignored"]))
 }
