@@ -419,6 +419,12 @@ pub struct Counters {
     /// How full each BPF map is.
     #[serde(default)]
     pub maps: BTreeMap<String, MapFill>,
+    /// Times that all maps were compared with what was written to them.
+    #[serde(default)]
+    pub audits: u64,
+    /// Entries that differed and were written again, by BPF map; only where there were any.
+    #[serde(default)]
+    pub audit_differences: BTreeMap<String, u64>,
 }
 
 /// Use of a BPF map.

@@ -359,6 +359,8 @@ fn counters(counters: &Counters) -> String {
         flood_copies,
         unwritten,
         maps,
+        audits,
+        audit_differences,
     } = counters;
     let totals = [
         ("decapsulated packets", rx.packets),
@@ -368,6 +370,7 @@ fn counters(counters: &Counters) -> String {
         ("suppressed ARP requests", suppressed.arp),
         ("suppressed neighbour solicitations", suppressed.nd),
         ("flood copies", *flood_copies),
+        ("audits of the maps", *audits),
     ];
     let totals = totals.map(|(name, count)| [name.to_owned(), count.to_string()]);
     let drops = drops.iter().filter(|(_, count)| **count != 0);
@@ -375,12 +378,16 @@ fn counters(counters: &Counters) -> String {
     let unwritten = unwritten
         .iter()
         .map(|(map, count)| [format!("not written: {map}"), count.to_string()]);
+    let differences = audit_differences
+        .iter()
+        .map(|(map, count)| [format!("differed: {map}"), count.to_string()]);
     let maps = maps.iter().filter(|(_, fill)| fill.entries != 0);
     let maps = maps.map(|(map, fill)| {
         let use_of = format!("{} of {}", fill.entries, fill.capacity);
         [format!("entries: {map}"), use_of]
     });
-    let rows = totals.into_iter().chain(drops).chain(unwritten).chain(maps);
+    let rows = totals.into_iter().chain(drops).chain(unwritten);
+    let rows = rows.chain(differences).chain(maps);
     grid(["COUNTER", ">VALUE"], rows)
 }
 

@@ -217,7 +217,8 @@ fn examples() -> [(Table, Value); 11] {
             json!({"drops": {"unknown_vni": 4, "no_path": 0},
             "rx": {"packets": 0, "bytes": 0}, "tx": {"packets": 7, "bytes": 700},
             "suppressed": {"arp": 1, "nd": 2}, "flood_copies": 3, "unwritten": {"fdb": 5},
-            "maps": {"fdb": {"entries": 9, "capacity": 10}}}),
+            "maps": {"fdb": {"entries": 9, "capacity": 10}}, "audits": 2,
+            "audit_differences": {"fdb": 6}}),
         ),
         (
             Table::Uplinks,
@@ -359,8 +360,10 @@ fn tables_for_people() {
     suppressed ARP requests                   1
     suppressed neighbour solicitations        2
     flood copies                              3
+    audits of the maps                        2
     dropped: unknown_vni                      4
     not written: fdb                          5
+    differed: fdb                             6
     entries: fdb                        9 of 10
 
     $ vtep-agent show uplinks

@@ -253,6 +253,7 @@ impl Daemon {
                     self.retry_save();
                     self.sync_bfd();
                     self.prune_neighbours();
+                    self.reconciler.audit(&self.dataplane, Instant::now());
                     let shortest = self.core.shortest_ageing();
                     if shortest.is_some_and(|age| scanned.elapsed() >= IDLE_SCAN.min(age / 4)) {
                         scanned = Instant::now();

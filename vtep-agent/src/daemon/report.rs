@@ -75,6 +75,8 @@ impl Daemon {
             Table::Counters => json(&view::Counters {
                 unwritten: self.unwritten(),
                 maps: self.map_fill(),
+                audits: self.reconciler.audits(),
+                audit_differences: self.audit_differences(),
                 ..totals(&self.counters()?)
             }),
         }
@@ -109,6 +111,14 @@ impl Daemon {
             .pending()
             .filter(|(_, pending)| *pending > 0)
             .map(|(map, pending)| (map.name().to_owned(), pending as u64))
+            .collect()
+    }
+
+    fn audit_differences(&self) -> BTreeMap<String, u64> {
+        let found = self.reconciler.differences();
+        found
+            .filter(|(_, count)| *count > 0)
+            .map(|(map, count)| (map.name().to_owned(), count))
             .collect()
     }
 
@@ -250,6 +260,12 @@ impl Daemon {
                 ("delete", totals.deletes),
             ]),
             reconcile_errors: totals.errors,
+            audits: self.reconciler.audits(),
+            audit_differences: self
+                .reconciler
+                .differences()
+                .map(|(map, count)| (map.name(), count))
+                .collect(),
             events_lost: counters.stat(Stat::EventsLost),
             signature_failures: self.sessions.silent_drops().signatures().collect(),
             events_limited: counters.stat(Stat::EventsLimited),
@@ -423,5 +439,7 @@ fn totals(counters: &DatapathCounters) -> view::Counters {
         flood_copies: counters.bds.values().map(|bd| bd.flood_copies).sum(),
         unwritten: BTreeMap::new(),
         maps: BTreeMap::new(),
+        audits: 0,
+        audit_differences: BTreeMap::new(),
     }
 }

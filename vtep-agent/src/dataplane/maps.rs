@@ -1,8 +1,11 @@
 //! The maps as typed handles, and the reconciler's writes to them.
 
+mod contents;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     io,
+    os::fd::{AsFd as _, OwnedFd},
     time::Duration,
 };
 
@@ -46,6 +49,8 @@ pub(super) struct Maps {
     pub(super) stats: PerCpuArray<MapData, u64>,
     pub(super) port_counters: PerCpuArray<MapData, PortCounters>,
     pub(super) bd_counters: PerCpuArray<MapData, BdCounters>,
+    /// To be read from: the typed handles keep theirs to themselves.
+    descriptors: BTreeMap<Map, OwnedFd>,
     capacity: BTreeMap<Map, u32>,
     /// Last settings written; the epoch is the current one.
     current: Settings,
@@ -67,10 +72,13 @@ impl Maps {
             .info()
             .map_err(|error| unusable("endpoints", &error))?;
         capacity.insert(Map::Endpoints, own.max_entries());
+        let mut descriptors = BTreeMap::from([(Map::Endpoints, descriptor(&endpoints)?)]);
         for &map in Map::ALL.iter().filter(|map| **map != Map::Endpoints) {
-            let info = data(ebpf, map.name())?.info();
+            let data = data(ebpf, map.name())?;
+            let info = data.info();
             let info = info.map_err(|error| unusable(map.name(), &error))?;
             capacity.insert(map, info.max_entries());
+            descriptors.insert(map, descriptor(data)?);
         }
         Ok(Self {
             settings: take(ebpf, "settings")?,
@@ -94,6 +102,7 @@ impl Maps {
             stats: take(ebpf, "stats")?,
             port_counters: take(ebpf, "port_counters")?,
             bd_counters: take(ebpf, "bd_counters")?,
+            descriptors,
             capacity,
             current: Settings::default(),
             tcp_to_device: false,
@@ -383,6 +392,14 @@ fn data<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<&'a MapData, Dataplane
         }),
         None => Err(missing(name)),
     }
+}
+
+/// Another descriptor of the map.
+fn descriptor(map: &MapData) -> Result<OwnedFd, DataplaneError> {
+    let descriptor = map.fd().as_fd().try_clone_to_owned();
+    descriptor.map_err(|error| DataplaneError::Object {
+        reason: format!("cannot duplicate the descriptor of a map: {error}"),
+    })
 }
 
 fn missing(name: &str) -> DataplaneError {

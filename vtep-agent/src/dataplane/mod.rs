@@ -47,7 +47,7 @@ use vtep_common::abi::FdbKey;
 
 use crate::{
     intent::Installed,
-    reconcile::{Entry, Key, Map, TableError, Tables},
+    reconcile::{Contents, Entry, Key, Map, Position, TableError, Tables},
 };
 use attach::Uplink;
 use error::flat;
@@ -332,6 +332,17 @@ impl Tables for Dataplane {
 
     fn capacity(&self, map: Map) -> u32 {
         self.maps.capacity(map)
+    }
+}
+
+impl Contents for Dataplane {
+    fn read(
+        &self,
+        map: Map,
+        from: Option<Position>,
+        each: &mut dyn FnMut(Entry),
+    ) -> Result<Option<Position>, TableError> {
+        self.maps.read(map, from, each)
     }
 }
 

@@ -32,13 +32,7 @@ impl Content {
         let map = |name: &'static str| Map::open(maps, name);
         let mut settings: Table<u32, Settings> = map("settings")?.array()?;
         let found = settings.get(0).copied().unwrap_or_default();
-        // The core says nothing of these two.
-        let stated = Settings {
-            epoch: 0,
-            flags: SettingsFlags(found.flags.0 & !SettingsFlags::TCP_TO_DEVICE.0),
-            ..found
-        };
-        settings = std::iter::once((0, stated)).collect();
+        settings = std::iter::once((0, stated(found))).collect();
         let fdb: Vec<(FdbKey, FdbEntry)> = map("fdb")?.entries()?;
         let idle = fdb
             .iter()
@@ -85,6 +79,15 @@ impl Content {
             content.installed.tables.endpoints = Map::open(maps, "endpoints")?.hash()?;
         }
         Ok(content)
+    }
+}
+
+/// As the core states them: it says nothing of the clock and of the vxlan device.
+pub(super) fn stated(found: Settings) -> Settings {
+    Settings {
+        epoch: 0,
+        flags: SettingsFlags(found.flags.0 & !SettingsFlags::TCP_TO_DEVICE.0),
+        ..found
     }
 }
 

@@ -55,46 +55,51 @@ const BATCH: usize = 4096;
 /// All entries of a hash table or an array, which only the caller adds to and removes from. `K` and
 /// `V` have the sizes of its keys and values.
 pub(super) fn read_map<K: FromBytes, V: FromBytes>(map: impl AsFd) -> io::Result<Vec<(K, V)>> {
-    let mut keys = vec![0_u8; BATCH * size_of::<K>()];
-    let mut values = vec![0_u8; BATCH * size_of::<V>()];
-    // A position: four bytes for the kinds of maps that we have.
-    let mut position = [0_u8; 8];
-    let mut next = [0_u8; 8];
     let mut entries = Vec::new();
-    let mut first = true;
+    let mut position = None;
     loop {
-        let mut batch = Batch {
-            in_batch: match std::mem::take(&mut first) {
-                true => 0,
-                false => position.as_ptr() as u64,
-            },
-            out_batch: next.as_mut_ptr() as u64,
-            keys: keys.as_mut_ptr() as u64,
-            values: values.as_mut_ptr() as u64,
-            count: BATCH as u32,
-            map_fd: map.as_fd().as_raw_fd() as u32,
-            ..Batch::default()
-        };
-        // SAFETY: `batch` is what the command reads and writes; the buffers have room for that many
-        // keys and values, and live through the call.
-        let result = unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut batch) };
-        let end = match result {
-            Ok(_) => false,
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
-            Err(error) => return Err(error),
-        };
-        let keys = keys.chunks_exact(size_of::<K>());
-        let values = values.chunks_exact(size_of::<V>());
-        for (key, value) in keys.zip(values).take(batch.count as usize) {
-            if let (Ok(key), Ok(value)) = (K::read_from_bytes(key), V::read_from_bytes(value)) {
-                entries.push((key, value));
-            }
-        }
-        if end || batch.count == 0 {
+        position = read_part(&map, position, |key, value| entries.push((key, value)))?;
+        if position.is_none() {
             return Ok(entries);
         }
-        position = next;
     }
+}
+
+/// Hands out at most [`BATCH`] entries, from a position on or from the start, and says where to go on,
+/// unless that was all. `K` and `V` have the sizes of the map's keys and values. Positions have four
+/// bytes for the kinds of maps that we have.
+pub(super) fn read_part<K: FromBytes, V: FromBytes>(
+    map: impl AsFd,
+    from: Option<[u8; 8]>,
+    mut each: impl FnMut(K, V),
+) -> io::Result<Option<[u8; 8]>> {
+    let mut keys = vec![0_u8; BATCH * size_of::<K>()];
+    let mut values = vec![0_u8; BATCH * size_of::<V>()];
+    let mut next = [0_u8; 8];
+    let mut batch = Batch {
+        in_batch: from.as_ref().map_or(0, |from| from.as_ptr() as u64),
+        out_batch: next.as_mut_ptr() as u64,
+        keys: keys.as_mut_ptr() as u64,
+        values: values.as_mut_ptr() as u64,
+        count: BATCH as u32,
+        map_fd: map.as_fd().as_raw_fd() as u32,
+        ..Batch::default()
+    };
+    // SAFETY: `batch` is what the command reads and writes; the buffers have room for that many keys
+    // and values, and they and the positions live through the call.
+    let end = match unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut batch) } {
+        Ok(_) => false,
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+        Err(error) => return Err(error),
+    };
+    let keys = keys.chunks_exact(size_of::<K>());
+    let values = values.chunks_exact(size_of::<V>());
+    for (key, value) in keys.zip(values).take(batch.count as usize) {
+        if let (Ok(key), Ok(value)) = (K::read_from_bytes(key), V::read_from_bytes(value)) {
+            each(key, value);
+        }
+    }
+    Ok((!end && batch.count > 0).then_some(next))
 }
 
 /// The process that listens at the other end, or that did when it began to.

@@ -116,6 +116,14 @@ fn tables(agent: &AgentFacts, findings: &mut Vec<Finding>) {
             "raise `max_macs` if it is full (the log says so), and restart the agent",
         ));
     }
+    for (map, count) in &agent.counters.audit_differences {
+        findings.push(Finding::warning(
+            "audit",
+            Some(map),
+            format!("{count} entries were not as the agent wrote them, and were written again"),
+            "find out what else writes to the maps below `pin_dir`: nothing but the agent should",
+        ));
+    }
     for (map, fill) in &agent.counters.maps {
         let percent = fill.entries * 100 / fill.capacity.max(1);
         // One that holds a single value is always full.

@@ -185,6 +185,11 @@ fn the_agent() {
         agent(facts).counters.unwritten.insert("fdb".to_owned(), 3);
     };
     assert_eq!(found(full), one(Error, "map", "fdb"));
+    let damaged = |facts: &mut Facts| {
+        let differences = &mut agent(facts).counters.audit_differences;
+        differences.insert("fdb".to_owned(), 2);
+    };
+    assert_eq!(found(damaged), one(Warning, "audit", "fdb"));
     let gone = |facts: &mut Facts| facts.agent = Err("cannot connect".to_owned());
     assert_eq!(found(gone), one(Error, "agent", ""));
 }

@@ -250,6 +250,20 @@ impl Page {
             [],
         )?
         .add([], snapshot.reconcile_errors);
+        self.counter(
+            "vtep_audits_total",
+            "Times that all BPF maps were compared with what was written to them.",
+            [],
+        )?
+        .add([], snapshot.audits);
+        let differences = self.counter(
+            "vtep_audit_differences_total",
+            "Entries of BPF maps that were not as written, and were written again.",
+            ["map"],
+        )?;
+        for &(map, count) in &snapshot.audit_differences {
+            differences.add([map], count);
+        }
         let routes = self.gauge(
             "vtep_host_routes",
             "Routes of the underlay in the host's routing tables.",

@@ -24,6 +24,10 @@ pub struct Snapshot {
     pub reconcile_operations: BTreeMap<&'static str, u64>,
     /// Map writes that failed.
     pub reconcile_errors: u64,
+    /// Times that all maps were compared with what was written to them.
+    pub audits: u64,
+    /// Entries that differed, by map.
+    pub audit_differences: Vec<(&'static str, u64)>,
     /// Learning events that did not reach the agent.
     pub events_lost: u64,
     /// Learning events that ports' budgets withheld.

@@ -84,6 +84,8 @@ fn snapshot() -> Snapshot {
         }],
         reconcile_operations: [("insert", 20), ("delete", 1)].into(),
         reconcile_errors: 2,
+        audits: 17,
+        audit_differences: vec![("fdb", 18)],
         events_lost: 13,
         events_limited: 14,
         signature_failures: [("wrong", 6)].into(),
@@ -154,6 +156,8 @@ fn every_metric_with_its_labels() {
         "vtep_bgp_routes{peer=\"198.18.0.100\",type=\"ipv4\"} 6",
         "vtep_state{state=\"running\"} 1",
         "vtep_state{state=\"draining\"} 0",
+        "vtep_audits_total 17",
+        "vtep_audit_differences_total{map=\"fdb\"} 18",
         "vtep_host_routes{state=\"installed\"} 15",
         "vtep_host_routes{state=\"failed\"} 16",
         "vtep_host_route_errors_total 17",
@@ -181,7 +185,7 @@ fn kinds() {
         assert!(text.contains(&format!("# HELP {name} ")), "{name}");
         assert!(names.insert(name), "{name} is there twice");
     }
-    assert_eq!(names.len(), 33);
+    assert_eq!(names.len(), 35);
 }
 
 /// The documentation's table and the metrics are the same.

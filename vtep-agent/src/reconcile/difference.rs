@@ -8,7 +8,7 @@ use std::{
 use super::{Entry, Key, Map, RETRY_MAX, RETRY_MIN, ROUND_MAX, Round, TableError, Tables};
 use crate::{
     intent::{Intent, Table},
-    types::hash::HashMap,
+    types::hash::{HashMap, HashSet},
 };
 
 /// A [`Difference`] of any key and value.
@@ -28,6 +28,12 @@ pub(super) trait Stage: Send {
     fn pending(&self) -> usize;
     /// What they are about.
     fn pending_keys(&self) -> Vec<Key>;
+    /// The map is going to be read, from its start.
+    fn audit_begin(&mut self);
+    /// An entry that the map holds. Whether it is not as it was written, and was not known to be so.
+    fn audit(&mut self, found: Entry) -> bool;
+    /// The whole map has been read. The number of entries that it lacks.
+    fn audit_end(&mut self) -> u64;
     /// When the first of them is due; `now` for one that this round had no time for.
     fn due(&self, now: Instant) -> Option<Instant>;
 }
@@ -37,9 +43,13 @@ pub(super) struct Difference<K, V> {
     map: Map,
     entry: fn(K, V) -> Entry,
     key: fn(K) -> Key,
+    split: fn(Entry) -> Option<(K, V)>,
     table: fn(&mut Intent) -> &mut Table<K, V>,
     /// What the map holds.
     written: HashMap<K, V>,
+    /// Those of its keys that an audit has come across, while there is one, or that were written
+    /// since it began: it may have passed their place by then. Arrays lack nothing, so need none.
+    seen: Option<HashSet<K>>,
     /// Keys that were touched and not tried since. Nearly all succeed at once, so they are only
     /// listed, some twice.
     fresh: Vec<K>,
@@ -72,14 +82,17 @@ impl<K, V> Difference<K, V> {
         map: Map,
         entry: fn(K, V) -> Entry,
         key: fn(K) -> Key,
+        split: fn(Entry) -> Option<(K, V)>,
         table: fn(&mut Intent) -> &mut Table<K, V>,
     ) -> Self {
         Self {
             map,
             entry,
             key,
+            split,
             table,
             written: HashMap::default(),
+            seen: None,
             fresh: Vec::new(),
             failed: HashMap::default(),
         }
@@ -135,6 +148,9 @@ where
         match tables.delete((self.key)(key)) {
             Ok(()) => {
                 self.written.remove(&key);
+                if let Some(seen) = &mut self.seen {
+                    seen.remove(&key);
+                }
                 self.failed.remove(&key);
                 round.outcome.deleted += 1;
             }
@@ -174,6 +190,9 @@ where
         match tables.update((self.entry)(key, *wanted)) {
             Ok(()) => {
                 self.written.insert(key, *wanted);
+                if let Some(seen) = &mut self.seen {
+                    seen.insert(key);
+                }
                 self.failed.remove(&key);
                 round.outcome.updated += 1;
             }
@@ -189,6 +208,15 @@ where
 
     fn is_unsure(&self, key: K) -> bool {
         self.failed.get(&key).is_some_and(|retry| retry.unsure)
+    }
+
+    /// The map does not hold what was written there: it is due, whatever is wanted.
+    fn suspect(&mut self, key: K) {
+        let retry = Retry {
+            unsure: true,
+            ..Retry::default()
+        };
+        self.failed.insert(key, retry);
     }
 
     fn fail(&mut self, key: K, unsure: bool, now: Instant) {
@@ -210,7 +238,7 @@ impl Retry {
 impl<K, V> Stage for Difference<K, V>
 where
     K: Copy + Eq + Hash + Send,
-    V: Copy + PartialEq + Send,
+    V: Copy + Default + PartialEq + Send,
 {
     fn map(&self) -> Map {
         self.map
@@ -275,6 +303,46 @@ where
 
     fn pending(&self) -> usize {
         self.fresh.len() + self.failed.len()
+    }
+
+    fn audit_begin(&mut self) {
+        self.seen = (!self.map.is_array()).then(HashSet::default);
+    }
+
+    fn audit(&mut self, found: Entry) -> bool {
+        let Some((key, value)) = (self.split)(found) else {
+            return false;
+        };
+        let written = match (self.written.get(&key), &mut self.seen) {
+            (Some(written), Some(seen)) => {
+                seen.insert(key);
+                Some(*written)
+            }
+            (Some(written), None) => Some(*written),
+            // An entry of an array that nobody wants is zero.
+            (None, _) => self.map.is_array().then(V::default),
+        };
+        let differs = written != Some(value) && !self.failed.contains_key(&key);
+        if differs {
+            self.suspect(key);
+        }
+        differs
+    }
+
+    fn audit_end(&mut self) -> u64 {
+        let Some(seen) = self.seen.take() else {
+            return 0;
+        };
+        if seen.len() == self.written.len() {
+            return 0;
+        }
+        let missing = self.written.keys().filter(|key| !seen.contains(*key));
+        let unknown = missing.filter(|key| !self.failed.contains_key(*key));
+        let lost: Vec<K> = unknown.copied().collect();
+        for &key in &lost {
+            self.suspect(key);
+        }
+        lost.len() as u64
     }
 
     fn due(&self, now: Instant) -> Option<Instant> {

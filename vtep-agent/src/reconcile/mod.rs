@@ -11,9 +11,12 @@
 //! 2. wanted entries are written, what is pointed at before what points;
 //! 3. entries of arrays that nobody wants are zeroed, in the order of step 1.
 //!
+//! Beside that, [`Reconciler::audit`] compares what the maps hold with what was written.
+//!
 //! A failed operation holds nothing else back. An entry that then points at an old or empty one does
 //! no harm: the datapath compares the bridge domain and its generation on both and drops the frame.
 
+mod audit;
 mod difference;
 mod tables;
 #[cfg(test)]
@@ -27,6 +30,8 @@ use std::{
 use vtep_common::abi::FdbKey;
 
 use crate::intent::Intent;
+use audit::Audit;
+pub use audit::{AUDIT_EVERY, Contents, Position};
 use difference::{Difference, Stage};
 pub use tables::{Entry, Key, Map, TableError, Tables};
 
@@ -43,6 +48,7 @@ pub const ROUND_MAX: usize = 8192;
 pub struct Reconciler {
     /// In dependency order: what is pointed at before what points.
     stages: Vec<Box<dyn Stage>>,
+    audit: Audit,
     totals: Totals,
     failing: BTreeMap<Map, Trouble>,
     deadline: Option<Instant>,
@@ -85,70 +91,41 @@ enum Trouble {
 impl Reconciler {
     /// Takes all maps as empty.
     pub fn new() -> Self {
+        macro_rules! stage {
+            ($map:ident, $table:ident) => {
+                Box::new(Difference::new(
+                    Map::$map,
+                    Entry::$map,
+                    Key::$map,
+                    |entry| match entry {
+                        Entry::$map(key, value) => Some((key, value)),
+                        _ => None,
+                    },
+                    |intent| &mut intent.$table,
+                ))
+            };
+        }
         let stages: Vec<Box<dyn Stage>> = vec![
-            Box::new(Difference::new(
-                Map::Settings,
-                Entry::Settings,
-                Key::Settings,
-                |i| &mut i.settings,
-            )),
-            Box::new(Difference::new(Map::Vteps, Entry::Vteps, Key::Vteps, |i| {
-                &mut i.vteps
-            })),
-            Box::new(Difference::new(
-                Map::Groups,
-                Entry::Groups,
-                Key::Groups,
-                |i| &mut i.groups,
-            )),
+            stage!(Settings, settings),
+            stage!(Vteps, vteps),
+            stage!(Groups, groups),
             // Before the ports that are judged by them.
-            Box::new(Difference::new(
-                Map::Guards,
-                Entry::Guards,
-                Key::Guards,
-                |i| &mut i.guards,
-            )),
-            Box::new(Difference::new(Map::Ports, Entry::Ports, Key::Ports, |i| {
-                &mut i.ports
-            })),
-            Box::new(Difference::new(Map::Flood, Entry::Flood, Key::Flood, |i| {
-                &mut i.flood
-            })),
-            Box::new(Difference::new(Map::Bds, Entry::Bds, Key::Bds, |i| {
-                &mut i.bds
-            })),
+            stage!(Guards, guards),
+            stage!(Ports, ports),
+            stage!(Flood, flood),
+            stage!(Bds, bds),
             // Before what forwards: a crash in between must not lose who is there.
-            Box::new(Difference::new(
-                Map::Endpoints,
-                Entry::Endpoints,
-                Key::Endpoints,
-                |i| &mut i.endpoints,
-            )),
-            Box::new(Difference::new(Map::Fdb, Entry::Fdb, Key::Fdb, |i| {
-                &mut i.fdb
-            })),
-            Box::new(Difference::new(Map::Arp, Entry::Arp, Key::Arp, |i| {
-                &mut i.arp
-            })),
-            Box::new(Difference::new(Map::Nd, Entry::Nd, Key::Nd, |i| &mut i.nd)),
-            Box::new(Difference::new(
-                Map::Sources,
-                Entry::Sources,
-                Key::Sources,
-                |i| &mut i.sources,
-            )),
-            Box::new(Difference::new(
-                Map::PortIndex,
-                Entry::PortIndex,
-                Key::PortIndex,
-                |i| &mut i.port_index,
-            )),
-            Box::new(Difference::new(Map::Vnis, Entry::Vnis, Key::Vnis, |i| {
-                &mut i.vnis
-            })),
+            stage!(Endpoints, endpoints),
+            stage!(Fdb, fdb),
+            stage!(Arp, arp),
+            stage!(Nd, nd),
+            stage!(Sources, sources),
+            stage!(PortIndex, port_index),
+            stage!(Vnis, vnis),
         ];
         Self {
             stages,
+            audit: Audit::default(),
             totals: Totals::default(),
             failing: BTreeMap::new(),
             deadline: None,

@@ -1,0 +1,3 @@
+//! What breaks around an agent, and how it is whole again.
+
+mod audit;
