@@ -375,6 +375,11 @@ impl Agent {
         self.daemon.memory()
     }
 
+    /// Its configuration file.
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
     /// Its control socket.
     pub fn socket(&self) -> &Path {
         &self.socket

@@ -209,6 +209,28 @@ fn gr_006_crashes_lose_no_frame_without_xdp() -> Result<()> {
     crashes("crash-tc", 2, "off").map(drop)
 }
 
+/// A panic is said in the log, and is otherwise as a crash.
+#[test]
+fn a_panic_loses_no_frame() -> Result<()> {
+    let lab = Lab::new("panic")?;
+    let underlay = lab.underlay()?;
+    let mut traffic = Traffic::start(&lab, &underlay, 20, |config| config)?;
+    // In builds like the one under test, which have this for the purpose.
+    traffic.pair.a1.daemon().signal(libc::SIGUSR2)?;
+    let status = traffic.pair.a1.daemon().wait(Duration::from_secs(30))?;
+    let log = traffic.pair.a1.daemon().log();
+    ensure!(status.and_then(|status| status.code()) == Some(1), "{log}");
+    for expected in [
+        "SIGUSR2 asks for a panic",
+        "the agent ends, and forwarding goes on",
+    ] {
+        ensure!(log.contains(expected), "not {expected:?}: {log}");
+    }
+    traffic.pair.restart_a1()?;
+    traffic.wait_back()?;
+    traffic.finish().map(drop)
+}
+
 /// GR-006, for longer than a test run has time.
 #[test]
 #[ignore = "takes many minutes: cargo xtask chaos"]

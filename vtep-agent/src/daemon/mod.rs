@@ -8,6 +8,7 @@ mod attach;
 mod bfd;
 mod command;
 mod report;
+mod service;
 mod stop;
 mod takeover;
 mod tunnel;
@@ -45,6 +46,7 @@ use crate::{
     types::PeerId,
 };
 use attach::Devices;
+use service::Service;
 use takeover::Takeover;
 use tunnel::Tunnel;
 
@@ -68,9 +70,12 @@ pub fn run(config: Config, file: PathBuf) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    service::end_on_panic();
     runtime.block_on(async {
         // A signal that comes while starting is obeyed when there is something to stop.
         let signals = Signals::new()?;
+        #[cfg(debug_assertions)]
+        service::panic_on_request()?;
         let (daemon, sources) = Daemon::start(config, file).await?;
         daemon.run(sources, signals).await
     })
@@ -80,6 +85,7 @@ struct Daemon {
     config: VtepConfig,
     file: PathBuf,
     store: Store,
+    service: Service,
     core: Core,
     reconciler: Reconciler,
     outcome: Outcome,
@@ -186,6 +192,7 @@ impl Daemon {
             config: vtep,
             file,
             store,
+            service: Service::new(),
             core,
             reconciler,
             outcome: Outcome::default(),
@@ -254,6 +261,7 @@ impl Daemon {
                     self.sync_bfd();
                     self.prune_neighbours();
                     self.reconciler.audit(&self.dataplane, Instant::now());
+                    self.tell_status();
                     let shortest = self.core.shortest_ageing();
                     if shortest.is_some_and(|age| scanned.elapsed() >= IDLE_SCAN.min(age / 4)) {
                         scanned = Instant::now();
@@ -261,6 +269,7 @@ impl Daemon {
                     }
                 }
                 () = at(deadline) => self.handle(Input::Tick),
+                () = self.service.ping_due() => self.service.ping(),
             }
             self.settle();
             // Whoever has a question shares this thread, and peers that always have more to say
@@ -419,8 +428,7 @@ impl Daemon {
         } else {
             self.take_over();
         }
-        // Without a service manager there is nobody to tell.
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        self.service.ready();
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "running");
     }
 }

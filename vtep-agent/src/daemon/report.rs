@@ -186,7 +186,7 @@ impl Daemon {
         }
     }
 
-    fn state(&self) -> &'static str {
+    pub(super) fn state(&self) -> &'static str {
         match self.core.drain_state() {
             Drain::Draining(_) => "draining",
             Drain::Drained => "drained",
@@ -196,9 +196,12 @@ impl Daemon {
     }
 
     /// Why traffic may not flow as it should; empty when all is in step.
-    fn unready(&self) -> Vec<String> {
+    pub(super) fn unready(&self) -> Vec<String> {
         let mut reasons = self.devices.failures();
         match self.core.drain_state() {
+            Drain::Off if !self.core.settled() => {
+                reasons.push("restarting: peers have not sent everything again yet".to_owned());
+            }
             Drain::Off => {}
             Drain::Draining(_) => reasons.push("draining: everything is withdrawn".to_owned()),
             Drain::Drained => reasons.push("drained: no program is attached".to_owned()),

@@ -10,7 +10,7 @@ use crate::{bgp::fsm::Cease, config::OnStop};
 impl Daemon {
     pub(super) async fn stop(mut self) -> Result<()> {
         tracing::info!("stopping");
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        self.service.stopping();
         // Before anything else goes silent.
         self.bfd.shutdown().await;
         // Whoever drained it wants nothing to stay.
