@@ -317,6 +317,24 @@ pub struct Neighbor {
     pub origin: String,
     /// R flag (IPv6).
     pub router: bool,
+    /// O flag (IPv6).
+    #[serde(default)]
+    pub r#override: bool,
+    /// I flag (RFC 9047): declared, here or elsewhere.
+    #[serde(default)]
+    pub immutable: bool,
+    /// Several hosts have it on purpose, and answer for themselves.
+    #[serde(default)]
+    pub anycast: bool,
+    /// Its MAC changed too often in too short a time.
+    #[serde(default)]
+    pub duplicate: bool,
+    /// What is done with a duplicate: `warn` or `block`.
+    #[serde(default)]
+    pub duplicate_action: Option<String>,
+    /// Changes of MAC that made it one.
+    #[serde(default)]
+    pub moves: Option<u32>,
 }
 
 /// An element of `show vteps`.

@@ -18,8 +18,8 @@ use vtep_agent::{
         wire::{self, Advertisement, Context, MAX_LEN, Message, Route},
     },
     config::{
-        AutoRt, AutoRtImport, BdConfig, BgpConfig, Config, DuplicatePolicy, OnStop, PeerAsn,
-        PeerConfig, SourceCheck, UnderlayConfig, UnknownVni, VtepConfig, XdpMode,
+        AutoRt, AutoRtImport, BdConfig, BgpConfig, Config, DuplicateIpPolicy, DuplicatePolicy,
+        OnStop, PeerAsn, PeerConfig, SourceCheck, UnderlayConfig, UnknownVni, VtepConfig, XdpMode,
     },
     core::{Command, Core, Input, Output, PIECE, Rows, Start, State},
     evpn::Originator,
@@ -172,6 +172,7 @@ fn config() -> Config {
             source_check: SourceCheck::Strict,
             max_macs: 1 << 20,
             duplicate: DuplicatePolicy::default(),
+            duplicate_ip: DuplicateIpPolicy::default(),
         },
         bgp: BgpConfig {
             dynamic: Vec::new(),

@@ -4,7 +4,7 @@
 use aya_ebpf::bindings::__sk_buff;
 use vtep_common::{
     DropReason,
-    abi::{ArpKey, BdFlags, BdId, FdbKey, NdKey, NeighborEntry},
+    abi::{ArpKey, BdFlags, BdId, FdbKey, NdKey, NeighborEntry, NeighborFlags},
     wire::{
         Frame as _, Tables as _,
         access::Ingress,
@@ -38,10 +38,7 @@ fn answer_arp(skb: Skb, ingress: &Ingress<'_>) -> Option<Result<i32, DropReason>
         return None;
     }
     let entry = arp_entry(ArpKey::from_parts(ingress.bd.bd, message.target_be))?;
-    if entry.bd() != ingress.bd.bd
-        || entry.mac_bits() == message.sender_mac
-        || is_here(ingress, entry.mac_bits())
-    {
+    if !is_answered_for(ingress, entry, message.sender_mac) {
         return None;
     }
     arp::answer(skb.packet().view(0)?, &message, entry.mac_bits());
@@ -54,10 +51,7 @@ fn answer_nd(skb: Skb, ingress: &Ingress<'_>) -> Option<Result<i32, DropReason>>
     let message = nd::Solicitation::parse(skb.packet())?;
     let key = NdKey::from_parts(ingress.bd.bd, message.target);
     let entry = nd_entry(&key)?;
-    if entry.bd() != ingress.bd.bd
-        || entry.mac_bits() == message.asker
-        || is_here(ingress, entry.mac_bits())
-    {
+    if !is_answered_for(ingress, entry, message.asker) {
         return None;
     }
     Some(send_advertisement(skb, ingress, &message, entry))
@@ -120,8 +114,14 @@ fn nd_question(packet: Packet) -> Option<nd::Solicitation> {
     nd::Solicitation::parse(packet)
 }
 
-/// The owner of the address is on the port that asks, and answers for itself.
+/// Whether somebody else may answer for the neighbour. Not to itself: a VM that has just moved here
+/// would take its own address for taken. Not where its owner is on the port that asks, and answers for
+/// itself.
 #[inline(always)]
-fn is_here(ingress: &Ingress<'_>, mac: u64) -> bool {
-    ingress.owns(Maps.fdb(FdbKey::from_parts(ingress.bd.bd, mac)))
+fn is_answered_for(ingress: &Ingress<'_>, entry: NeighborEntry, asker: u64) -> bool {
+    let owner = FdbKey::from_parts(ingress.bd.bd, entry.mac_bits());
+    entry.bd() == ingress.bd.bd
+        && entry.mac_bits() != asker
+        && !entry.flags().has(NeighborFlags::WITHHELD)
+        && !ingress.owns(Maps.fdb(owner))
 }

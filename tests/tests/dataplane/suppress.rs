@@ -8,7 +8,7 @@ use vtep_common::{
 };
 
 use crate::{
-    frames::{arp, icmp6, icmp6_checksum, ip6, solicitation, solicited_node},
+    frames::{arp, icmp6, icmp6_checksum, ip6, solicitation, solicited_node, udp4},
     rig::*,
 };
 
@@ -98,11 +98,30 @@ fn arp_that_must_not_be_answered() {
     assert_flooded(&mut rig, &request(VM1, IP1, IP9));
 }
 
+/// PX-017, PX-019: nobody answers for a duplicate or anycast address; its owners are asked, also where
+/// unknown addresses are not asked for.
+#[test]
+fn addresses_that_answer_for_themselves() {
+    let mut rig = Rig::new();
+    rig.blue_policy(default_policy().with(BdFlags::DROP_UNKNOWN_NEIGHBORS));
+    rig.neighbor(BLUE.bd, IP9.into(), VM9, NeighborFlags::WITHHELD);
+    for spa in [IP1, Ipv4Addr::UNSPECIFIED] {
+        assert_flooded(&mut rig, &request(VM1, spa, IP9));
+    }
+    let withheld = NeighborFlags::OVERRIDE.with(NeighborFlags::WITHHELD);
+    rig.neighbor6(ip6(9), VM9, withheld);
+    let (group, mac) = solicited_node(ip6(9));
+    for source in [ip6(1), Ipv6Addr::UNSPECIFIED] {
+        let ns = icmp6((VM1, mac), (source, group), &solicitation(ip6(9), &[]));
+        assert_flooded(&mut rig, &ns);
+    }
+}
+
 fn default_policy_without(flag: BdFlags) -> BdFlags {
     BdFlags(default_policy().0 & !flag.0)
 }
 
-/// RFC 9161 §3.3: unicast requests (NUD) are forwarded to who is asked.
+/// PX-010 (RFC 9161 §3.3): unicast requests (NUD) are forwarded to who is asked.
 #[test]
 fn unicast_requests_are_forwarded() {
     let mut rig = Rig::new();
@@ -166,6 +185,17 @@ fn duplicate_address_detection() {
     );
     rig.neighbor6(ip6(9), VM1, NeighborFlags::OVERRIDE);
     assert_flooded(&mut rig, &dad);
+}
+
+/// PX-022: a DHCP discovery goes to everybody, as it is.
+#[test]
+fn dhcp_discoveries_are_flooded() {
+    let mut rig = Rig::new();
+    let mut frame = udp4(VM1, Mac::BROADCAST, 244);
+    frame[26..30].fill(0);
+    frame[30..34].fill(0xff);
+    frame[34..38].copy_from_slice(&[0, 68, 0, 67]);
+    assert_flooded(&mut rig, &frame);
 }
 
 /// PX-011: options that we do not know may be a question that only the owner can answer.

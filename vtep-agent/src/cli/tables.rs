@@ -301,15 +301,21 @@ fn macs(macs: Vec<MacEntry>) -> String {
 }
 
 fn neighbors(neighbors: Vec<Neighbor>) -> String {
-    let columns = ["BD", "IP", "MAC", "ORIGIN", "ROUTER"];
+    let columns = ["BD", "IP", "MAC", "ORIGIN", "ROUTER", "STATE"];
     let rows = neighbors.into_iter().map(|neighbor| {
         let router = if neighbor.router { "yes" } else { "no" };
+        let state = match neighbor.duplicate_action {
+            Some(action) => format!("duplicate ({action})"),
+            None if neighbor.anycast => "anycast".to_owned(),
+            None => String::new(),
+        };
         [
             neighbor.bd,
             neighbor.ip.to_string(),
             neighbor.mac,
             neighbor.origin,
             router.to_owned(),
+            state,
         ]
     });
     grid(columns, rows)

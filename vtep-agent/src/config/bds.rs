@@ -1,7 +1,8 @@
 //! `[[bd]]`
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
     time::Duration,
 };
 
@@ -9,9 +10,9 @@ use toml::Spanned;
 use vtep_common::abi::MAX_BDS;
 
 use super::{
-    BdConfig, DuplicatePolicy, PortPattern,
+    BdConfig, DuplicateIpPolicy, DuplicatePolicy, PortPattern,
     diagnostic::Fault,
-    field::{Distinct, Result, each, name, number, number_or, parse},
+    field::{Distinct, Result, each, is_unicast, name, number, number_or, parse, parse_with},
     glob,
     raw::{self, OneOrMany},
 };
@@ -95,6 +96,12 @@ fn bd(raw: &raw::Bd) -> Result<BdConfig> {
             .as_ref()
             .map(DuplicatePolicy::new)
             .transpose()?,
+        duplicate_ip: raw
+            .duplicate_ip
+            .as_ref()
+            .map(DuplicateIpPolicy::new)
+            .transpose()?,
+        anycast: anycast(raw.anycast.as_ref())?,
         ..default
     })
 }
@@ -118,6 +125,17 @@ fn port(raw: &Spanned<raw::Port>) -> Result<PortPattern> {
         pattern: name.clone(),
         vlan,
     })
+}
+
+/// Addresses that hosts can have.
+fn anycast(raw: Option<&Spanned<Vec<Spanned<String>>>>) -> Result<BTreeSet<IpAddr>> {
+    let texts = raw.into_iter().flat_map(|raw| raw.get_ref());
+    let ip = |text: &Spanned<String>| {
+        parse_with(text, "anycast", "an address that a host can have", |text| {
+            text.parse().ok().filter(|ip| is_unicast(*ip))
+        })
+    };
+    texts.map(ip).collect()
 }
 
 /// `None` for `"auto"`.

@@ -1,6 +1,7 @@
 //! What a configuration will do, in words and as data (`vtep-agent check`).
 
 mod bd;
+mod duplicate;
 
 use std::{
     fmt,
@@ -10,9 +11,11 @@ use std::{
 
 use serde::Serialize;
 
+use self::duplicate::Duplicate;
+
 use super::{
-    Authentication, BgpConfig, Config, Diagnostic, DuplicateAction, DuplicatePolicy, Hops, OnStop,
-    PeerAsn, PeerConfig, SourceCheck, UnknownVni, VtepConfig, XdpMode, underlay,
+    Authentication, BgpConfig, Config, Diagnostic, DuplicateAction, DuplicateIpAction, Hops,
+    OnStop, PeerAsn, PeerConfig, SourceCheck, UnknownVni, VtepConfig, XdpMode, underlay,
 };
 use crate::types::Asn;
 use bd::{Bd, WithRouterId};
@@ -45,18 +48,8 @@ struct Vtep {
     state_dir: PathBuf,
     socket: PathBuf,
     metrics: Option<SocketAddr>,
-    duplicate: Duplicate,
-}
-
-#[derive(Debug, Serialize)]
-struct Duplicate {
-    moves: u32,
-    window: u64,
-    action: DuplicateAction,
-    /// 0: by command only.
-    recovery: u64,
-    #[serde(skip)]
-    text: String,
+    duplicate: Duplicate<DuplicateAction>,
+    duplicate_ip: Duplicate<DuplicateIpAction>,
 }
 
 #[derive(Debug, Serialize)]
@@ -191,19 +184,8 @@ impl Vtep {
             state_dir: vtep.state_dir.clone(),
             socket: vtep.socket.clone(),
             metrics: vtep.metrics,
-            duplicate: Duplicate::new(&vtep.duplicate),
-        }
-    }
-}
-
-impl Duplicate {
-    fn new(policy: &DuplicatePolicy) -> Self {
-        Self {
-            moves: policy.moves,
-            window: policy.window.as_secs(),
-            action: policy.action,
-            recovery: policy.recovery.map_or(0, |time| time.as_secs()),
-            text: policy.to_string(),
+            duplicate: Duplicate::macs(&vtep.duplicate),
+            duplicate_ip: Duplicate::ips(&vtep.duplicate_ip),
         }
     }
 }
@@ -302,6 +284,7 @@ impl fmt::Display for Vtep {
         };
         writeln!(f, "  accepts frames from {sources}; unknown VNIs {unknown}")?;
         writeln!(f, "  up to {} MACs; {}", self.max_macs, self.duplicate.text)?;
+        writeln!(f, "  {}", self.duplicate_ip.text)?;
         let stop = match self.on_stop {
             "keep" => "forwarding goes on when the agent stops",
             _ => "withdraws, detaches and unpins when it stops",

@@ -20,13 +20,14 @@ mod vtep;
 pub use authentication::{AoAlgorithm, AoKey, AoKeys, Authentication};
 pub use bfd::{BfdConfig, Hops};
 pub use diagnostic::{ConfigError, Diagnostic};
-pub use duplicate::{DuplicateAction, DuplicatePolicy};
+pub use duplicate::{DuplicateAction, DuplicateIpAction, DuplicateIpPolicy, DuplicatePolicy};
 pub use dynamic::DynamicPeers;
 pub use explain::Explanation;
 pub use underlay::{PrefixRule, UnderlayConfig};
 pub use vtep::MAX_DRAIN_TIME;
 
 use std::{
+    collections::BTreeSet,
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
@@ -96,6 +97,8 @@ pub struct VtepConfig {
     pub max_macs: u32,
     /// Duplicate MACs, where a bridge domain does not say otherwise.
     pub duplicate: DuplicatePolicy,
+    /// Duplicate addresses, where the bridge domain does not say otherwise.
+    pub duplicate_ip: DuplicateIpPolicy,
 }
 
 impl VtepConfig {
@@ -320,6 +323,10 @@ pub struct BdConfig {
     pub source_filter: bool,
     /// Duplicate MACs; `None` as `[vtep]` has it.
     pub duplicate: Option<DuplicatePolicy>,
+    /// Duplicate addresses; `None` as `[vtep]` has it.
+    pub duplicate_ip: Option<DuplicateIpPolicy>,
+    /// Addresses that several hosts have on purpose.
+    pub anycast: BTreeSet<IpAddr>,
 }
 
 /// Flooding policy of a bridge domain.
@@ -373,6 +380,8 @@ impl BdConfig {
             unknown_neighbors: UnknownNeighbors::Flood,
             source_filter: true,
             duplicate: None,
+            duplicate_ip: None,
+            anycast: BTreeSet::new(),
         }
     }
 }

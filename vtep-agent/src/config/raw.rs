@@ -10,8 +10,8 @@ use serde::{
 use toml::Spanned;
 
 use super::{
-    AutoRt, AutoRtImport, DuplicateAction, FloodPolicy, OnStop, SourceCheck, UnknownNeighbors,
-    UnknownVni, XdpMode,
+    AutoRt, AutoRtImport, DuplicateAction, DuplicateIpAction, FloodPolicy, OnStop, SourceCheck,
+    UnknownNeighbors, UnknownVni, XdpMode,
 };
 
 type Text = Spanned<String>;
@@ -46,6 +46,7 @@ pub(super) struct Vtep {
     pub(super) source_check: Option<SourceCheck>,
     pub(super) max_macs: Option<Number>,
     pub(super) duplicate: Option<Duplicate>,
+    pub(super) duplicate_ip: Option<DuplicateIp>,
 }
 
 /// `duplicate = { … }`
@@ -56,6 +57,17 @@ pub(super) struct Duplicate {
     pub(super) window: Option<Number>,
     pub(super) action: Option<DuplicateAction>,
     pub(super) recovery: Option<Number>,
+}
+
+/// `duplicate_ip = { … }`
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DuplicateIp {
+    pub(super) moves: Option<Number>,
+    pub(super) window: Option<Number>,
+    pub(super) action: Option<DuplicateIpAction>,
+    pub(super) recovery: Option<Number>,
+    pub(super) as_mac: Option<Text>,
 }
 
 #[derive(Deserialize)]
@@ -160,6 +172,8 @@ pub(super) struct Bd {
     pub(super) ageing: Option<Number>,
     pub(super) max_macs_per_port: Option<Number>,
     pub(super) duplicate: Option<Duplicate>,
+    pub(super) anycast: Option<Spanned<Vec<Text>>>,
+    pub(super) duplicate_ip: Option<DuplicateIp>,
 }
 
 /// `"name"` or `{ name = "name", vlan = 10 }`.

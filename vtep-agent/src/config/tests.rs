@@ -83,6 +83,7 @@ fn documented_example() {
             source_check: SourceCheck::Loose,
             max_macs: 262_144,
             duplicate: DuplicatePolicy::default(),
+            duplicate_ip: DuplicateIpPolicy::default(),
         },
         bgp: BgpConfig {
             dynamic: Vec::new(),
@@ -140,6 +141,29 @@ fn duplicates() {
         recovery: None,
     };
     assert_eq!(config.bds[0].duplicate, Some(drop));
+}
+
+/// PX-017, PX-018: the same of addresses, and the MAC that nobody has.
+#[test]
+fn duplicate_ips() {
+    let text = |policy: &str| {
+        format!(
+            "[vtep]\naddress = \"198.18.0.1\"\n[bgp]\nasn = 65000\n\
+             [[bd]]\nname = \"blue\"\nvni = 100\nanycast = [\"10.0.0.53\", \"fd00::53\"]\n{policy}\n"
+        )
+    };
+    let config = config(&text(
+        "duplicate_ip = { action = \"warn\", window = 60, as_mac = \"02:00:00:00:00:ff\" }",
+    ));
+    assert_eq!(config.vtep.duplicate_ip, DuplicateIpPolicy::default());
+    let warn = DuplicateIpPolicy {
+        action: DuplicateIpAction::Warn,
+        window: Duration::from_secs(60),
+        as_mac: Some("02:00:00:00:00:ff".parse().unwrap()),
+        ..DuplicateIpPolicy::default()
+    };
+    assert_eq!(config.bds[0].duplicate_ip, Some(warn));
+    assert_eq!(config.bds[0].anycast.len(), 2);
 }
 
 #[test]
@@ -313,6 +337,7 @@ fn explanation() {
       uplinks: eth0 (native XDP where the driver has it, else TC)
       accepts frames from next hops of any imported route; unknown VNIs are dropped
       up to 262144 MACs; duplicate MACs (5 moves in 180 s): warn, for 600 s
+      duplicate IPs (5 moves in 180 s): block, for 540 s
       withdraws, detaches and unpins when it stops
       a drain forwards for 10 s more
       pins in /sys/fs/bpf/vtep, state in /var/lib/vtep, control socket /run/vtep/agent.sock

@@ -10,8 +10,8 @@ use toml::Spanned;
 use vtep_common::abi::{DEFAULT_MAX_MACS, MAX_LOCAL_VTEPS, MAX_UPLINKS};
 
 use super::{
-    DEFAULT_PIN_DIR, DEFAULT_SOCKET, DuplicatePolicy, OnStop, SourceCheck, UnknownVni, VtepConfig,
-    XdpMode,
+    DEFAULT_PIN_DIR, DEFAULT_SOCKET, DuplicateIpPolicy, DuplicatePolicy, OnStop, SourceCheck,
+    UnknownVni, VtepConfig, XdpMode,
     diagnostic::Fault,
     field::{Result, each, is_unicast, name, number_or, parse_with, path_or},
     raw::{self, OneOrMany},
@@ -75,6 +75,10 @@ pub(super) fn vtep(raw: &raw::Vtep, warnings: &mut Vec<Fault>) -> Result<VtepCon
         duplicate: match &raw.duplicate {
             Some(raw) => DuplicatePolicy::new(raw)?,
             None => DuplicatePolicy::default(),
+        },
+        duplicate_ip: match &raw.duplicate_ip {
+            Some(raw) => DuplicateIpPolicy::new(raw)?,
+            None => DuplicateIpPolicy::default(),
         },
     })
 }

@@ -446,6 +446,12 @@ fn long_tables_in_pieces() {
                             mac: "02:00:00:00:00:01".to_owned(),
                             origin: "remote".to_owned(),
                             router: false,
+                            r#override: false,
+                            immutable: false,
+                            anycast: false,
+                            duplicate: false,
+                            duplicate_action: None,
+                            moves: None,
                         };
                         // Some pieces have no rows any more.
                         let count = if rows.len() == PIECE { PIECE } else { 0 };

@@ -124,9 +124,8 @@ impl Core {
         let originator = self.originator(&config, &export, reserved);
         let name = config.name.clone();
         tracing::info!(bd = %name, vni = %config.vni, rd = %originator.rd(), "bridge domain made");
-        let duplicates = config.duplicate.unwrap_or(self.config.vtep.duplicate);
         let mut domain = BridgeDomain::new(id, config, self.vtep(), originator, import, export);
-        domain.set_duplicate_policy(duplicates);
+        self.set_policies(&mut domain);
         self.names.insert(name, bd);
         self.bds.insert(bd, domain);
         self.publish_bd_entry(bd);
@@ -151,28 +150,36 @@ impl Core {
     fn update_bd(&mut self, id: BdId, config: BdConfig, reserved: &BTreeSet<u16>) -> bool {
         let (import, export) = (self.rt_import(&config), self.rt_export(&config));
         let originator = self.originator(&config, &export, reserved);
-        let duplicates = config.duplicate.unwrap_or(self.config.vtep.duplicate);
-        let Some(bd) = self.bds.get_mut(&id) else {
+        let Some(mut bd) = self.bds.remove(&id) else {
             return false;
         };
-        bd.set_duplicate_policy(duplicates);
         bd.rt_import = import;
         bd.config = config;
+        self.set_policies(&mut bd);
+        self.dirty.insert(id);
         let differs = !originator.announces_as(bd.originator());
         if differs {
             for key in bd.announced() {
                 self.adj_out.withdraw(&key);
             }
             bd.set_originator(originator, export);
-            self.dirty.insert(id);
         }
         let place = bd.id;
+        self.bds.insert(id, bd);
         self.publish_bd_entry(id);
         let slots: Vec<_> = self.ports.of_bd(place).map(|port| port.slot).collect();
         for slot in slots {
             self.sync_guard(slot);
         }
         differs
+    }
+
+    /// What its configuration leaves to that of all.
+    fn set_policies(&self, bd: &mut BridgeDomain) {
+        let all = &self.config.vtep;
+        bd.set_duplicate_policy(bd.config.duplicate.unwrap_or(all.duplicate));
+        let policy = bd.config.duplicate_ip.unwrap_or(all.duplicate_ip);
+        bd.set_address_policy(policy, bd.config.anycast.clone());
     }
 
     /// Its ports are gone and nothing is imported any more.

@@ -25,6 +25,7 @@ mod rows;
 mod state;
 mod underlay;
 mod unicast_views;
+mod unsolicited;
 mod uplinks;
 mod views;
 mod vm_ports;
@@ -52,7 +53,7 @@ use vtep_common::abi::{BdId, Event, EventKind, MAX_BDS};
 use self::{
     deferral::Deferral, expiry::Expiries, flood::FloodLists, held::Held, index::Indexes,
     nexthops::Nexthops, peers::PeerIds, ports::Ports, recovery::Recovery, underlay::Underlay,
-    uplinks::Uplinks,
+    unsolicited::Unsolicited, uplinks::Uplinks,
 };
 use crate::{
     bgp::{
@@ -89,6 +90,7 @@ pub struct Core {
     ports: Ports,
     guards: guard::Guards,
     uplinks: Uplinks,
+    unsolicited: Unsolicited,
     /// Uplinks of the file that `detach` took, until `attach` or the next reload.
     detached: BTreeSet<IfName>,
     /// Every device that exists has been reported.
@@ -154,6 +156,7 @@ impl Core {
             generations: BTreeMap::new(),
             ports: Ports::new(),
             uplinks: Uplinks::default(),
+            unsolicited: Unsolicited::default(),
             guards: guard::Guards::new(),
             detached: BTreeSet::new(),
             devices_read: false,
@@ -174,6 +177,9 @@ impl Core {
         core.sync_bds(now);
         if let Some(installed) = installed {
             core.continue_recovery(installed, now);
+            // VMs know all of that.
+            core.publish(now);
+            core.unsolicited.clear();
         }
         let outputs = core.finish(now);
         (core, outputs)
@@ -241,6 +247,7 @@ impl Core {
             .chain(self.adj_in.deadline())
             .chain(self.deferral.as_ref().and_then(Deferral::deadline))
             .chain(self.drain.deadline())
+            .chain(self.unsolicited.deadline())
             .chain(self.underlay.ribs.values().filter_map(AdjRibIn::deadline))
             .chain(self.memberships.deadline())
             .min()
@@ -284,15 +291,16 @@ impl Core {
             EventKind::Na => {
                 const ROUTER: u8 = 0x80;
                 const OVERRIDE: u8 = 0x20;
-                // Without O it may be one of several with an anycast address, which is not supported
-                // (RFC 9161 §3.2.1).
-                if event.flags & OVERRIDE != 0 {
+                let ip = IpAddr::V6(ip);
+                let override_ = event.flags & OVERRIDE != 0;
+                // Without O it is one of several that have an anycast address (RFC 9161 §3.2.1).
+                if override_ || bd.neighbors().is_anycast(ip) {
                     let flags = ArpNd {
                         router: event.flags & ROUTER != 0,
-                        override_: true,
+                        override_,
                         immutable: false,
                     };
-                    bd.bind(event.mac, slot, ip.into(), flags, now);
+                    bd.bind(event.mac, slot, ip, flags, now);
                 }
             }
         }
@@ -317,6 +325,7 @@ impl Core {
             }
         }
         self.publish(now);
+        self.announce_to_vms(now);
         // First what we ask for.
         let memberships = self.memberships.flush().into_iter();
         let unicast = self.underlay.out.flush();

@@ -16,7 +16,7 @@ use super::{Core, Output, nexthops::GroupKey, ports::Port};
 use crate::{
     bgp::wire::ArpNd,
     config::{FloodPolicy, SourceCheck, UnknownNeighbors, UnknownVni},
-    evpn::{BridgeDomain, Duplicate, Origin, Slot, Winner},
+    evpn::{BridgeDomain, Duplicate, DuplicateIp, Origin, Slot, Winner},
     types::Mac,
 };
 
@@ -54,6 +54,7 @@ impl Core {
         for ip in dirty.ips {
             self.publish_neighbor(&bd, ip);
         }
+        self.unsolicited.extend(id, dirty.news);
         for slot in dirty.ports {
             self.publish_port(&bd, slot);
         }
@@ -145,10 +146,10 @@ impl Core {
         let duplicate = bd.macs().duplicate(mac);
         // What stays where it is has no business elsewhere.
         let held = duplicate.is_some_and(Duplicate::is_held);
+        let black_hole =
+            bd.as_mac() == Some(mac) || duplicate.is_some_and(Duplicate::is_black_hole);
         let word = match bd.macs().winner(mac) {
-            _ if duplicate.is_some_and(Duplicate::is_black_hole) => {
-                Some(FdbWord::new(bd.id, 0, FdbFlags::BLACK_HOLE))
-            }
+            _ if black_hole => Some(FdbWord::new(bd.id, 0, FdbFlags::BLACK_HOLE)),
             Some(Winner::Local(local)) => {
                 let pinned = held || local.origin == Origin::Declared;
                 let flags = FdbFlags::LOCAL.with_if(FdbFlags::PINNED, pinned);
@@ -206,10 +207,7 @@ impl Core {
 
     fn publish_neighbor(&mut self, bd: &BridgeDomain, ip: IpAddr) {
         let id = bd.id.bd;
-        let entry = bd
-            .neighbors()
-            .get(ip)
-            .map(|binding| NeighborEntry::new(id, binding.mac, neighbor_flags(binding.flags)));
+        let entry = advertised(bd, ip);
         match (ip, entry) {
             (IpAddr::V4(ip), Some(entry)) => self.intent.arp.set(ArpKey::new(id, ip), entry),
             (IpAddr::V6(ip), Some(entry)) => self.intent.nd.set(NdKey::new(id, ip), entry),
@@ -293,6 +291,20 @@ impl Core {
         };
         self.intent.settings.set(0, settings);
     }
+}
+
+/// What suppression says of an address, if anything.
+pub(super) fn advertised(bd: &BridgeDomain, ip: IpAddr) -> Option<NeighborEntry> {
+    let neighbors = bd.neighbors();
+    if let Some(decoy) = neighbors.decoy(ip) {
+        let flags = NeighborFlags::OVERRIDE;
+        return Some(NeighborEntry::new(bd.id.bd, decoy, flags));
+    }
+    let binding = neighbors.get(ip)?;
+    let blocked = neighbors.duplicate(ip).is_some_and(DuplicateIp::is_blocked);
+    let withheld = blocked || neighbors.is_anycast(ip);
+    let flags = neighbor_flags(binding.flags).with_if(NeighborFlags::WITHHELD, withheld);
+    Some(NeighborEntry::new(bd.id.bd, binding.mac, flags))
 }
 
 fn neighbor_flags(flags: ArpNd) -> NeighborFlags {

@@ -1,6 +1,10 @@
 //! What outlives the agent.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -161,6 +165,8 @@ impl SavedBd {
             unknown_neighbors: limits.unknown_neighbors,
             source_filter: self.source_filter,
             duplicate: None,
+            duplicate_ip: None,
+            anycast: BTreeSet::new(),
         })
     }
 }

@@ -34,6 +34,8 @@ pub struct BdStats {
     pub mac_moves: u64,
     /// MACs that move too often.
     pub duplicate_macs: u64,
+    /// Addresses whose MAC changes too often.
+    pub duplicate_ips: u64,
     /// What VMs were asked.
     pub probes: ProbeCounts,
 }
@@ -113,6 +115,7 @@ impl Core {
     pub(super) fn neighbor_view(&self, bd: BdId, ip: IpAddr) -> Option<view::Neighbor> {
         let bd = self.bds.get(&bd)?;
         let binding = bd.neighbors().get(ip)?;
+        let duplicate = bd.neighbors().duplicate(ip);
         Some(view::Neighbor {
             bd: bd.config.name.to_string(),
             ip,
@@ -124,6 +127,12 @@ impl Core {
             }
             .to_owned(),
             router: binding.flags.router,
+            r#override: binding.flags.override_,
+            immutable: binding.flags.immutable,
+            anycast: bd.neighbors().is_anycast(ip),
+            duplicate: duplicate.is_some(),
+            duplicate_action: duplicate.map(|found| found.action.name().to_owned()),
+            moves: duplicate.map(|found| found.moves),
         })
     }
 
@@ -348,6 +357,7 @@ fn stats_of(bd: &BridgeDomain, vteps: &HashMap<BdId, u64>) -> BdStats {
         vteps: vteps.get(&bd.id.bd).copied().unwrap_or(0),
         mac_moves: bd.macs().moves(),
         duplicate_macs: bd.macs().duplicates().count() as u64,
+        duplicate_ips: bd.neighbors().duplicates().count() as u64,
         probes: bd.probe_counts(),
     }
 }

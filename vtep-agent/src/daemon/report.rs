@@ -349,6 +349,7 @@ impl Daemon {
                 remote_vteps: bd.vteps,
                 mac_moves: bd.mac_moves,
                 duplicate_macs: bd.duplicate_macs,
+                duplicate_ips: bd.duplicate_ips,
                 probes: [
                     ("sent", bd.probes.sent),
                     ("answered", bd.probes.answered),

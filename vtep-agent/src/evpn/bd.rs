@@ -1,5 +1,10 @@
 //! One bridge domain: what is known in it and what it announces.
 
+mod addresses;
+mod duplicates;
+
+pub use addresses::is_host_address;
+
 use std::{
     collections::{BTreeSet, HashMap},
     net::{IpAddr, Ipv4Addr},
@@ -10,13 +15,13 @@ use std::{
 use vtep_common::abi::{BdRef, PROBE_MAC};
 
 use super::{
-    Binding, BindingOrigin, Duplicate, Learned, MacTable, NeighborTable, Origin, Originator,
-    ProbeCounts, Question, Receiver, ReceiverTable, Refused, Remote, RemoteId, Slot,
-    probe::{self, Due, Probes},
+    Duplicate, Learned, MacTable, NeighborTable, Origin, Originator, ProbeCounts, Question,
+    Receiver, ReceiverTable, Refused, Remote, RemoteId, Slot,
+    probe::{Due, Probes},
 };
 use crate::{
-    bgp::wire::{ArpNd, Attributes, Route, RouteKey},
-    config::{BdConfig, DuplicatePolicy},
+    bgp::wire::{ArpNd, Attributes, MacMobility, Route, RouteKey},
+    config::BdConfig,
     types::{ImportTarget, Mac, RouteTarget, hash::HashSet},
 };
 
@@ -41,6 +46,7 @@ pub struct BridgeDomain {
     /// MAC and MAC/IP routes that we announce.
     announced: HashMap<Mac, BTreeSet<Option<IpAddr>>>,
     flood_dirty: bool,
+    as_mac: Option<Mac>,
 }
 
 /// What changed and has to be published.
@@ -52,6 +58,8 @@ pub struct Dirty {
     pub ports: HashSet<Slot>,
     /// Addresses whose binding may have changed.
     pub ips: HashSet<IpAddr>,
+    /// Those of them that VMs should hear of.
+    pub news: Vec<IpAddr>,
     /// The flood list may have changed.
     pub flood: bool,
 }
@@ -79,12 +87,13 @@ impl BridgeDomain {
             declared: HashMap::new(),
             announced: HashMap::new(),
             flood_dirty: true,
+            as_mac: None,
         }
     }
 
     /// A frame from `mac` came in on a port.
     pub fn learn(&mut self, mac: Mac, slot: Slot, now: Instant) -> Learned {
-        if !mac.is_station() || mac == PROBE_MAC {
+        if !mac.is_station() || mac == PROBE_MAC || Some(mac) == self.as_mac {
             return Learned::Unchanged;
         }
         let limit = usize::try_from(self.config.max_macs_per_port).unwrap_or(usize::MAX);
@@ -110,30 +119,6 @@ impl BridgeDomain {
     /// We announced the MAC with this sequence number before.
     pub fn recall(&mut self, mac: Mac, sequence: u32, now: Instant) {
         self.macs.recall(mac, sequence, now);
-    }
-
-    /// A MAC that we have on `slot` showed that it has an address.
-    pub fn bind(&mut self, mac: Mac, slot: Slot, ip: IpAddr, flags: ArpNd, now: Instant) {
-        let here = self.macs.local(mac).is_some_and(|local| local.slot == slot);
-        if !here || !is_host_address(ip) {
-            return;
-        }
-        let binding = Binding {
-            mac,
-            origin: BindingOrigin::Learned,
-            flags,
-            since: now,
-        };
-        if let Some(previous) = self.neighbors.bind(ip, binding) {
-            self.macs.touch(mac);
-            if let Some(previous) = previous {
-                self.macs.touch(previous);
-                self.probes.forget(previous, ip);
-            }
-        }
-        let learned = self.neighbors.is_learned(mac, ip);
-        let ageing = self.config.ageing.filter(|_| learned);
-        self.probes.confirmed(mac, ip, ageing, now);
     }
 
     /// An endpoint is declared behind a port that is up.
@@ -198,6 +183,7 @@ impl BridgeDomain {
             let flags = remote.map(|remote| remote.flags);
             if let Some(displaced) = self.neighbors.set_remote(ip, id.rd, mac, flags, now) {
                 self.macs.touch(displaced);
+                self.ask_former(displaced, ip, now);
             }
         }
         let ips = self.settle(mac, now);
@@ -223,18 +209,6 @@ impl BridgeDomain {
         self.macs.touch_vtep(vtep);
     }
 
-    /// What makes a MAC a duplicate, and what is done with it.
-    pub fn set_duplicate_policy(&mut self, policy: DuplicatePolicy) {
-        self.macs.set_policy(policy);
-    }
-
-    /// Duplicate MACs are as all others again.
-    pub fn clear_duplicates(&mut self, now: Instant) {
-        for mac in self.macs.clear_duplicates(now) {
-            self.settle(mac, now);
-        }
-    }
-
     /// The routes that announce a MAC and its addresses, and the keys of those that are to go.
     pub fn routes(&mut self, mac: Mac) -> (Vec<(Route, Arc<Attributes>)>, Vec<RouteKey>) {
         let mut announce = Vec::new();
@@ -244,8 +218,25 @@ impl BridgeDomain {
             announce.push(self.originator.mac_ip(mac, local.mobility, None));
             ips.insert(None);
             for (ip, binding) in self.neighbors.of_local(mac) {
+                if self.neighbors.decoy(ip).is_some() {
+                    continue;
+                }
                 let binding = Some((ip, binding.flags));
                 announce.push(self.originator.mac_ip(mac, local.mobility, binding));
+                ips.insert(Some(ip));
+            }
+        }
+        if Some(mac) == self.as_mac {
+            for (ip, _) in self.neighbors.duplicates() {
+                if self.neighbors.decoy(ip).is_none() {
+                    continue;
+                }
+                let flags = ArpNd {
+                    override_: true,
+                    ..ArpNd::default()
+                };
+                let mobility = MacMobility::default();
+                announce.push(self.originator.mac_ip(mac, mobility, Some((ip, flags))));
                 ips.insert(Some(ip));
             }
         }
@@ -295,6 +286,7 @@ impl BridgeDomain {
             macs,
             ports,
             ips: self.neighbors.take_dirty(),
+            news: self.neighbors.take_news(),
             flood: std::mem::take(&mut self.flood_dirty),
         }
     }
@@ -305,6 +297,8 @@ impl BridgeDomain {
         for mac in over {
             self.settle(mac, now);
         }
+        let over = self.neighbors.expire(now);
+        self.forgive(over);
         for due in self.probes.take_due(now) {
             match due {
                 Due::Confirm(mac, ip) => self.ask_owner(mac, ip, now),
@@ -320,8 +314,12 @@ impl BridgeDomain {
 
     /// When [`BridgeDomain::expire`] has something to do.
     pub fn next_expiry(&self) -> Option<Instant> {
-        let probe = self.probes.next_due();
-        self.macs.next_expiry().into_iter().chain(probe).min()
+        let next = [
+            self.macs.next_expiry(),
+            self.neighbors.next_expiry(),
+            self.probes.next_due(),
+        ];
+        next.into_iter().flatten().min()
     }
 
     /// What VMs were asked.
@@ -349,88 +347,6 @@ impl BridgeDomain {
         &self.originator
     }
 
-    /// A MAC that was behind another VTEP speaks here: whether its addresses came along, only its
-    /// owner can say (RFC 9135 §7.2), and hypervisors announce a VM with no more than its MAC.
-    fn ask_arrived(&mut self, mac: Mac, slot: Slot, now: Instant) {
-        let ips: Vec<_> = self.macs.remote_ips(mac).take(probe::MOST).collect();
-        for ip in ips {
-            self.probes.ask(mac, ip, slot, now);
-        }
-    }
-
-    /// Another VTEP claims a MAC of ours. It has it already; should its owner still be here, the
-    /// answer takes the MAC back (RFC 9135 §7.1). Not for a duplicate: whoever loses it would answer.
-    fn ask_departed(&mut self, mac: Mac, slot: Slot, ips: &BTreeSet<IpAddr>, now: Instant) {
-        if !self.config.learning || self.macs.duplicate(mac).is_some() {
-            return;
-        }
-        for ip in ips.iter().take(probe::MOST) {
-            self.probes.ask(mac, *ip, slot, now);
-        }
-    }
-
-    /// It is time to confirm a learned address.
-    fn ask_owner(&mut self, mac: Mac, ip: IpAddr, now: Instant) {
-        let learned = self.neighbors.is_learned(mac, ip);
-        if let Some(local) = self.macs.local(mac).filter(|_| learned)
-            && self.config.ageing.is_some()
-        {
-            self.probes.ask(mac, ip, local.slot, now);
-        }
-    }
-
-    /// Nobody answers for an address.
-    fn give_up(&mut self, mac: Mac, ip: IpAddr) {
-        if self.neighbors.is_learned(mac, ip) {
-            tracing::debug!(bd = %self.config.name, %mac, %ip, "address given up: no answer");
-            self.neighbors.unbind(ip);
-            self.macs.touch(mac);
-        }
-    }
-
-    /// After the owner of `mac` may have changed: addresses follow the MAC. The answer is those that
-    /// went with it.
-    fn settle(&mut self, mac: Mac, now: Instant) -> BTreeSet<IpAddr> {
-        let Some(local) = self.macs.local(mac) else {
-            let ips = self.neighbors.release(mac);
-            for ip in &ips {
-                self.probes.forget(mac, *ip);
-            }
-            return ips;
-        };
-        if local.origin != Origin::Declared {
-            return BTreeSet::new();
-        }
-        for ip in self.declared.get(&mac).into_iter().flatten() {
-            let binding = Binding {
-                mac,
-                origin: BindingOrigin::Declared,
-                flags: ArpNd {
-                    router: false,
-                    override_: ip.is_ipv6(),
-                    immutable: true,
-                },
-                since: now,
-            };
-            if let Some(Some(previous)) = self.neighbors.bind(*ip, binding) {
-                self.macs.touch(previous);
-            }
-        }
-        BTreeSet::new()
-    }
-
-    /// RFC 7432 §15.1: the operator is alerted.
-    fn report_duplicates(&mut self) {
-        for mac in self.macs.take_found() {
-            if let Some(duplicate) = self.macs.duplicate(mac) {
-                tracing::warn!(
-                    bd = %self.config.name, %mac, moves = duplicate.moves,
-                    action = duplicate.action.name(), "duplicate MAC: it moves to and fro"
-                );
-            }
-        }
-    }
-
     fn mac_key(&self, mac: Mac, ip: Option<IpAddr>) -> RouteKey {
         RouteKey::MacIp {
             rd: self.originator.rd(),
@@ -439,10 +355,4 @@ impl BridgeDomain {
             ip,
         }
     }
-}
-
-/// Can be a host's own address.
-pub fn is_host_address(ip: IpAddr) -> bool {
-    let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
-    !(ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() || broadcast)
 }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use self::entry::{Declared, loses};
-use super::{memory::Memory, mobility};
+use super::{memory::Memory, mobility, moves::Moves};
 use crate::{
     bgp::wire::MacMobility,
     config::DuplicatePolicy,
@@ -44,7 +44,7 @@ pub struct MacTable {
     moves: u64,
     policy: DuplicatePolicy,
     /// Moves of the last while in which we took part.
-    recent: duplicate::Moves,
+    recent: Moves<Mac>,
     duplicates: BTreeMap<Mac, Duplicate>,
     found: Vec<Mac>,
 }
@@ -100,7 +100,7 @@ impl MacTable {
             dirty_ports: HashSet::default(),
             moves: 0,
             policy: DuplicatePolicy::default(),
-            recent: duplicate::Moves::default(),
+            recent: Moves::default(),
             duplicates: BTreeMap::new(),
             found: Vec::new(),
         }

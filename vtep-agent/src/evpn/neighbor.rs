@@ -1,9 +1,22 @@
 //! Address bindings of a bridge domain, for ARP and ND suppression (RFC 9161) and MAC/IP routes.
 
-use std::{collections::BTreeSet, net::IpAddr, time::Instant};
+mod duplicate;
+mod entry;
 
+pub use duplicate::DuplicateIp;
+pub use entry::{Binding, BindingOrigin};
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Instant,
+};
+
+use self::entry::Neighbor;
+use super::moves::Moves;
 use crate::{
     bgp::wire::ArpNd,
+    config::DuplicateIpPolicy,
     types::{
         Mac, RouteDistinguisher,
         hash::{HashMap, HashSet},
@@ -21,96 +34,85 @@ pub struct NeighborTable {
     entries: HashMap<IpAddr, Box<Neighbor>>,
     /// Addresses of local MACs.
     local: HashMap<Mac, BTreeSet<IpAddr>>,
+    /// Addresses that several hosts have on purpose.
+    anycast: BTreeSet<IpAddr>,
     dirty: HashSet<IpAddr>,
-}
-
-/// How a binding is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BindingOrigin {
-    /// From ARP or a neighbour advertisement of a VM.
-    Learned,
-    /// From the operator or orchestrator.
-    Declared,
-    /// From a MAC/IP route.
-    Remote,
-}
-
-/// Address, MAC and flags.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Binding {
-    /// The MAC.
-    pub mac: Mac,
-    /// How it is known.
-    pub origin: BindingOrigin,
-    /// Router, override, immutable (RFC 9047 §2).
-    pub flags: ArpNd,
-    /// Since when.
-    pub since: Instant,
-}
-
-/// Everybody who says something about one address.
-#[derive(Debug, Default)]
-struct Neighbor {
-    local: Option<Binding>,
-    remote: Vec<(RouteDistinguisher, Binding)>,
+    /// Addresses that VMs may have in their caches with another MAC.
+    news: Vec<IpAddr>,
+    policy: DuplicateIpPolicy,
+    /// Changes of the MAC of an address within the last while.
+    recent: Moves<IpAddr>,
+    duplicates: BTreeMap<IpAddr, DuplicateIp>,
+    found: Vec<IpAddr>,
 }
 
 impl NeighborTable {
     /// A local MAC showed that it has an address. `None`: refused, or known already; otherwise the
     /// local MAC that had it before, if any other one did.
     pub fn bind(&mut self, ip: IpAddr, binding: Binding) -> Option<Option<Mac>> {
-        let known = self.local.get(&binding.mac).map_or(0, BTreeSet::len);
+        let mac = binding.mac;
+        if binding.origin == BindingOrigin::Declared {
+            // RFC 9161 §3.7 c: the operator has decided.
+            self.let_go(ip);
+        }
+        let shared = self.anycast.contains(&ip);
+        let before = self.get(ip).copied();
+        let known = self.local.get(&mac).map_or(0, BTreeSet::len);
         let entry = self.entries.get(&ip);
-        let current = entry.and_then(|entry| entry.local);
-        let immutable_elsewhere = entry.is_some_and(|entry| {
-            entry
-                .all()
-                .any(|other| other.flags.immutable && other.mac != binding.mac)
-        });
+        let rival = |local: &&Binding| !shared || local.mac == mac;
+        let current = entry.and_then(|entry| entry.local.iter().find(rival));
+        let current = current.copied();
+        let immutable_elsewhere = !shared
+            && entry.is_some_and(|entry| {
+                let mut all = entry.all();
+                all.any(|other| other.flags.immutable && other.mac != mac)
+            });
         if binding.origin == BindingOrigin::Learned {
             let declared = current.is_some_and(|c| c.origin == BindingOrigin::Declared);
-            let new = current.is_none_or(|c| c.mac != binding.mac);
-            if immutable_elsewhere || declared || new && known >= MAX_IPS_PER_MAC {
+            let new = current.is_none_or(|c| c.mac != mac);
+            let full = new && known >= MAX_IPS_PER_MAC;
+            if immutable_elsewhere || declared || full || self.holds_against(ip, mac) {
                 return None;
             }
         }
         if let Some(current) = current
-            && current.mac == binding.mac
+            && current.mac == mac
             && current.origin == binding.origin
             && current.flags == binding.flags
         {
             // Seen again. It is the newest only if another VTEP claims it as well.
-            if entry.is_none_or(|entry| entry.remote.is_empty()) {
+            if shared || entry.is_none_or(|entry| entry.remote.is_empty()) {
                 return None;
             }
         }
-        let previous = current
-            .map(|current| current.mac)
-            .filter(|mac| *mac != binding.mac);
-        if previous.is_some() {
-            self.unbind(ip);
+        let previous = current.map(|current| current.mac);
+        if let Some(previous) = previous {
+            self.unbind(ip, previous);
         }
-        self.entries.entry(ip).or_default().local = Some(binding);
-        self.local.entry(binding.mac).or_default().insert(ip);
+        self.entries.entry(ip).or_default().local.push(binding);
+        self.local.entry(mac).or_default().insert(ip);
         self.dirty.insert(ip);
-        Some(previous)
+        self.claimed(ip, before, binding.since);
+        Some(previous.filter(|previous| *previous != mac))
     }
 
     /// Takes the binding of a local MAC to `ip` away.
-    pub fn unbind(&mut self, ip: IpAddr) {
+    pub fn unbind(&mut self, ip: IpAddr, mac: Mac) {
         let Some(entry) = self.entries.get_mut(&ip) else {
             return;
         };
-        if let Some(binding) = entry.local.take() {
+        let before = entry.local.len();
+        entry.local.retain(|binding| binding.mac != mac);
+        if entry.local.len() != before {
             self.dirty.insert(ip);
-            if let Some(ips) = self.local.get_mut(&binding.mac) {
+            if let Some(ips) = self.local.get_mut(&mac) {
                 ips.remove(&ip);
                 if ips.is_empty() {
-                    self.local.remove(&binding.mac);
+                    self.local.remove(&mac);
                 }
             }
         }
-        if entry.remote.is_empty() {
+        if entry.is_empty() {
             self.entries.remove(&ip);
         }
     }
@@ -119,7 +121,7 @@ impl NeighborTable {
     pub fn release(&mut self, mac: Mac) -> BTreeSet<IpAddr> {
         let ips = self.local.get(&mac).cloned().unwrap_or_default();
         for ip in &ips {
-            self.unbind(*ip);
+            self.unbind(*ip, mac);
         }
         ips
     }
@@ -135,6 +137,8 @@ impl NeighborTable {
         flags: Option<ArpNd>,
         now: Instant,
     ) -> Option<Mac> {
+        let before = self.get(ip).copied();
+        let stays = self.anycast.contains(&ip) || self.holds_against(ip, mac);
         let entry = self.entries.entry(ip).or_default();
         let position = entry
             .remote
@@ -158,20 +162,43 @@ impl NeighborTable {
                     entry.remote.reserve_exact(1);
                 }
                 entry.remote.push((rd, binding));
-                displaced = entry
-                    .local
+                let local = entry.local.first().filter(|_| !stays);
+                displaced = local
                     .filter(|local| local.origin == BindingOrigin::Learned && local.mac != mac)
                     .map(|local| local.mac);
             }
             (None, None) => {}
         }
-        if entry.local.is_none() && entry.remote.is_empty() {
+        if entry.is_empty() {
             self.entries.remove(&ip);
         }
-        if displaced.is_some() {
-            self.unbind(ip);
+        if let Some(displaced) = displaced {
+            self.unbind(ip, displaced);
+        }
+        if flags.is_some() {
+            self.claimed(ip, before, now);
         }
         displaced
+    }
+
+    /// Addresses that several hosts have on purpose: each keeps its own, and none is a duplicate
+    /// (RFC 9161 §3.2.1).
+    pub fn set_anycast(&mut self, anycast: BTreeSet<IpAddr>) {
+        let changed: Vec<_> = self
+            .anycast
+            .symmetric_difference(&anycast)
+            .copied()
+            .collect();
+        for ip in &changed {
+            self.let_go(*ip);
+        }
+        self.dirty.extend(changed);
+        self.anycast = anycast;
+    }
+
+    /// Several hosts have the address on purpose.
+    pub fn is_anycast(&self, ip: IpAddr) -> bool {
+        self.anycast.contains(&ip)
     }
 
     /// Addresses whose binding may have changed since the last call.
@@ -179,10 +206,15 @@ impl NeighborTable {
         std::mem::take(&mut self.dirty)
     }
 
-    /// The binding in force: an immutable one first (RFC 9047 §3.2), then a declared one, then the
-    /// newest.
+    /// Addresses that have a new MAC since the last call, of which VMs do not know from its owner.
+    pub fn take_news(&mut self) -> Vec<IpAddr> {
+        std::mem::take(&mut self.news)
+    }
+
+    /// The binding in force: that which a duplicate is held with; an immutable one (RFC 9047 §3.2),
+    /// a declared one first; then the newest.
     pub fn get(&self, ip: IpAddr) -> Option<&Binding> {
-        self.entries.get(&ip)?.selected()
+        self.entries.get(&ip)?.selected(self.held(ip))
     }
 
     /// Addresses of which something is known, in no particular order.
@@ -194,50 +226,51 @@ impl NeighborTable {
     pub fn iter(&self) -> impl Iterator<Item = (IpAddr, &Binding)> {
         self.entries
             .iter()
-            .filter_map(|(ip, entry)| Some((*ip, entry.selected()?)))
+            .filter_map(|(ip, entry)| Some((*ip, entry.selected(self.held(*ip))?)))
     }
 
     /// How each binding in force is known.
     pub fn origins(&self) -> impl Iterator<Item = BindingOrigin> {
-        self.entries.values().filter_map(|entry| match entry.local {
-            None if entry.remote.is_empty() => None,
-            None => Some(BindingOrigin::Remote),
-            Some(local) if entry.remote.is_empty() => Some(local.origin),
-            Some(_) => entry.selected().map(|binding| binding.origin),
-        })
+        self.entries
+            .iter()
+            .filter_map(|(ip, entry)| match &entry.local[..] {
+                [] => Some(BindingOrigin::Remote),
+                [local] if entry.remote.is_empty() => Some(local.origin),
+                _ => entry.selected(self.held(*ip)).map(|binding| binding.origin),
+            })
     }
 
     /// The address was learned of this MAC, which is local.
     pub fn is_learned(&self, mac: Mac, ip: IpAddr) -> bool {
-        let local = self.entries.get(&ip).and_then(|entry| entry.local);
-        local.is_some_and(|local| local.mac == mac && local.origin == BindingOrigin::Learned)
+        self.local_binding(ip, mac)
+            .is_some_and(|local| local.origin == BindingOrigin::Learned)
     }
 
     /// Addresses of a local MAC, in order.
     pub fn of_local(&self, mac: Mac) -> impl Iterator<Item = (IpAddr, &Binding)> {
-        self.local
-            .get(&mac)
-            .into_iter()
-            .flatten()
-            .filter_map(|ip| Some((*ip, self.entries.get(ip)?.local.as_ref()?)))
-    }
-}
-
-impl Neighbor {
-    fn all(&self) -> impl Iterator<Item = &Binding> {
-        self.local
-            .iter()
-            .chain(self.remote.iter().map(|(_, binding)| binding))
+        let ips = self.local.get(&mac).into_iter().flatten();
+        ips.filter_map(move |ip| Some((*ip, self.local_binding(*ip, mac)?)))
     }
 
-    fn selected(&self) -> Option<&Binding> {
-        self.all().max_by_key(|binding| {
-            (
-                binding.origin == BindingOrigin::Declared,
-                binding.flags.immutable,
-                binding.since,
-                binding.mac,
-            )
-        })
+    fn local_binding(&self, ip: IpAddr, mac: Mac) -> Option<&Binding> {
+        let mut local = self.entries.get(&ip)?.local.iter();
+        local.find(|binding| binding.mac == mac)
+    }
+
+    /// Somebody claims the address: what that changes.
+    fn claimed(&mut self, ip: IpAddr, before: Option<Binding>, now: Instant) {
+        let Some(after) = self.get(ip).copied() else {
+            return;
+        };
+        if before.is_some_and(|before| before.mac == after.mac) {
+            return;
+        }
+        // What was learned here, all have heard (RFC 9161 §3.2).
+        if after.origin != BindingOrigin::Learned && !self.anycast.contains(&ip) {
+            self.news.push(ip);
+        }
+        if let Some(before) = before {
+            self.note_move(ip, before, after, now);
+        }
     }
 }

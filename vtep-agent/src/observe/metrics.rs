@@ -153,6 +153,11 @@ impl Page {
             "MACs that are duplicates now.",
             ["bd"],
         )?;
+        let duplicate_ips = self.gauge(
+            "vtep_duplicate_ips",
+            "Addresses that are duplicates now.",
+            ["bd"],
+        )?;
         let probes = self.counter(
             "vtep_endpoint_probes_total",
             "Questions to VMs whether they still have an address, and what came of them.",
@@ -172,6 +177,7 @@ impl Page {
             copies.add([name], bd.counters.flood_copies);
             moves.add([name], bd.mac_moves);
             duplicates.set([name], bd.duplicate_macs);
+            duplicate_ips.set([name], bd.duplicate_ips);
             for (result, count) in bd.probes {
                 probes.add([name, result], count);
             }

@@ -98,6 +98,8 @@ pub struct BdMetrics {
     pub mac_moves: u64,
     /// MACs that are duplicates now.
     pub duplicate_macs: u64,
+    /// Addresses that are duplicates now.
+    pub duplicate_ips: u64,
     /// Probes of endpoints since the start, by result.
     pub probes: [(&'static str, u64); 3],
     /// What the datapath counts.

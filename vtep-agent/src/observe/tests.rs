@@ -59,6 +59,7 @@ fn snapshot() -> Snapshot {
             remote_vteps: 4,
             mac_moves: 5,
             duplicate_macs: 1,
+            duplicate_ips: 2,
             probes: [("sent", 9), ("answered", 2), ("silent", 1)],
             counters: BdCounters {
                 suppressed_arp: 10,
@@ -137,6 +138,7 @@ fn every_metric_with_its_labels() {
         "vtep_flood_copies_total{bd=\"blue\"} 12",
         "vtep_mac_moves_total{bd=\"blue\"} 5",
         "vtep_duplicate_macs{bd=\"blue\"} 1",
+        "vtep_duplicate_ips{bd=\"blue\"} 2",
         "vtep_endpoint_probes_total{bd=\"blue\",result=\"answered\"} 2",
         "vtep_map_entries{map=\"fdb\"} 3",
         "vtep_map_capacity{map=\"fdb\"} 262144",
@@ -185,7 +187,7 @@ fn kinds() {
         assert!(text.contains(&format!("# HELP {name} ")), "{name}");
         assert!(names.insert(name), "{name} is there twice");
     }
-    assert_eq!(names.len(), 35);
+    assert_eq!(names.len(), 36);
 }
 
 /// The documentation's table and the metrics are the same.

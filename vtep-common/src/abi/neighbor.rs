@@ -89,6 +89,8 @@ flags! {
         ROUTER = 0x1,
         /// O: an advertisement may override a cached address.
         OVERRIDE = 0x2,
+        /// Not of the RFC, and in no message: nobody answers for the neighbour but itself.
+        WITHHELD = 0x4,
         /// I: configured, never to be replaced by what is learned.
         IMMUTABLE = 0x8,
     }

@@ -1,12 +1,19 @@
 //! Of a bridge domain.
 
-use std::{fmt, net::Ipv4Addr};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use serde::Serialize;
 
-use super::{Duplicate, list};
+use super::{duplicate::Duplicate, list};
 use crate::{
-    config::{AutoRt, BdConfig, BgpConfig, FloodPolicy, UnknownNeighbors},
+    config::{
+        AutoRt, BdConfig, BgpConfig, DuplicateAction, DuplicateIpAction, FloodPolicy,
+        UnknownNeighbors,
+    },
     types::RouteTarget,
 };
 
@@ -31,7 +38,10 @@ pub(super) struct Bd {
     ageing: u64,
     max_macs_per_port: u32,
     /// `null`: as for all.
-    duplicate: Option<Duplicate>,
+    duplicate: Option<Duplicate<DuplicateAction>>,
+    /// `null`: as for all.
+    duplicate_ip: Option<Duplicate<DuplicateIpAction>>,
+    anycast: BTreeSet<IpAddr>,
 }
 
 #[derive(Debug, Serialize)]
@@ -84,7 +94,9 @@ impl Bd {
             unknown_neighbors: bd.unknown_neighbors,
             ageing: bd.ageing.map_or(0, |ageing| ageing.as_secs()),
             max_macs_per_port: bd.max_macs_per_port,
-            duplicate: bd.duplicate.as_ref().map(Duplicate::new),
+            duplicate: bd.duplicate.as_ref().map(Duplicate::macs),
+            duplicate_ip: bd.duplicate_ip.as_ref().map(Duplicate::ips),
+            anycast: bd.anycast.clone(),
         }
     }
 }
@@ -140,9 +152,16 @@ impl fmt::Display for WithRouterId<'_> {
         if !bd.source_filter {
             f.write_str("; declared endpoints are no source filter")?;
         }
-        match &bd.duplicate {
-            Some(duplicate) => writeln!(f, "; {}", duplicate.text),
-            None => writeln!(f),
+        let duplicate = bd.duplicate.iter().map(|duplicate| &duplicate.text);
+        let duplicate_ip = bd.duplicate_ip.iter().map(|duplicate| &duplicate.text);
+        for text in duplicate.chain(duplicate_ip) {
+            write!(f, "; {text}")?;
         }
+        writeln!(f)?;
+        if !bd.anycast.is_empty() {
+            let anycast: Vec<_> = bd.anycast.iter().map(ToString::to_string).collect();
+            writeln!(f, "  anycast: {}", anycast.join(", "))?;
+        }
+        Ok(())
     }
 }

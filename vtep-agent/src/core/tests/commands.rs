@@ -106,6 +106,7 @@ fn ports_and_endpoints() {
         fixture.core.macs(None, fixture.now).unwrap()[0].origin,
         "declared"
     );
+    fixture.outputs.clear();
 
     fixture
         .command(add_port("blue", "vm1", endpoint(1, &["10.0.0.1"], false)))

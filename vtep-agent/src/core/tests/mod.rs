@@ -5,6 +5,7 @@ mod churn;
 mod commands;
 mod constraint;
 mod drain;
+mod duplicate_ips;
 mod duplicates;
 mod encodings;
 mod field_reports;
@@ -25,6 +26,7 @@ mod rows;
 mod sessions;
 mod simulation;
 mod underlay;
+mod unsolicited;
 
 use std::{
     collections::HashSet,
@@ -45,8 +47,9 @@ use crate::{
         wire::{Attributes, Family, Route, Update},
     },
     config::{
-        AutoRt, AutoRtImport, BdConfig, BgpConfig, Config, DuplicatePolicy, OnStop, PeerAsn,
-        PeerConfig, PortPattern, SourceCheck, UnderlayConfig, UnknownVni, VtepConfig, XdpMode,
+        AutoRt, AutoRtImport, BdConfig, BgpConfig, Config, DuplicateIpPolicy, DuplicatePolicy,
+        OnStop, PeerAsn, PeerConfig, PortPattern, SourceCheck, UnderlayConfig, UnknownVni,
+        VtepConfig, XdpMode,
     },
     evpn::Originator,
     types::{Asn, BdName, Families, IfName, Mac, PeerId, RouteDistinguisher, RouteTarget, Vni},
@@ -286,6 +289,7 @@ fn config() -> Config {
             source_check: SourceCheck::Loose,
             max_macs: 1000,
             duplicate: DuplicatePolicy::default(),
+            duplicate_ip: DuplicateIpPolicy::default(),
         },
         bgp: BgpConfig {
             dynamic: Vec::new(),

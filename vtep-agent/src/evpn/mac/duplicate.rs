@@ -1,10 +1,7 @@
 //! MACs that are in two places at once (RFC 7432 §15.1): found by how often they move, held where
 //! they are or cut off, and let go again.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use super::MacTable;
 use crate::{
@@ -15,10 +12,6 @@ use crate::{
 /// How long a black-holed MAC of ours stays announced: the other side has to count the last move as
 /// well, or it would go on believing that the MAC is its own.
 const LAST_WORD: Duration = Duration::from_secs(1);
-
-/// Moves of one MAC that are remembered, at least as many as `moves` may be configured: two ports of
-/// ours with one MAC make thousands a second.
-const MOST: u32 = 1000;
 
 /// A MAC that moves too often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,48 +42,6 @@ impl Duplicate {
     /// It is not announced any more.
     pub fn is_quiet(&self) -> bool {
         self.is_black_hole() && self.quiet_at.is_none()
-    }
-}
-
-/// The moves of the last while, of all MACs of a bridge domain.
-#[derive(Debug, Default)]
-pub(super) struct Moves {
-    queue: VecDeque<(Instant, Mac)>,
-    counts: HashMap<Mac, u32>,
-}
-
-impl Moves {
-    /// Notes a move. The answer is how many the MAC has made within the window.
-    fn record(&mut self, mac: Mac, window: Duration, now: Instant) -> u32 {
-        self.purge(window, now);
-        let count = self.counts.entry(mac).or_default();
-        if *count < MOST {
-            *count += 1;
-            self.queue.push_back((now, mac));
-        }
-        *count
-    }
-
-    fn forget(&mut self, mac: Mac) {
-        if self.counts.remove(&mac).is_some() {
-            self.queue.retain(|(_, other)| *other != mac);
-        }
-    }
-
-    /// Forgets what is older than the window.
-    fn purge(&mut self, window: Duration, now: Instant) {
-        while let Some((at, mac)) = self.queue.front().copied() {
-            if at + window > now {
-                break;
-            }
-            self.queue.pop_front();
-            if let Some(count) = self.counts.get_mut(&mac) {
-                *count -= 1;
-                if *count == 0 {
-                    self.counts.remove(&mac);
-                }
-            }
-        }
     }
 }
 
@@ -187,8 +138,7 @@ impl MacTable {
 
     /// When [`MacTable::expire_duplicates`] has something to do.
     pub(super) fn next_duplicate(&self) -> Option<Instant> {
-        let oldest = self.recent.queue.front();
-        let oldest = oldest.map(|(at, _)| *at + self.policy.window);
+        let oldest = self.recent.next_purge(self.policy.window);
         self.duplicates
             .values()
             .flat_map(|duplicate| [duplicate.until, duplicate.quiet_at])
@@ -211,33 +161,5 @@ impl MacTable {
             self.forget(mac, now);
         }
         self.contest(mac, now);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// DUP-002, DUP-005: by MAC, and only what is within the window.
-    #[test]
-    fn moves_are_counted_by_mac_and_window() {
-        let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let window = Duration::from_secs(180);
-        let mac = |last| Mac([2, 0, 0, 0, 0, last]);
-        let mut moves = Moves::default();
-        for (n, seconds) in [0, 50, 100, 150].into_iter().enumerate() {
-            assert_eq!(moves.record(mac(1), window, at(seconds)), n as u32 + 1);
-        }
-        assert_eq!(moves.record(mac(1), window, at(200)), 4);
-        assert_eq!(moves.record(mac(2), window, at(200)), 1);
-        moves.forget(mac(1));
-        assert_eq!(moves.record(mac(1), window, at(201)), 1);
-        for _ in 0..10_000 {
-            moves.record(mac(2), window, at(201));
-        }
-        assert!(moves.queue.len() <= MOST as usize + 1);
-        moves.purge(window, at(1000));
-        assert!(moves.queue.is_empty() && moves.counts.is_empty());
     }
 }

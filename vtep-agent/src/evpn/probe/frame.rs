@@ -5,12 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use vtep_common::abi::PROBE_MAC;
 
 use super::Question;
-use crate::types::Mac;
+use crate::{evpn::frame, types::Mac};
 
-const VLAN: [u8; 2] = [0x81, 0x00];
-const ARP: [u8; 2] = [0x08, 0x06];
-const IPV6: [u8; 2] = [0x86, 0xdd];
-const ICMPV6: u8 = 58;
 /// Source link-layer address, 8 bytes (RFC 4861 §4.6.1).
 const SOURCE_OPTION: [u8; 2] = [1, 1];
 const SOLICITATION: u8 = 135;
@@ -23,22 +19,16 @@ impl Question {
     /// source would be answered to all nodes, hence to every VTEP (RFC 4861 §7.2.4); so it has the
     /// link-local address that belongs to [`PROBE_MAC`], as RFC 9161 §3.5 wants it.
     pub fn frame(&self, vlan: Option<u16>) -> Vec<u8> {
-        let mut frame = Vec::with_capacity(90);
         let destination = match (self.broadcast, self.ip) {
             (false, _) => self.mac,
             (true, IpAddr::V4(_)) => Mac::BROADCAST,
             (true, IpAddr::V6(ip)) => solicited_mac(ip),
         };
-        frame.extend(destination.0);
-        frame.extend(PROBE_MAC.0);
-        if let Some(vlan) = vlan {
-            frame.extend(VLAN);
-            frame.extend(vlan.to_be_bytes());
-        }
+        let mut frame = frame::ethernet(destination, PROBE_MAC, vlan);
         match self.ip {
             IpAddr::V4(ip) => {
-                frame.extend(ARP);
-                frame.extend(request(ip));
+                let sender = (PROBE_MAC, Ipv4Addr::UNSPECIFIED);
+                frame.extend(frame::arp_request(sender, ip));
             }
             IpAddr::V6(ip) => {
                 let to = if self.broadcast {
@@ -46,61 +36,20 @@ impl Question {
                 } else {
                     ip
                 };
-                frame.extend(IPV6);
-                frame.extend(solicitation(ip, to));
+                frame.extend(frame::icmpv6(link_local(), to, solicitation(ip)));
             }
         }
         frame
     }
 }
 
-fn request(target: Ipv4Addr) -> Vec<u8> {
-    // Ethernet, IPv4, their lengths, request (RFC 826).
-    let mut message = vec![0, 1, 8, 0, 6, 4, 0, 1];
-    message.extend(PROBE_MAC.0);
-    message.extend([0; 4]);
-    message.extend(Mac::ZERO.0);
-    message.extend(target.octets());
-    message
-}
-
-/// IPv6 header and solicitation (RFC 4861 §4.3).
-fn solicitation(target: Ipv6Addr, destination: Ipv6Addr) -> Vec<u8> {
+/// RFC 4861 §4.3.
+fn solicitation(target: Ipv6Addr) -> Vec<u8> {
     let mut message = vec![SOLICITATION, 0, 0, 0, 0, 0, 0, 0];
     message.extend(target.octets());
     message.extend(SOURCE_OPTION);
     message.extend(PROBE_MAC.0);
-    let source = link_local();
-    let length = message.len() as u16;
-    // The pseudo-header (RFC 8200 §8.1), then the message.
-    let mut summed = [source.octets(), destination.octets()].concat();
-    summed.extend([0, 0]);
-    summed.extend(length.to_be_bytes());
-    summed.extend([0, 0, 0, ICMPV6]);
-    summed.extend(&message);
-    let checksum = checksum(&summed);
-    message.splice(2..4, checksum.to_be_bytes());
-
-    // Version 6; the hop limit that proves that nobody forwarded it.
-    let mut packet = vec![0x60, 0, 0, 0];
-    packet.extend(length.to_be_bytes());
-    packet.extend([ICMPV6, 255]);
-    packet.extend(source.octets());
-    packet.extend(destination.octets());
-    packet.extend(message);
-    packet
-}
-
-/// The Internet checksum of an even number of bytes (RFC 1071).
-fn checksum(bytes: &[u8]) -> u16 {
-    let words = bytes.chunks_exact(2);
-    let mut sum: u32 = words
-        .map(|word| word.iter().fold(0, |sum, byte| sum << 8 | u32::from(*byte)))
-        .sum();
-    while sum > 0xffff {
-        sum = (sum >> 16) + (sum & 0xffff);
-    }
-    !(sum as u16)
+    message
 }
 
 /// The link-local address of [`PROBE_MAC`] (RFC 4291 appendix A).
@@ -174,12 +123,7 @@ mod tests {
         assert_eq!(frame[..6], [0x33, 0x33, 0xff, 2, 0, 3]);
         let message = nd::Solicitation::parse(&frame[..]).unwrap();
         assert_eq!(message.asker, PROBE_MAC.to_bits());
-        // With its checksum in place, the sum over everything is all ones.
-        let message = &frame[54..];
-        let mut summed = frame[22..54].to_vec();
-        summed.extend([0, 0, 0, message.len() as u8, 0, 0, 0, ICMPV6]);
-        summed.extend(message);
-        assert_eq!(checksum(&summed), 0);
+        assert!(frame::checksum_is_right(&frame));
         let alone = question("fd00::1:2:3", false).frame(None);
         assert_eq!(alone[..6], [2, 0, 0, 0, 0, 9]);
         assert_eq!(
