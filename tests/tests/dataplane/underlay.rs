@@ -422,7 +422,7 @@ fn ecn_on_decapsulation() {
     assert_eq!(rig.underlay(&frame).bytes, other);
 }
 
-/// MAC-003 (RFC 7432 §9.2): a source that comes from the overlay, unknown or a local VM's, teaches
+/// MAC-003 (RFC 7432 §9.2), PX-005 (RFC 9161 §3.2): a source that comes from the overlay, unknown or a local VM's, teaches
 /// nothing, and neither does ARP.
 #[test]
 fn mac_003_nothing_is_learned_from_the_overlay() {

@@ -97,7 +97,7 @@ fn a_silent_host_stays_known_for_an_hour() {
     assert_eq!((counts.answered, counts.silent), (questions, 0));
 }
 
-/// Asked twice, then all on the port are, then it is withdrawn.
+/// PX-014 (RFC 9161 §3.5): asked twice, then all on the port are, then it is withdrawn.
 #[test]
 fn silence_withdraws() {
     let mut fixture = learned();
