@@ -236,6 +236,39 @@ fn modules_import_only_what_they_may() -> Result<()> {
     Ok(())
 }
 
+/// A clock that jumps changes nothing: nobody asks for the time of day but the log's lines, whose
+/// timestamps come from elsewhere.
+#[test]
+fn nobody_asks_for_the_time_of_day() -> Result<()> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vtep-agent/src");
+    let mut files = Vec::new();
+    collect(&source, &mut files)?;
+    let mut monotonic = 0;
+    for file in &files {
+        let module = module_of(file.strip_prefix(&source)?)?;
+        let text = fs::read_to_string(file)?;
+        for path in paths_in(&text, &module) {
+            let own = [
+                "std::time::SystemTime",
+                "std::time::UNIX_EPOCH",
+                "SystemTime::now",
+            ];
+            ensure!(
+                !own.iter().any(|clock| is_within(&path, clock)),
+                "{module} uses {path}"
+            );
+            monotonic += usize::from(path == "std::time::Instant");
+        }
+        ensure!(
+            !text.contains("CLOCK_REALTIME"),
+            "{module} uses CLOCK_REALTIME"
+        );
+    }
+    // The scanner works: this is certainly there.
+    ensure!(monotonic > 20, "{monotonic}");
+    Ok(())
+}
+
 /// The scanner itself: groups, nesting, comments, `super`, and paths in expressions.
 #[test]
 fn paths_are_found() {

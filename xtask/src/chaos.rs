@@ -7,8 +7,8 @@ use crate::{
     shell::{self, cargo, is_root},
 };
 
-/// Kills and starts an agent under traffic, again and again, leaves a VM silent for minutes, and
-/// migrates VMs a thousand times.
+/// Kills and starts an agent under traffic, again and again, leaves a VM silent for minutes,
+/// migrates VMs a thousand times, and lets all kinds of faults happen for 20 minutes.
 pub(crate) fn run() -> Result<()> {
     ensure!(
         is_root(),
@@ -19,6 +19,7 @@ pub(crate) fn run() -> Result<()> {
     let labs = [
         "--test=lab_restart",
         "--test=lab_endpoints",
+        "--test=lab_faults",
         "--test=lab_migration",
     ];
     let mut test = cargo(["test", "--package=vtep-tests"])?;
