@@ -181,6 +181,22 @@ fn err_007_009_reset_the_session() -> Result<()> {
     Ok(())
 }
 
+/// ERR-010, ENC-014: a route whose length doesn't fit its type ends the session where that is asked for.
+#[test]
+fn err_010_and_enc_014_strict() -> Result<()> {
+    let bench = Bench::with_peer_lines("err010", ASN, "strict_nlri = true")?;
+    let mac_ip = [&[2, 34][..], &rt2(9).split_off(2), &[0]].concat();
+    let prefix = [&[5, 33][..], &[0, 1, 198, 18, 0, 2, 0, 1], &[0; 25]].concat();
+    for (id, short) in [("ERR-010", mac_ip), ("ENC-014", prefix)] {
+        let mut peer = bench.establish()?;
+        let nlri = [rt2(1), short].concat();
+        peer.send(&update(&[common(0), mp_reach(&nlri)].concat()))?;
+        peer.expect_close(SOON)?;
+        ensure_notification(id, &peer, (3, 9), &mp_reach(&nlri))?;
+    }
+    Ok(())
+}
+
 /// The attributes of an external peer that mean nothing there.
 #[test]
 fn err_011_012_attributes_of_internal_peers_are_discarded() -> Result<()> {

@@ -1,8 +1,10 @@
 //! BIRD 2.0, which has no EVPN: a session with the IPv4 unicast family alone, as with a router of the
 //! underlay.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
-use vtep_tests::{Agent, Bird, eventually};
+use vtep_tests::{Agent, Bird, eventually, stays};
 
 use crate::{ASN, KEY, PATIENCE, Wire, has_capability, peer_row, wait_established, wait_routes};
 
@@ -147,23 +149,40 @@ fn unicast_routes_go_with_bird() -> Result<()> {
     })
 }
 
-/// Nor does BIRD keep our unicast routes when we are away, and it has them again afterwards.
+/// BIRD keeps our unicast routes while we are away if it is asked to (RFC 4724 §3, §4.2). Otherwise they
+/// go with the session. It has them again afterwards.
 #[test]
-fn unicast_routes_of_the_agent_go_with_it() -> Result<()> {
-    let (wire, bird, mut agent) = start("birdus")?;
-    let listed = |expected: bool| {
-        eventually(PATIENCE, || {
+fn unicast_routes_of_a_restarting_agent() -> Result<()> {
+    for kept in [false, true] {
+        let (wire, bird, agent) = start(&format!("birdus{}", u8::from(kept)))?;
+        drop(agent);
+        let lines = format!("{IPV4}\nunicast_graceful_restart = {kept}");
+        let mut agent = wire.agent(BIRD_ASN, &lines)?;
+        let route = format!("{}/32", wire.dut.address());
+        let listed = |expected: bool| {
             let routes = bird.birdc("show route protocol agent")?;
-            let route = format!("{}/32", wire.dut.address());
             ensure!(routes.contains(&route) == expected, "{routes}");
             Ok(())
-        })
-    };
-    listed(true)?;
-    agent.daemon().kill()?;
-    listed(false)?;
-    let agent = wire.agent(BIRD_ASN, IPV4)?;
-    wait_established(&agent)?;
-    wait_routes(&agent, 2, 0)?;
-    listed(true)
+        };
+        eventually(PATIENCE, || listed(true))?;
+        wait_routes(&agent, 2, 0)?;
+        agent.daemon().kill()?;
+        match kept {
+            true => stays(Duration::from_secs(3), || listed(true))?,
+            false => eventually(PATIENCE, || listed(false))?,
+        }
+        let agent = wire.agent(BIRD_ASN, &lines)?;
+        let back = || {
+            if kept {
+                listed(true)?;
+            }
+            let peer = peer_row(&agent)?;
+            ensure!(peer["state"] == "established", "{peer}");
+            Ok(())
+        };
+        eventually(PATIENCE, back)?;
+        wait_routes(&agent, 2, 0)?;
+        eventually(PATIENCE, || listed(true))?;
+    }
+    Ok(())
 }

@@ -83,6 +83,8 @@ fn bd(raw: &raw::Bd) -> Result<BdConfig> {
             default.learn_rate,
         )?,
         unknown_neighbors: raw.unknown_neighbors.unwrap_or(default.unknown_neighbors),
+        downstream_vni: raw.downstream_vni.unwrap_or(default.downstream_vni),
+        any_ethernet_tag: raw.any_ethernet_tag.unwrap_or(default.any_ethernet_tag),
         source_filter: raw.source_filter.unwrap_or(default.source_filter),
         ageing: (ageing != 0).then(|| Duration::from_secs(ageing.into())),
         max_macs_per_port: number_or(

@@ -89,6 +89,10 @@ struct Peer {
     restart_time: u64,
     /// `null`: no long-lived graceful restart.
     long_lived_graceful_restart: Option<u64>,
+    unicast_graceful_restart: bool,
+    strict_nlri: bool,
+    enforce_first_as: bool,
+    accept_as_sets: bool,
     max_prefixes: Option<u32>,
     ttl_security: Option<u8>,
     allowas_in: u8,
@@ -220,6 +224,10 @@ impl Peer {
             long_lived_graceful_restart: peer
                 .long_lived_graceful_restart
                 .map(|time| time.as_secs()),
+            unicast_graceful_restart: peer.unicast_graceful_restart,
+            strict_nlri: peer.checks.strict_nlri,
+            enforce_first_as: peer.checks.enforce_first_as,
+            accept_as_sets: peer.checks.accept_as_sets,
             passive: peer.passive,
             multihop: peer.multihop,
             password: matches!(peer.authentication, Some(Authentication::Md5(_))),
@@ -382,6 +390,18 @@ impl fmt::Display for Peer {
         }
         if let Some(seconds) = self.long_lived_graceful_restart {
             write!(f, ", stale routes for {seconds} s more")?;
+        }
+        if self.unicast_graceful_restart {
+            f.write_str(", unicast routes over a restart")?;
+        }
+        if self.strict_nlri {
+            f.write_str(", a route of wrong length ends the session")?;
+        }
+        if !self.enforce_first_as {
+            f.write_str(", any AS in front of its paths")?;
+        }
+        if self.accept_as_sets {
+            f.write_str(", AS sets")?;
         }
         if self.passive {
             f.write_str(", passive")?;

@@ -39,6 +39,10 @@ pub(super) struct Options {
     pub(super) graceful_restart: Option<bool>,
     pub(super) restart_time: Option<Duration>,
     pub(super) long_lived_graceful_restart: Option<Duration>,
+    pub(super) unicast_graceful_restart: Option<bool>,
+    pub(super) strict_nlri: Option<bool>,
+    pub(super) enforce_first_as: Option<bool>,
+    pub(super) accept_as_sets: Option<bool>,
     pub(super) passive: Option<bool>,
     pub(super) multihop: Option<Option<u8>>,
     pub(super) bfd: Option<Option<BfdConfig>>,
@@ -69,6 +73,12 @@ impl Options {
             long_lived_graceful_restart: self
                 .long_lived_graceful_restart
                 .or(group.long_lived_graceful_restart),
+            unicast_graceful_restart: self
+                .unicast_graceful_restart
+                .or(group.unicast_graceful_restart),
+            strict_nlri: self.strict_nlri.or(group.strict_nlri),
+            enforce_first_as: self.enforce_first_as.or(group.enforce_first_as),
+            accept_as_sets: self.accept_as_sets.or(group.accept_as_sets),
             passive: self.passive.or(group.passive),
             multihop: self.multihop.or(group.multihop),
             bfd: self.bfd.or(group.bfd),
@@ -133,6 +143,13 @@ pub(super) fn options(raw: &raw::Peer, own: Asn, directory: &Path) -> Result<Opt
             .as_ref()
             .map(long_lived)
             .transpose()?,
+        unicast_graceful_restart: raw
+            .unicast_graceful_restart
+            .as_ref()
+            .map(|raw| *raw.get_ref()),
+        strict_nlri: raw.strict_nlri,
+        enforce_first_as: raw.enforce_first_as,
+        accept_as_sets: raw.accept_as_sets,
         passive: raw.passive,
         multihop: raw.multihop.as_ref().map(multihop).transpose()?,
         bfd: raw.bfd.as_ref().map(bfd).transpose()?,

@@ -8,7 +8,7 @@ use std::{
 use toml::Spanned;
 
 use super::{
-    Hops, PeerConfig,
+    Hops, PeerConfig, UpdateChecks,
     diagnostic::Fault,
     field::{self, Distinct, Result},
     groups::Groups,
@@ -122,6 +122,15 @@ pub(super) fn peer(
             "long_lived_graceful_restart needs graceful_restart",
         ));
     }
+    let unicast_graceful_restart = options
+        .unicast_graceful_restart
+        .unwrap_or(default.unicast_graceful_restart);
+    if unicast_graceful_restart && !graceful_restart {
+        return Err(Fault::new(
+            span_of(&raw.unicast_graceful_restart).unwrap_or(key.span()),
+            "unicast_graceful_restart needs graceful_restart",
+        ));
+    }
     if options.ttl_security.is_some() && options.multihop.flatten().is_some() {
         return Err(Fault::new(
             span_of(&raw.ttl_security).unwrap_or(key.span()),
@@ -151,6 +160,16 @@ pub(super) fn peer(
         graceful_restart,
         restart_time: options.restart_time.unwrap_or(default.restart_time),
         long_lived_graceful_restart: options.long_lived_graceful_restart,
+        unicast_graceful_restart,
+        checks: UpdateChecks {
+            strict_nlri: options.strict_nlri.unwrap_or(default.checks.strict_nlri),
+            enforce_first_as: options
+                .enforce_first_as
+                .unwrap_or(default.checks.enforce_first_as),
+            accept_as_sets: options
+                .accept_as_sets
+                .unwrap_or(default.checks.accept_as_sets),
+        },
         passive: options.passive.unwrap_or(default.passive),
         multihop: options.multihop.flatten(),
         bfd: options.bfd.flatten(),

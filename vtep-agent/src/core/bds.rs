@@ -78,7 +78,7 @@ impl Core {
         for config in wanted {
             let id = match self.names.get(&config.name).copied() {
                 Some(id) => {
-                    if self.update_bd(id, config, &reserved) {
+                    if self.update_bd(id, config, &reserved, now) {
                         announce.push(id);
                     }
                     id
@@ -147,9 +147,27 @@ impl Core {
     }
 
     /// Name and VNI are as they were. Whether it has to be announced anew.
-    fn update_bd(&mut self, id: BdId, config: BdConfig, reserved: &BTreeSet<u16>) -> bool {
+    fn update_bd(
+        &mut self,
+        id: BdId,
+        config: BdConfig,
+        reserved: &BTreeSet<u16>,
+        now: Instant,
+    ) -> bool {
         let (import, export) = (self.rt_import(&config), self.rt_export(&config));
         let originator = self.originator(&config, &export, reserved);
+        let terms = |config: &BdConfig| (config.downstream_vni, config.any_ethernet_tag);
+        let wanted = terms(&config);
+        if self
+            .bds
+            .get(&id)
+            .is_some_and(|bd| terms(&bd.config) != wanted)
+        {
+            let change = |config: &mut BdConfig| {
+                (config.downstream_vni, config.any_ethernet_tag) = wanted;
+            };
+            self.change_terms(id, change, now);
+        }
         let Some(mut bd) = self.bds.remove(&id) else {
             return false;
         };

@@ -56,7 +56,11 @@ impl Core {
             let ips = bindings.remove(&(bd, mac)).unwrap_or_default();
             let ips = ips.into_iter().map(|(ip, flags)| (Some(ip), arp_nd(flags)));
             for (ip, flags) in std::iter::once((None, ArpNd::default())).chain(ips) {
-                let id = RemoteId { rd: NOBODY, ip };
+                let id = RemoteId {
+                    rd: NOBODY,
+                    tag: EthernetTag::default(),
+                    ip,
+                };
                 let route = Imported::Mac(mac, id, Remote { flags, ..remote });
                 self.exchange(bd, None, Some(route.clone()), now);
                 self.held.macs.entry((bd, mac)).or_default().push(route);
@@ -174,6 +178,7 @@ fn remote(tables: &Intent, word: FdbWord, now: Instant) -> Option<Remote> {
         sticky: flags.has(FdbFlags::PINNED),
         flags: ArpNd::default(),
         received: now,
+        unreachable: false,
         long_lived_stale: false,
     })
 }

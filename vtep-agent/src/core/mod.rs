@@ -13,6 +13,7 @@ mod expiry;
 mod flood;
 mod guard;
 mod held;
+mod imports;
 mod index;
 mod io;
 mod nexthops;
@@ -193,9 +194,12 @@ impl Core {
             Input::LinkGone(ifindex) => self.link_gone(ifindex, now),
             Input::Paths(address, paths) => {
                 if let IpAddr::V4(address) = address.to_canonical() {
+                    let reachable = !paths.is_empty();
                     let bds = self.nexthops.set_paths(address, paths, &mut self.intent);
                     for bd in bds {
-                        self.touch_flood(bd);
+                        if let Some(bd) = self.bd_mut(bd) {
+                            bd.set_reachable(address, reachable);
+                        }
                     }
                     // The underlay's VLAN is that of the paths.
                     self.settings_dirty = true;

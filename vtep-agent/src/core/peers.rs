@@ -2,22 +2,19 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     time::Instant,
 };
 
-use vtep_common::abi::BdId;
-
-use super::{Core, Output, nexthops::GroupKey};
+use super::{Core, Output};
 use crate::{
     bgp::{
         peer::PeerEvent,
-        rib::{Best, Change, WhyStale},
-        wire::{Attributes, Family, RouteKey},
+        rib::{Change, WhyStale},
+        wire::{Attributes, Family},
     },
     config::{DynamicPeers, MaxPrefixes, PeerConfig},
-    evpn::{Imported, TargetIndex, import},
-    types::{Families, ImportTarget, PeerId, PeerName},
+    types::{Families, PeerId, PeerName},
 };
 
 /// Configured peers and their ids, which stay with the name.
@@ -312,147 +309,6 @@ impl Core {
         self.underlay.count(peer, &mut routes);
         routes
     }
-
-    /// Sets what bridge domains import (`None`: nothing any more) and applies the difference to
-    /// the routes that it concerns.
-    pub(super) fn set_targets(
-        &mut self,
-        targets: Vec<(BdId, Option<Vec<ImportTarget>>)>,
-        now: Instant,
-    ) {
-        let mut touched = BTreeSet::new();
-        let mut before = TargetIndex::default();
-        let mut changed = BTreeSet::new();
-        for (bd, targets) in targets {
-            touched.insert(bd);
-            let old = self.targets.get(bd).to_vec();
-            before.set(bd, &old);
-            let new = targets.as_deref().unwrap_or_default();
-            // Asked for before the old ones are not asked for any more.
-            new.iter()
-                .for_each(|target| self.memberships.import(*target));
-            old.iter()
-                .for_each(|target| self.memberships.release(*target));
-            let (old, new) = (BTreeSet::from_iter(old), new.iter().copied().collect());
-            changed.extend(old.symmetric_difference(&new));
-            match targets {
-                Some(targets) => self.targets.set(bd, &targets),
-                None => self.targets.remove(bd),
-            }
-        }
-        let index = &self.targets;
-        let imported = |attributes: &Attributes| index.has_match(attributes);
-        for (key, best) in self.adj_in.reimport(changed.iter(), imported) {
-            let was = before.matching(&best.attributes);
-            let is = self.targets.matching(&best.attributes);
-            for bd in was.iter().filter(|bd| !is.contains(bd)) {
-                self.apply(*bd, &key, Some(&best), None, now);
-            }
-            for bd in is
-                .iter()
-                .filter(|bd| touched.contains(bd) && !was.contains(bd))
-            {
-                self.apply(*bd, &key, None, Some(&best), now);
-            }
-        }
-    }
-
-    /// A VTEP is needed in a bridge domain.
-    pub(super) fn acquire(&mut self, bd: BdId, vtep: Ipv4Addr, now: Instant) {
-        let check = self.config.vtep.source_check;
-        let (intent, outputs) = (&mut self.intent, &mut self.outputs);
-        self.nexthops.acquire(bd, vtep, check, intent, outputs, now);
-    }
-
-    fn change(&mut self, change: Change, now: Instant) {
-        let matching = |best: &Option<Best>| match best {
-            Some(best) => self.targets.matching(&best.attributes),
-            None => Vec::new(),
-        };
-        let was = matching(&change.before);
-        let is = matching(&change.after);
-        for bd in &is {
-            let before = change.before.as_ref().filter(|_| was.contains(bd));
-            self.apply(*bd, &change.key, before, change.after.as_ref(), now);
-        }
-        for bd in was.into_iter().filter(|bd| !is.contains(bd)) {
-            self.apply(bd, &change.key, change.before.as_ref(), None, now);
-        }
-    }
-
-    /// One route, in one bridge domain, becomes another one.
-    fn apply(
-        &mut self,
-        bd: BdId,
-        key: &RouteKey,
-        before: Option<&Best>,
-        after: Option<&Best>,
-        now: Instant,
-    ) {
-        let Some(domain) = self.bds.get(&bd) else {
-            return;
-        };
-        let vni = domain.config.vni;
-        let before = before.and_then(|best| import(best, vni).ok());
-        let after = after.and_then(|best| match import(best, vni) {
-            Ok(imported) => Some(imported),
-            Err(reason) => {
-                tracing::debug!(bd = %domain.config.name, ?key, %reason, "route not used");
-                None
-            }
-        });
-        let confirmed = after.clone();
-        self.exchange(bd, before, after, now);
-        if let Some(route) = confirmed {
-            self.confirm(bd, &route, now);
-        }
-    }
-
-    /// As above, with what is imported.
-    pub(super) fn exchange(
-        &mut self,
-        bd: BdId,
-        before: Option<Imported>,
-        after: Option<Imported>,
-        now: Instant,
-    ) {
-        let Some(id) = self.bds.get(&bd).map(|domain| domain.id) else {
-            return;
-        };
-        // Acquire first: what both need is never free in between.
-        if let Some((next_hop, group)) = after.as_ref().map(|after| needs(bd, after)) {
-            self.acquire(bd, next_hop, now);
-            if let Some(group) = group {
-                self.nexthops
-                    .acquire_group(id, group, &mut self.intent, now);
-            }
-        }
-        if let Some((next_hop, group)) = before.as_ref().map(|before| needs(bd, before)) {
-            self.nexthops.release(
-                bd,
-                next_hop,
-                self.config.vtep.source_check,
-                &mut self.intent,
-            );
-            if let Some(group) = group {
-                self.nexthops.release_group(group);
-            }
-        }
-        let Some(domain) = self.bd_mut(bd) else {
-            return;
-        };
-        match (before, after) {
-            (_, Some(Imported::Mac(mac, id, remote))) => {
-                domain.set_remote(mac, id, Some(remote), now);
-            }
-            (Some(Imported::Mac(mac, id, _)), None) => domain.set_remote(mac, id, None, now),
-            (_, Some(Imported::Receiver(key, receiver))) => {
-                domain.set_receiver(key, Some(receiver));
-            }
-            (Some(Imported::Receiver(key, _)), None) => domain.set_receiver(key, None),
-            (None, None) => {}
-        }
-    }
 }
 
 /// Whether routes of a peer that is away, if there are any, have to go now that it is configured
@@ -462,19 +318,4 @@ fn is_given_up(old: &PeerConfig, new: &PeerConfig) -> bool {
     let without_retention = old.graceful_restart && !new.graceful_restart;
     let without_evpn = old.families.evpn && !new.families.evpn;
     newly_shut_down || without_retention || without_evpn || old.asn != new.asn
-}
-
-/// The VTEP, and for a MAC the group, that a route needs.
-fn needs(bd: BdId, imported: &Imported) -> (Ipv4Addr, Option<GroupKey>) {
-    match imported {
-        Imported::Mac(_, _, remote) => {
-            let group = GroupKey {
-                bd,
-                vtep: remote.next_hop,
-                vni: remote.vni,
-            };
-            (remote.next_hop, Some(group))
-        }
-        Imported::Receiver(_, receiver) => (receiver.next_hop, None),
-    }
 }

@@ -140,7 +140,7 @@ impl Core {
             attributes: Arc::clone(&path.attributes),
             received: path.received,
         };
-        let next_hop = match import(&best, bd.config.vni).map_err(|unused| unused.to_string())? {
+        let next_hop = match import(&best, &bd.config).map_err(|unused| unused.to_string())? {
             Imported::Receiver(_, receiver) => receiver.next_hop,
             Imported::Mac(mac, _, remote) => {
                 match bd.macs().winner(mac) {
@@ -150,6 +150,9 @@ impl Core {
                             local.mobility.sequence
                         ));
                     }
+                    Some(Winner::Remote(_, best))
+                        if best.next_hop != remote.next_hop
+                            && self.nexthops.is_lost(remote.next_hop) => {}
                     Some(Winner::Remote(_, best)) if best.next_hop != remote.next_hop => {
                         return Err(format!(
                             "not used: the MAC is at {}, sequence {}",

@@ -164,6 +164,8 @@ impl SavedBd {
             learn_rate: limits.learn_rate,
             unknown_neighbors: limits.unknown_neighbors,
             source_filter: self.source_filter,
+            downstream_vni: default.downstream_vni,
+            any_ethernet_tag: default.any_ethernet_tag,
             duplicate: None,
             duplicate_ip: None,
             anycast: BTreeSet::new(),

@@ -209,6 +209,12 @@ impl BridgeDomain {
         self.macs.touch_vtep(vtep);
     }
 
+    /// There is a path to a VTEP, or none any more.
+    pub fn set_reachable(&mut self, vtep: Ipv4Addr, reachable: bool) {
+        self.flood_dirty = true;
+        self.macs.set_reachable(vtep, reachable);
+    }
+
     /// The routes that announce a MAC and its addresses, and the keys of those that are to go.
     pub fn routes(&mut self, mac: Mac) -> (Vec<(Route, Arc<Attributes>)>, Vec<RouteKey>) {
         let mut announce = Vec::new();

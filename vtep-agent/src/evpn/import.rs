@@ -14,6 +14,7 @@ use crate::{
         rib::{Best, LLGR_STALE},
         wire::{ArpNd, Attributes, Encapsulation, Imet, MacIp, Route, RouteKey, TunnelType},
     },
+    config::BdConfig,
     types::{Esi, EthernetTag, ImportTarget, Mac, RouteTarget, Vni},
 };
 
@@ -63,13 +64,13 @@ pub enum Unused {
     RouteType(u8),
 }
 
-/// How `route` is used in a bridge domain with this VNI that imports it.
-pub fn import(best: &Best, vni: Vni) -> Result<Imported, Unused> {
+/// How `route` is used in a bridge domain that imports it.
+pub fn import(best: &Best, bd: &BdConfig) -> Result<Imported, Unused> {
     let attributes = &best.attributes;
     encapsulation(attributes)?;
     match &best.route {
-        Route::MacIp(route) => mac_ip(route, best, vni),
-        Route::Imet(route) => imet(route, best, vni),
+        Route::MacIp(route) => mac_ip(route, best, bd),
+        Route::Imet(route) => imet(route, best, bd),
         route => Err(Unused::RouteType(route.route_type())),
     }
 }
@@ -159,12 +160,12 @@ fn encapsulation(attributes: &Attributes) -> Result<(), Unused> {
     }
 }
 
-fn mac_ip(route: &MacIp, best: &Best, vni: Vni) -> Result<Imported, Unused> {
-    tag(route.tag)?;
+fn mac_ip(route: &MacIp, best: &Best, bd: &BdConfig) -> Result<Imported, Unused> {
+    tag(route.tag, bd)?;
     if route.mac.is_zero() {
         return Err(Unused::UnknownMacRoute);
     }
-    label(route.label1, vni)?;
+    label(route.label1, bd)?;
     if !route.esi.is_reserved() {
         return Err(Unused::Segment(route.esi));
     }
@@ -174,24 +175,26 @@ fn mac_ip(route: &MacIp, best: &Best, vni: Vni) -> Result<Imported, Unused> {
         vni: route.label1,
         sequence: mobility.sequence,
         sticky: mobility.sticky,
+        unreachable: false,
         long_lived_stale: best.attributes.communities.contains(&LLGR_STALE),
         flags: arp_nd(route.ip, &best.attributes),
         received: best.received,
     };
     let id = RemoteId {
         rd: route.rd,
+        tag: route.tag,
         ip: route.ip,
     };
     Ok(Imported::Mac(route.mac, id, remote))
 }
 
-fn imet(route: &Imet, best: &Best, vni: Vni) -> Result<Imported, Unused> {
-    tag(route.tag)?;
+fn imet(route: &Imet, best: &Best, bd: &BdConfig) -> Result<Imported, Unused> {
+    tag(route.tag, bd)?;
     let tunnel = best.attributes.pmsi.as_ref().ok_or(Unused::NoTunnel)?;
     if tunnel.tunnel_type != TunnelType::INGRESS_REPLICATION {
         return Err(Unused::Tunnel(tunnel.tunnel_type));
     }
-    label(tunnel.label, vni)?;
+    label(tunnel.label, bd)?;
     // The copy goes to the next hop, not to the originator nor to the tunnel identifier (RFC 9574
     // §4, RFC 9572 §5.2).
     let receiver = Receiver {
@@ -201,19 +204,19 @@ fn imet(route: &Imet, best: &Best, vni: Vni) -> Result<Imported, Unused> {
     Ok(Imported::Receiver(best.route.key(), receiver))
 }
 
-fn tag(tag: EthernetTag) -> Result<(), Unused> {
-    if tag == EthernetTag::default() {
-        Ok(())
-    } else {
-        Err(Unused::EthernetTag(tag))
+fn tag(tag: EthernetTag, bd: &BdConfig) -> Result<(), Unused> {
+    match bd.any_ethernet_tag || tag == EthernetTag::default() {
+        true => Ok(()),
+        false => Err(Unused::EthernetTag(tag)),
     }
 }
 
-fn label(label: u32, vni: Vni) -> Result<(), Unused> {
-    if label == vni.get() {
-        Ok(())
-    } else {
-        Err(Unused::Vni { label, vni })
+/// The VNI to send with: that of the bridge domain, or with downstream assignment the receiver's own
+/// (RFC 8365 §5.1.3).
+fn label(label: u32, bd: &BdConfig) -> Result<(), Unused> {
+    match label == bd.vni.get() || bd.downstream_vni && label != 0 {
+        true => Ok(()),
+        false => Err(Unused::Vni { label, vni: bd.vni }),
     }
 }
 

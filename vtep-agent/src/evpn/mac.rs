@@ -251,6 +251,22 @@ impl MacTable {
         self.dirty.extend(there.map(|(mac, _)| *mac));
     }
 
+    /// There is a path to a VTEP, or none any more. A MAC that only it claims stays there: what is sent to
+    /// it is dropped and counted, not flooded.
+    pub fn set_reachable(&mut self, vtep: Ipv4Addr, reachable: bool) {
+        for (mac, entry) in &mut self.entries {
+            let alone = entry.remote.len() < 2;
+            for (_, remote) in &mut entry.remote {
+                if remote.next_hop == vtep && remote.unreachable == reachable {
+                    remote.unreachable = !reachable;
+                    if !alone {
+                        self.dirty.insert(*mac);
+                    }
+                }
+            }
+        }
+    }
+
     /// MACs whose owner, or what is known of it, may have changed since the last call, and ports whose
     /// number of MACs did.
     pub fn take_dirty(&mut self) -> (HashSet<Mac>, HashSet<Slot>) {

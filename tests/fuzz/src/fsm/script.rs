@@ -8,7 +8,7 @@ use vtep_agent::{
         fsm::{Cease, Restart, Settings},
         wire::{AddPath, Capability, Family, GracefulRestart, LongLivedFamily, Open},
     },
-    config::PeerAsn,
+    config::{PeerAsn, UpdateChecks},
     types::{Asn, Families},
 };
 
@@ -80,6 +80,8 @@ impl Setup {
             graceful_restart: switch(1),
             restart_time: Duration::from_secs(120),
             long_lived: switch(2).then_some(Duration::from_secs(3600)),
+            unicast_restart: switch(2),
+            checks: UpdateChecks::default(),
             restart: Restart {
                 restarting: switch(3),
                 forwarding_preserved: switch(4),

@@ -71,9 +71,9 @@ pub(super) fn capabilities(settings: &Settings, restart: Restart) -> Vec<Capabil
         restarting: restart.restarting,
         notification: true,
         restart_time: seconds(settings.restart_time, MAX_RESTART_TIME) as u16,
-        families: evpn
-            .then_some((Family::EVPN, forwarding))
-            .into_iter()
+        families: Family::all_of(settings.families)
+            .filter(|family| *family == Family::EVPN || settings.unicast_restart)
+            .map(|family| (family, forwarding))
             .collect(),
     })];
     if let Some(time) = settings.long_lived.filter(|_| evpn) {

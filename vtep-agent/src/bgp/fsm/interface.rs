@@ -12,7 +12,7 @@ use crate::{
         peer::Retention,
         wire::{Family, Message, Notification, Update},
     },
-    config::PeerAsn,
+    config::{PeerAsn, UpdateChecks},
     types::{Asn, Families, Liveness, LocalAs},
 };
 
@@ -45,6 +45,10 @@ pub struct Settings {
     /// How much longer, as the least preferred ones (RFC 9494); `None`: not at all, and neither do
     /// we keep its routes for longer.
     pub long_lived: Option<Duration>,
+    /// Ask the same for our routes of unicast families. Those of the peer go with the session.
+    pub unicast_restart: bool,
+    /// How the peer's UPDATEs are judged.
+    pub checks: UpdateChecks,
     /// What our OPENs say of our own restart, to begin with.
     pub restart: Restart,
     /// How often our AS may be in the peer's AS_PATHs.

@@ -241,6 +241,9 @@ fn context(settings: &Settings, peer_asn: Asn, four_octet_as: bool) -> Context {
         four_octet_as,
         internal: peer_asn == settings.known_asn(),
         peer_asn,
+        strict_nlri: settings.checks.strict_nlri,
+        enforce_first_as: settings.checks.enforce_first_as,
+        accept_as_sets: settings.checks.accept_as_sets,
         ..Context::default()
     }
 }

@@ -247,6 +247,8 @@ impl Supervisor {
             graceful_restart: config.graceful_restart,
             restart_time: config.restart_time,
             long_lived: config.long_lived_graceful_restart,
+            unicast_restart: config.unicast_graceful_restart,
+            checks: config.checks,
             restart,
             passive: config.passive,
             allowas_in: config.allowas_in,

@@ -35,6 +35,8 @@ pub(super) struct Bd {
     /// 0: no limit.
     learn_rate: u32,
     unknown_neighbors: UnknownNeighbors,
+    downstream_vni: bool,
+    any_ethernet_tag: bool,
     ageing: u64,
     max_macs_per_port: u32,
     /// `null`: as for all.
@@ -92,6 +94,8 @@ impl Bd {
             bum_rate: bd.bum_rate,
             learn_rate: bd.learn_rate,
             unknown_neighbors: bd.unknown_neighbors,
+            downstream_vni: bd.downstream_vni,
+            any_ethernet_tag: bd.any_ethernet_tag,
             ageing: bd.ageing.map_or(0, |ageing| ageing.as_secs()),
             max_macs_per_port: bd.max_macs_per_port,
             duplicate: bd.duplicate.as_ref().map(Duplicate::macs),
@@ -134,6 +138,12 @@ impl fmt::Display for WithRouterId<'_> {
             _ => "floods nothing",
         };
         writeln!(f, "  {suppress}; {flood}")?;
+        if bd.downstream_vni {
+            writeln!(f, "  sends with the VNIs of other VTEPs' routes")?;
+        }
+        if bd.any_ethernet_tag {
+            writeln!(f, "  uses routes with any Ethernet tag")?;
+        }
         if bd.suppress && bd.unknown_neighbors == UnknownNeighbors::Drop {
             writeln!(f, "  drops ARP and ND requests for unknown addresses")?;
         }

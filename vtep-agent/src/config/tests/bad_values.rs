@@ -394,6 +394,11 @@ fn bad_values() {
         ),
         (
             "\"198.18.0.100\"\n",
+            "\"198.18.0.100\"\ngraceful_restart = false\nunicast_graceful_restart = true\n",
+            "9:28: unicast_graceful_restart needs graceful_restart",
+        ),
+        (
+            "\"198.18.0.100\"\n",
             "\"198.18.0.100\"\ngraceful_restart = false\nlong_lived_graceful_restart = 60\n",
             "9:31: long_lived_graceful_restart needs graceful_restart",
         ),

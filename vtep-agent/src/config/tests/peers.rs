@@ -1,6 +1,7 @@
 //! Peers, by address, interface and prefix; their groups and options.
 
 use super::*;
+use crate::types::{LocalAs, PeerName};
 
 /// A peer's own keys come first, then its group's, then the defaults.
 #[test]
@@ -140,7 +141,8 @@ fn options_of_peers() {
     let text = MINIMAL.replacen(
         "[[bd]]",
         "max_prefixes = { limit = 7, warn_only = true }\nttl_security = 2\nshutdown = \"moved\"\n\
-         send_hold_time = 0\nextended_messages = false\nallowas_in = 3\nrt_constraint = false\nadd_path = true\nroute_reflector_client = true\nrestart_time = 30\nlong_lived_graceful_restart = 3600\n[[bd]]",
+         send_hold_time = 0\nextended_messages = false\nallowas_in = 3\nrt_constraint = false\nadd_path = true\nroute_reflector_client = true\nrestart_time = 30\nlong_lived_graceful_restart = 3600\nunicast_graceful_restart = true\n\
+         strict_nlri = true\nenforce_first_as = false\naccept_as_sets = true\n[[bd]]",
         1,
     );
     let mut config = config(&text);
@@ -160,6 +162,12 @@ fn options_of_peers() {
         route_reflector_client: true,
         restart_time: Duration::from_secs(30),
         long_lived_graceful_restart: Some(Duration::from_secs(3600)),
+        unicast_graceful_restart: true,
+        checks: UpdateChecks {
+            strict_nlri: true,
+            enforce_first_as: false,
+            accept_as_sets: true,
+        },
         ..PeerConfig::new(peer.name.clone(), peer.asn)
     };
     assert_eq!(peer, expected);

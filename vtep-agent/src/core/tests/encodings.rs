@@ -321,6 +321,42 @@ fn enc_020_unknown_mac_route_is_accepted() {
     assert!(fixture.route(&route.0).best);
 }
 
+/// ENC-021: with `any_ethernet_tag` others are used too, each by itself, from one reload to the next.
+#[test]
+fn enc_021_any_ethernet_tag() {
+    let mut fixture = Fixture::new();
+    let tagged = |tag| {
+        let (route, attributes) = rt2(V1, mac(9), Some("10.0.0.9"), 0);
+        let Route::MacIp(mut route) = route else {
+            panic!("no RT-2");
+        };
+        route.tag = EthernetTag(tag);
+        (Route::MacIp(route), attributes)
+    };
+    fixture.announce(tagged(10100));
+    let (Route::Imet(mut imet), attributes) = rt3(V1) else {
+        panic!("no RT-3");
+    };
+    imet.tag = EthernetTag(10100);
+    fixture.announce((Route::Imet(imet), attributes));
+    let reload = |fixture: &mut Fixture, any| {
+        let mut config = config();
+        config.bds[0].any_ethernet_tag = any;
+        fixture.command(Command::Reload(Box::new(config))).unwrap();
+    };
+    for any in [true, false, true] {
+        reload(&mut fixture, any);
+        assert_eq!(fixture.fdb(mac(9)).is_some(), any);
+        assert_eq!(fixture.flood().1.len(), usize::from(any));
+        assert_eq!(fixture.core.vteps(None).unwrap().len(), usize::from(any));
+    }
+    fixture.announce(tagged(0));
+    fixture.withdraw(&tagged(10100).0);
+    assert!(fixture.fdb(mac(9)).is_some());
+    fixture.withdraw(&tagged(0).0);
+    assert_eq!(fixture.fdb(mac(9)), None);
+}
+
 /// ENC-021: only tag 0 in VLAN-based service.
 #[test]
 fn enc_021_ethernet_tag() {

@@ -47,6 +47,82 @@ fn mac_010_foreign_vni() {
     assert!(fixture.reason(&route).contains("VNI 77"));
 }
 
+/// MAC-010 (RFC 8365 §5.1.3): with downstream assignment the copy, and every frame, has the VNI of the
+/// route; from one reload to the next.
+#[test]
+fn mac_010_downstream_assigned_vni() {
+    const THEIRS: u32 = 77;
+    let mut fixture = Fixture::new();
+    let (imet, mut attributes) = rt3(V1);
+    if let Some(pmsi) = &mut attributes.pmsi {
+        pmsi.label = THEIRS;
+    }
+    fixture.announce((imet.clone(), attributes));
+    let (mut host, attributes) = rt2(V1, mac(9), None, 0);
+    if let Route::MacIp(route) = &mut host {
+        route.label1 = THEIRS;
+    }
+    fixture.announce((host, attributes));
+    for downstream in [true, false, true] {
+        let mut config = config();
+        config.bds[0].downstream_vni = downstream;
+        fixture.command(Command::Reload(Box::new(config))).unwrap();
+        assert_eq!(fixture.route(&imet).installed, downstream);
+        assert_eq!(fixture.vtep_of(mac(9)), downstream.then_some(V1));
+    }
+    let has_vni = |(_, member): (u32, &vtep_common::abi::FloodMember)| member.vni == THEIRS;
+    assert!(fixture.core.intent.flood.iter().any(has_vni));
+    let word = fixture.fdb(mac(9)).unwrap();
+    let group = fixture.core.intent.groups.get(word.target()).unwrap();
+    assert_eq!(group.members[0].vni, THEIRS);
+    // No VNI at all.
+    let (mut none, attributes) = rt2(V2, mac(8), None, 0);
+    if let Route::MacIp(route) = &mut none {
+        route.label1 = 0;
+    }
+    fixture.announce((none.clone(), attributes));
+    assert!(fixture.reason(&none).contains("VNI 0"));
+}
+
+/// MAC-012: of two VTEPs that claim a MAC the one with a path has it, whatever the sequence numbers say;
+/// also when the other's route is only kept for a peer that restarts (A4.4 b, RFC 4724 §4.2).
+#[test]
+fn mac_012_a_claim_without_a_path_loses() {
+    for stale in [false, true] {
+        let mut fixture = Fixture::new();
+        fixture.announce(rt2(V1, mac(9), None, 5));
+        if stale {
+            let retention = crate::bgp::peer::Retention {
+                restart_time: Duration::from_secs(120),
+                keep_stale: true,
+                long_lived: None,
+            };
+            fixture.handle(Input::Peer(RR, PeerEvent::Restarting(retention)));
+            let back = Session {
+                graceful_restart: true,
+                forwarding_preserved: true,
+                ..session(true)
+            };
+            fixture.handle(Input::Peer(RR, PeerEvent::Up(back)));
+        }
+        fixture.handle(Input::Paths(IpAddr::V4(V1), Vec::new()));
+        assert_eq!(fixture.vtep_of(mac(9)), Some(V1), "nobody else has it");
+        fixture.announce(rt2(V2, mac(9), None, 4));
+        assert_eq!(fixture.vtep_of(mac(9)), Some(V2));
+        let reason = fixture.reason(&rt2(V1, mac(9), None, 5).0);
+        assert_eq!(reason, "next hop unreachable");
+        fixture.handle(Input::Paths(IpAddr::V4(V1), vec![path()]));
+        assert_eq!(fixture.vtep_of(mac(9)), Some(V1));
+        // Lost again, and known to be when the route is repeated.
+        fixture.handle(Input::Paths(IpAddr::V4(V1), Vec::new()));
+        assert_eq!(fixture.vtep_of(mac(9)), Some(V2));
+        fixture.announce(rt2(V1, mac(9), None, 6));
+        assert_eq!(fixture.vtep_of(mac(9)), Some(V2));
+        fixture.handle(Input::Paths(IpAddr::V4(V2), Vec::new()));
+        assert_eq!(fixture.vtep_of(mac(9)), Some(V1), "the higher sequence");
+    }
+}
+
 /// MAC-012: RFC 4271 §9.1.2.
 #[test]
 fn mac_012_next_hop_unreachable() {

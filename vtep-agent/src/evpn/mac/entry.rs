@@ -10,7 +10,7 @@ use super::Slot;
 use crate::{
     bgp::wire::{ArpNd, MacMobility},
     evpn::mobility,
-    types::RouteDistinguisher,
+    types::{EthernetTag, RouteDistinguisher},
 };
 
 /// How we know a local MAC.
@@ -40,6 +40,8 @@ pub struct Local {
 pub struct RemoteId {
     /// The route's RD.
     pub rd: RouteDistinguisher,
+    /// Its Ethernet tag.
+    pub tag: EthernetTag,
     /// The address that it binds.
     pub ip: Option<IpAddr>,
 }
@@ -55,6 +57,8 @@ pub struct Remote {
     pub sequence: u32,
     /// Mobility's sticky flag.
     pub sticky: bool,
+    /// The underlay has no path to the VTEP.
+    pub unreachable: bool,
     /// Long-lived stale: only where there is nothing else (RFC 9494 §4.3).
     pub long_lived_stale: bool,
     /// Flags of the binding.
@@ -109,14 +113,17 @@ impl MacEntry {
         }
     }
 
-    /// Where it is held as a duplicate; then not a long-lived stale route; then sticky first, then the highest sequence number, then the
-    /// lowest VTEP (RFC 7432 §15). The route's own name only makes the choice repeatable.
+    /// Where it is held as a duplicate; then not behind a VTEP without a path (RFC 4271 §9.1.2), whatever
+    /// its route says and though it be stale; then not a long-lived stale route; then sticky first, then
+    /// the highest sequence number, then the lowest VTEP (RFC 7432 §15). The route's own name only makes
+    /// the choice repeatable.
     pub(super) fn best_remote(&self) -> Option<&(RemoteId, Remote)> {
         let preference = |a: &&(RemoteId, Remote), b: &&(RemoteId, Remote)| {
             let ((a_id, a), (b_id, b)) = (a, b);
             let is_held = |remote: &Remote| self.held_by == Some(remote.next_hop);
             is_held(a)
                 .cmp(&is_held(b))
+                .then_with(|| b.unreachable.cmp(&a.unreachable))
                 .then_with(|| b.long_lived_stale.cmp(&a.long_lived_stale))
                 .then_with(|| a.sticky.cmp(&b.sticky))
                 .then_with(|| mobility::compare(a.sequence, b.sequence))

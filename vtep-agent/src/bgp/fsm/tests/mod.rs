@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use super::{Action, ConnectionId, Direction, Event, Fsm, Restart, Settings, State};
 use crate::{
     bgp::wire::{Capability, Family, Message, Notification, Open},
-    config::PeerAsn,
+    config::{PeerAsn, UpdateChecks},
     types::{Asn, Families},
 };
 
@@ -39,6 +39,8 @@ fn settings() -> Settings {
         graceful_restart: true,
         restart_time: seconds(120),
         long_lived: None,
+        unicast_restart: false,
+        checks: UpdateChecks::default(),
         restart: Restart::default(),
         allowas_in: 0,
         rt_constraint: true,

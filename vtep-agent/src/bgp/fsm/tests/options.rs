@@ -42,6 +42,32 @@ fn longest_messages() {
     }
 }
 
+/// ERR-010 and others: how UPDATEs are judged is the configuration's to say.
+#[test]
+fn checks_of_updates_are_configured() {
+    let checks = UpdateChecks {
+        strict_nlri: true,
+        enforce_first_as: false,
+        accept_as_sets: true,
+    };
+    for checks in [checks, UpdateChecks::default()] {
+        let (sim, id) = Sim::established(
+            Settings {
+                checks,
+                ..settings()
+            },
+            open(),
+        );
+        let context = sim.fsm.context(id);
+        let read = UpdateChecks {
+            strict_nlri: context.strict_nlri,
+            enforce_first_as: context.enforce_first_as,
+            accept_as_sets: context.accept_as_sets,
+        };
+        assert_eq!(read, checks);
+    }
+}
+
 /// Checklist A9.2: towards the peer we are the other AS, in the OPEN and for the question of who is
 /// internal.
 #[test]

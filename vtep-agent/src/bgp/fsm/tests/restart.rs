@@ -78,6 +78,32 @@ fn gr_007_a_cold_start_clears_forwarding_state() {
     assert_eq!(bits(&mut sim), (false, true));
 }
 
+/// RFC 4724 §3: unicast families are listed where that is wished for.
+#[test]
+fn unicast_families_are_listed_on_demand() {
+    let all = Families {
+        evpn: true,
+        ipv4: true,
+        ipv6: true,
+    };
+    for (unicast_restart, families) in [(false, Families::EVPN), (true, all)] {
+        let mut sim = Sim::new(Settings {
+            families: all,
+            unicast_restart,
+            restart: RESTARTED,
+            ..settings()
+        });
+        let (_, actions) = sim.connect(Direction::Outgoing);
+        let Some(Action::Send(_, Message::Open(open))) = actions.first() else {
+            panic!("{actions:?}")
+        };
+        let expected: Vec<_> = Family::all_of(families)
+            .map(|family| (family, true))
+            .collect();
+        assert_eq!(open.graceful_restart().unwrap().families, expected);
+    }
+}
+
 #[test]
 fn no_capability_without_graceful_restart() {
     let mut sim = Sim::new(Settings {
