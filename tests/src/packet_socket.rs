@@ -67,6 +67,38 @@ impl PacketSocket {
         Ok(())
     }
 
+    /// Sends frames with one system call for all that the device takes at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::send`]; some may have been sent.
+    pub fn send_all(&self, frames: &[Vec<u8>]) -> Result<()> {
+        let mut parts: Vec<_> = frames
+            .iter()
+            .map(|frame| libc::iovec {
+                iov_base: frame.as_ptr().cast_mut().cast(),
+                iov_len: frame.len(),
+            })
+            .collect();
+        let message = |part: &mut libc::iovec| {
+            // SAFETY: all zeroes are a message without an address and without control data.
+            let mut message: libc::mmsghdr = unsafe { mem::zeroed() };
+            message.msg_hdr.msg_iov = part;
+            message.msg_hdr.msg_iovlen = 1;
+            message
+        };
+        let mut messages: Vec<_> = parts.iter_mut().map(message).collect();
+        let mut rest = &mut messages[..];
+        while !rest.is_empty() {
+            let count = libc::c_uint::try_from(rest.len())?;
+            // SAFETY: so many live messages, each of one part that is a live frame, which is only read.
+            let sent = unsafe { libc::sendmmsg(self.fd.as_raw_fd(), rest.as_mut_ptr(), count, 0) };
+            ensure!(sent > 0, "cannot send: {}", io::Error::last_os_error());
+            rest = rest.get_mut(usize::try_from(sent)?..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
     /// Waits for a frame, without giving up the processor, and returns its length; `None` when the
     /// time is up. What does not fit into the buffer is cut off.
     ///

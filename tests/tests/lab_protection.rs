@@ -18,6 +18,8 @@ use vtep_tests::{
     wait_flood,
 };
 
+/// Share of a core that an agent may take during a storm: a tenth, and twice that without optimization.
+const LIMIT: f64 = if cfg!(debug_assertions) { 0.2 } else { 0.1 };
 /// How long a storm lasts.
 const STORM: Duration = Duration::from_secs(5);
 
@@ -132,6 +134,8 @@ struct Storm {
 impl Storm {
     /// Requests per second that are to be sent.
     const RATE: u64 = 100_000;
+    /// Requests that are sent at once.
+    const BATCH: u64 = 64;
 
     fn start(vm: &Vm) -> Result<Self> {
         let socket = PacketSocket::open(vm.ns(), Vm::NIC)?;
@@ -146,10 +150,14 @@ impl Storm {
                     thread::sleep(Duration::from_micros(200));
                 }
                 while sent < due {
-                    let [.., a, b, c] = sent.to_be_bytes();
-                    let (sender, target) = (Ipv4Addr::new(10, 1, b, c), Ipv4Addr::new(11, a, b, c));
-                    socket.send(&arp(mac, (mac, sender), target))?;
-                    sent += 1;
+                    let batch = sent..due.min(sent + Self::BATCH);
+                    let request = |number: u64| {
+                        let [.., a, b, c] = number.to_be_bytes();
+                        let sender = Ipv4Addr::new(10, 1, b, c);
+                        arp(mac, (mac, sender), Ipv4Addr::new(11, a, b, c))
+                    };
+                    sent = batch.end;
+                    socket.send_all(&batch.map(request).collect::<Vec<_>>())?;
                 }
             }
             Ok(sent)
@@ -237,7 +245,7 @@ fn an_arp_storm_of_one_vm() -> Result<()> {
             lost * 100.0,
             share * 100.0
         );
-        ensure!(share < 0.1, "the agent took {share:.3} of a core");
+        ensure!(share < LIMIT, "the agent took {share:.3} of a core");
         // A lost ping or two is the machine's own noise.
         ensure!(
             lost <= baseline + 0.005,
