@@ -12,6 +12,7 @@ use crate::{Daemon, Lab, Namespace, programs};
 pub struct Iperf {
     seconds: u32,
     udp: Option<String>,
+    flows: u32,
     reverse: bool,
     processors: Option<(usize, usize)>,
 }
@@ -33,6 +34,7 @@ impl Iperf {
         Self {
             seconds,
             udp: None,
+            flows: 1,
             reverse: false,
             processors: None,
         }
@@ -44,6 +46,12 @@ impl Iperf {
             udp: Some(rate.to_owned()),
             ..Self::tcp(seconds)
         }
+    }
+
+    /// So many connections at once.
+    #[must_use]
+    pub fn flows(self, flows: u32) -> Self {
+        Self { flows, ..self }
     }
 
     /// From the server to the client.
@@ -120,7 +128,8 @@ impl Iperf {
         let mut command = client.command(&iperf3);
         command
             .args(["--json", "--connect-timeout", "5000", "--client", address])
-            .args(["--time", &self.seconds.to_string()]);
+            .args(["--time", &self.seconds.to_string()])
+            .args(["--parallel", &self.flows.to_string()]);
         if let Some(rate) = &self.udp {
             // Datagrams that fit into the smallest MTU in use here.
             command.args(["--udp", "--length", "1200", "--bitrate", rate]);

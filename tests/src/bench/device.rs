@@ -15,14 +15,6 @@ pub(crate) fn index(ns: &Namespace, device: &str) -> Result<u32> {
     Ok(u32::try_from(index)?)
 }
 
-/// MAC address as text.
-pub(crate) fn mac(ns: &Namespace, device: &str) -> Result<String> {
-    let json = ns.run(&format!("ip -json link show dev {device}"))?;
-    let links: serde_json::Value = serde_json::from_str(&json)?;
-    let mac = links[0]["address"].as_str().context("no address")?;
-    Ok(mac.to_owned())
-}
-
 /// The kernel thread that does all work for what arrives on one device: threaded NAPI.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Receiver {

@@ -147,7 +147,10 @@ impl Sink {
 /// `TCX_DROP`.
 const DROP: i32 = 2;
 const XDP_ABORTED: i32 = 0;
-/// `bpf_get_prandom_u32` and `bpf_redirect`.
+/// `XDP_PASS`, which TC takes for `TC_ACT_SHOT`: nobody sees the frame of a dry run.
+const PASS: i32 = 2;
+/// `bpf_map_lookup_elem`, `bpf_get_prandom_u32` and `bpf_redirect`.
+const CALL_LOOKUP: u64 = call(1);
 const CALL_RANDOM: u64 = call(7);
 const CALL_REDIRECT: u64 = call(23);
 const EXIT: u64 = instruction(0x95, 0, 0, 0, 0);
@@ -160,6 +163,7 @@ const R4: u8 = 4;
 const R5: u8 = 5;
 const R6: u8 = 6;
 const R7: u8 = 7;
+const R10: u8 = 10;
 
 /// Idle turns that make the sender's program as slow as one frame of a rate takes.
 fn idle_turns(template: &Template, ifindex: u32, rate: f64) -> Result<i32> {
@@ -185,6 +189,28 @@ fn swallower(counter: &OwnedFd) -> [u64; 6] {
         mov(R2, 1),
         instruction(0xdb, R1, R2, 0, 0), // lock *(u64 *)r1 += r2
         mov(R0, DROP),
+        EXIT,
+    ]
+}
+
+/// A program that does nothing.
+pub(crate) fn empty() -> [u64; 2] {
+    [mov(R0, PASS), EXIT]
+}
+
+/// A program that looks a key of 8 bytes up in a hash map, and does nothing with it.
+pub(crate) fn lookup(map: &OwnedFd) -> [u64; 9] {
+    /// `BPF_PSEUDO_MAP_FD`: the instruction loads the map itself.
+    const MAP: u8 = 1;
+    [
+        mov(R1, 0),
+        instruction(0x7b, R10, R1, -8, 0), // *(u64 *)(r10 - 8) = r1
+        instruction(0xbf, R2, R10, 0, 0),  // r2 = r10
+        instruction(0x07, R2, 0, 0, -8),   // r2 += -8
+        instruction(0x18, R1, MAP, 0, map.as_raw_fd()), // r1 = map, in two halves
+        instruction(0, 0, 0, 0, 0),
+        CALL_LOOKUP,
+        mov(R0, PASS),
         EXIT,
     ]
 }

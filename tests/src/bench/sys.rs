@@ -1,8 +1,13 @@
 //! The system calls of the benchmark that have no safe face: bpf(2), processors and priorities.
 
 use std::{
+    ffi::CString,
     io,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -15,7 +20,9 @@ pub(crate) const PROGRAM_XDP: u32 = 6;
 const BPF_MAP_CREATE: libc::c_long = 0;
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_PROG_LOAD: libc::c_long = 5;
+const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
+const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
 /// Test runs whose frames are real ones: since Linux 5.18.
@@ -96,6 +103,48 @@ struct LinkCreate {
     relative: u32,
     padding: u32,
     revision: u64,
+}
+
+/// Head of `union bpf_attr` for `BPF_OBJ_GET`.
+#[repr(C)]
+#[derive(Default)]
+struct Pinned {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
+/// Head of `union bpf_attr` for `BPF_PROG_GET_FD_BY_ID`.
+#[repr(C)]
+#[derive(Default)]
+struct ById {
+    id: u32,
+    next: u32,
+    flags: u32,
+}
+
+/// A frame as a program of some type gets it.
+#[derive(Clone, Debug)]
+pub(crate) struct TestFrame {
+    bytes: Vec<u8>,
+    /// `struct __sk_buff`; XDP programs that don't ask for the device need none.
+    context: Vec<u8>,
+}
+
+impl TestFrame {
+    /// On a device of the namespace in which the program will run.
+    pub(crate) fn of(kind: u32, bytes: Vec<u8>, ifindex: u32) -> Self {
+        /// Size of `struct __sk_buff`, and where `ifindex` is in it.
+        const SIZE: usize = 192;
+        const IFINDEX: usize = 40;
+        let mut context = Vec::new();
+        if kind == PROGRAM_TC {
+            context.resize(IFINDEX, 0);
+            context.extend(ifindex.to_ne_bytes());
+            context.resize(SIZE, 0);
+        }
+        Self { bytes, context }
+    }
 }
 
 /// Loads a program.
@@ -181,6 +230,49 @@ pub(crate) fn run_dry(program: &OwnedFd, frame: &[u8], repeat: u32) -> Result<u3
     // attributes.
     unsafe { bpf(BPF_PROG_TEST_RUN, &mut attributes) }.context("cannot run a BPF program")?;
     Ok(attributes.duration)
+}
+
+/// Runs a program once on a frame that goes nowhere. Gives the time it took, nanoseconds.
+pub(crate) fn run_once(program: &OwnedFd, frame: &TestFrame) -> Result<u32> {
+    let mut attributes = TestRun {
+        program: number(program.as_raw_fd())?,
+        input_size: u32::try_from(frame.bytes.len())?,
+        input: frame.bytes.as_ptr() as u64,
+        repeat: 1,
+        context_input_size: u32::try_from(frame.context.len())?,
+        context_input: match frame.context.is_empty() {
+            true => 0,
+            false => frame.context.as_ptr() as u64,
+        },
+        ..TestRun::default()
+    };
+    // SAFETY: frame and context outlive the call, which reads them and writes to no memory but the
+    // attributes.
+    unsafe { bpf(BPF_PROG_TEST_RUN, &mut attributes) }.context("cannot run a BPF program")?;
+    Ok(attributes.duration)
+}
+
+/// Opens what is pinned in a bpffs.
+pub(crate) fn pinned(path: &Path) -> Result<OwnedFd> {
+    let text = CString::new(path.as_os_str().as_bytes())?;
+    let mut attributes = Pinned {
+        path: text.as_ptr() as u64,
+        ..Pinned::default()
+    };
+    // SAFETY: the path is a C string that outlives the call, which only reads it.
+    unsafe { bpf_fd(BPF_OBJ_GET, &mut attributes) }
+        .with_context(|| format!("cannot open {}", path.display()))
+}
+
+/// A loaded program by its number.
+pub(crate) fn program(id: u32) -> Result<OwnedFd> {
+    let mut attributes = ById {
+        id,
+        ..ById::default()
+    };
+    // SAFETY: there are no pointers in it.
+    unsafe { bpf_fd(BPF_PROG_GET_FD_BY_ID, &mut attributes) }
+        .with_context(|| format!("cannot open program {id}"))
 }
 
 /// Binds a thread to one processor; 0 is the calling one.

@@ -1,27 +1,34 @@
-//! What is measured: one VTEP under test, with a VM, beside a far VTEP that is always the same.
+//! What is measured: one VTEP under test, with its VMs, beside a far VTEP that is always the same.
 
-use std::{net::Ipv4Addr, time::Duration};
+mod flood;
+mod kernel;
+mod vtep;
 
-use anyhow::{Context as _, Result};
-use serde_json::json;
-use vtep_tests::{
-    Agent, AgentConfig, Host, Lab, LinuxBd, Ping, RouteReflector, UnderlayOptions, Vm, VmSpec,
-    Vxlan, eventually, wait_flood,
+use std::{
+    fs,
+    net::{Ipv4Addr, Ipv6Addr},
+    os::fd::OwnedFd,
+    path::PathBuf,
 };
 
+use anyhow::{Context as _, Result};
+use vtep_tests::{Agent, Host, Lab, Ping, RouteReflector, UnderlayOptions, Vm, VmSpec, Vxlan};
+
+pub(crate) use self::flood::Flooder;
 use crate::{
     device::{self, Receiver},
     load::Template,
+    sys,
 };
 
-const ASN: u32 = 65000;
 const VNI: u32 = 100;
-/// VTEPs that a broadcast goes to: the far one, and others that are only routes.
-pub(crate) const FLOOD: u8 = 64;
 /// The VM's own addresses, and one that the VTEP under test is not told about.
 pub(crate) const NEAR: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 pub(crate) const FAR: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
-pub(crate) const UNTOLD: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 3);
+pub(crate) const UNTOLD: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 99);
+/// The first two in IPv6.
+pub(crate) const NEAR6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
+pub(crate) const FAR6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
 /// Processor of whoever makes load, and of the VTEP under test and what is behind it.
 pub(crate) const LOADER: usize = 0;
 pub(crate) const TESTED: usize = 1;
@@ -82,6 +89,10 @@ pub(crate) struct Rig {
     _speaker: Option<RouteReflector>,
     pub(crate) variant: Variant,
     pub(crate) near: Vm,
+    /// Another VM on the host under test, in [`Setup::Veth`].
+    neighbor: Option<Vm>,
+    /// VMs that broadcast, in [`Setup::Veth`].
+    pub(crate) flooders: Vec<Flooder>,
     pub(crate) far: Vm,
     pub(crate) host: Host,
     pub(crate) far_host: Host,
@@ -120,26 +131,40 @@ impl Rig {
         let mut spec = VmSpec::new(2);
         spec.addresses.push(format!("{UNTOLD}/24"));
         let far = far_host.vm("vm2", &spec)?;
-        resolve_flood(&host, &far_host)?;
-        bridge(&far_host, &far, &near, &host)?;
+        kernel::bridge(&far_host, &far, &near, &host)?;
         let uplink = Receiver::on(host.ns(), Host::UPLINK, TESTED)?;
         let port = match setup {
             Setup::Tap => None,
             Setup::Veth | Setup::VethTso => Some(Receiver::on(host.ns(), near.port(), TESTED)?),
         };
         Receiver::on(far_host.ns(), Host::UPLINK, LOADER)?;
+        let (neighbor, flooders) = match setup {
+            Setup::Veth => (
+                Some(host.vm("vm3", &VmSpec::new(3))?),
+                flood::all(&host, &far_host)?,
+            ),
+            Setup::Tap | Setup::VethTso => (None, Vec::new()),
+        };
 
         let (mut agent, mut speaker) = (None, None);
         match variant {
-            Variant::Kernel => by_kernel(&host, &near, &far, &far_host)?,
+            Variant::Kernel => {
+                let bd = kernel::bridge(&host, &near, &far, &far_host)?;
+                kernel::tell(&host, &bd, &far)?;
+                if let Some(neighbor) = &neighbor {
+                    kernel::plug(&host, &bd, neighbor)?;
+                }
+                for flooder in &flooders {
+                    kernel::flood(&host, flooder)?;
+                }
+            }
             Variant::Xdp | Variant::Tc => {
-                let routes = announce(&far_host, &host, &far)?;
-                let xdp = if variant == Variant::Xdp {
-                    "native"
-                } else {
-                    "off"
+                let routes = vtep::announce(&far_host, &host, &far, &flooders)?;
+                let xdp = match variant {
+                    Variant::Xdp => "native",
+                    Variant::Kernel | Variant::Tc => "off",
                 };
-                agent = Some(by_vtep(&host, &far_host, &far, xdp)?);
+                agent = Some(vtep::start(&host, &far_host, &far, &flooders, xdp)?);
                 speaker = Some(routes);
             }
         }
@@ -151,6 +176,8 @@ impl Rig {
             _speaker: speaker,
             variant,
             near,
+            neighbor,
+            flooders,
             far,
             host,
             far_host,
@@ -184,13 +211,56 @@ impl Rig {
         })
     }
 
-    /// Small UDP packets of the VM for everybody.
-    pub(crate) fn broadcasts(&self) -> Result<Template> {
-        let to = Ipv4Addr::new(10, 0, 0, 255);
+    /// Small UDP packets of the VM for the one beside it.
+    pub(crate) fn neighbor_datagrams(&self) -> Result<Template> {
+        let neighbor = mac(self.neighbor()?.mac())?;
         Ok(Template {
-            bytes: datagram(mac(self.near.mac())?, [0xff; 6], [NEAR, to]),
+            bytes: datagram(mac(self.near.mac())?, neighbor, [NEAR, FAR]),
             flow: vec![35],
         })
+    }
+
+    /// The other VM on the host under test.
+    pub(crate) fn neighbor(&self) -> Result<&Vm> {
+        self.neighbor.as_ref().context("no other VM")
+    }
+
+    /// One of the agent's maps.
+    pub(crate) fn pinned_map(&self, name: &str) -> Result<OwnedFd> {
+        sys::pinned(&self.pins()?.join("maps").join(name))
+    }
+
+    /// The program of the agent that is attached at some place, by the name of its link.
+    pub(crate) fn program(&self, place: &str) -> Result<OwnedFd> {
+        let links = self.pins()?.join("links");
+        let mut names = fs::read_dir(&links)?.filter_map(Result::ok);
+        let link = names
+            .find(|name| name.file_name().to_string_lossy().starts_with(place))
+            .with_context(|| format!("no {place} in {}", links.display()))?;
+        let line = format!("bpftool --json link show pinned {}", link.path().display());
+        let told: serde_json::Value = serde_json::from_str(&self.host.ns().run(&line)?)?;
+        let id = told["prog_id"]
+            .as_u64()
+            .context("a link without a program")?;
+        sys::program(u32::try_from(id)?)
+    }
+
+    fn pins(&self) -> Result<PathBuf> {
+        let root = self.lab.bpffs().join(self.host.name());
+        let versions = fs::read_dir(&root)?.filter_map(Result::ok);
+        let mut versions = versions.map(|version| version.path());
+        let version = versions.find(|version| version.join("maps/fdb").exists());
+        version.with_context(|| format!("nothing pinned in {}", root.display()))
+    }
+
+    /// Index of the uplink.
+    pub(crate) fn uplink_index(&self) -> Result<u32> {
+        device::index(self.host.ns(), Host::UPLINK)
+    }
+
+    /// Index of the host's end of the VM's link.
+    pub(crate) fn port_index(&self) -> Result<u32> {
+        device::index(self.host.ns(), self.near.port())
     }
 
     /// What the agent counted as dropped; nothing for the kernel's own VTEP.
@@ -205,93 +275,6 @@ impl Rig {
             .filter(|line| line.starts_with("vtep_drops_total") && !line.ends_with(" 0"));
         Ok(told.map(str::to_owned).collect())
     }
-}
-
-/// The bridge of the kernel's own VTEP, with everything in its tables that FRR would put there.
-fn bridge(host: &Host, vm: &Vm, remote: &Vm, remote_host: &Host) -> Result<LinuxBd> {
-    let bd = LinuxBd::create(host, VNI)?;
-    bd.plug(vm)?;
-    bd.add_mac(remote.mac(), remote_host)?;
-    bd.add_flood(remote_host)?;
-    let (bridge, vxlan) = (bd.bridge(), bd.vxlan());
-    for (mac, device) in [(vm.mac(), vm.port()), (remote.mac(), &*vxlan)] {
-        host.ns().run(&format!(
-            "bridge fdb replace {mac} dev {device} master static"
-        ))?;
-    }
-    host.ns()
-        .run(&format!("ip link set {bridge} type bridge ageing_time 0"))?;
-    Ok(bd)
-}
-
-fn by_kernel(host: &Host, near: &Vm, far: &Vm, far_host: &Host) -> Result<()> {
-    let bd = bridge(host, near, far, far_host)?;
-    for address in flooded(far_host).skip(1) {
-        host.ns().run(&format!(
-            "bridge fdb append 00:00:00:00:00:00 dev {} dst {address} self",
-            bd.vxlan()
-        ))?;
-    }
-    // What `neigh_suppress` answers from.
-    host.ns().ip(&format!(
-        "neigh replace {FAR} lladdr {} dev {} nud permanent\n",
-        far.mac(),
-        bd.bridge()
-    ))
-}
-
-fn by_vtep(host: &Host, far_host: &Host, far: &Vm, xdp: &str) -> Result<Agent> {
-    let config = AgentConfig::new(host, ASN)
-        .vtep(&format!("xdp = \"{xdp}\""))
-        .peer(far_host.address(), ASN)
-        .bd_with("blue", VNI, "ports = [\"vnet-*\", \"tap-*\"]\nageing = 0");
-    let agent = Agent::start(host, &config)?;
-    agent.wait_established()?;
-    agent.wait_row("macs", &[("mac", json!(far.mac()))])?;
-    wait_flood(&agent, "blue", usize::from(FLOOD))?;
-    Ok(agent)
-}
-
-/// A BGP speaker on the far host, which announces its VM, and all VTEPs that take floods.
-fn announce(far_host: &Host, host: &Host, far: &Vm) -> Result<RouteReflector> {
-    let speaker = RouteReflector::start(far_host, ASN, &[host.address()])?;
-    let own = far_host.address();
-    let add = |route: &str, vtep: Ipv4Addr, tunnel: &str| {
-        far_host.ns().run(&format!(
-            "gobgp global rib add -a evpn {route} rd {vtep}:{VNI} rt {ASN}:{VNI} encap vxlan \
-             {tunnel} nexthop {vtep}"
-        ))
-    };
-    eventually(Duration::from_secs(5), || {
-        add(
-            &format!("macadv {} {FAR} etag 0 label {VNI}", far.mac()),
-            own,
-            "",
-        )
-    })?;
-    for vtep in flooded(far_host) {
-        let tunnel = format!("pmsi ingress-repl {VNI} {vtep}");
-        add(&format!("multicast {vtep} etag 0"), vtep, &tunnel)?;
-    }
-    Ok(speaker)
-}
-
-/// VTEPs that a broadcast goes to.
-fn flooded(far_host: &Host) -> impl Iterator<Item = Ipv4Addr> {
-    let others = (1..FLOOD).map(|number| Ipv4Addr::new(198, 18, 0, 100 + number));
-    [far_host.address()].into_iter().chain(others)
-}
-
-/// Makes the far host the next hop of all of them.
-fn resolve_flood(host: &Host, far_host: &Host) -> Result<()> {
-    let mac = device::mac(far_host.ns(), Host::UPLINK)?;
-    let batch: String = flooded(far_host)
-        .map(|vtep| {
-            let uplink = Host::UPLINK;
-            format!("neigh replace {vtep} lladdr {mac} dev {uplink} nud permanent\n")
-        })
-        .collect();
-    host.ns().ip(&batch)
 }
 
 /// A UDP packet of 60 bytes without a checksum.

@@ -1,0 +1,57 @@
+//! The kernel's own VTEP, with everything in its tables that FRR would put there.
+
+use anyhow::Result;
+use vtep_tests::{Host, LinuxBd, Vm};
+
+use super::{FAR, FAR6, Flooder, VNI};
+
+/// A bridge for a VM, and the way to a remote one.
+pub(super) fn bridge(host: &Host, vm: &Vm, remote: &Vm, remote_host: &Host) -> Result<LinuxBd> {
+    let bd = LinuxBd::create(host, VNI)?;
+    plug(host, &bd, vm)?;
+    bd.add_mac(remote.mac(), remote_host)?;
+    bd.add_flood(remote_host)?;
+    fix(host, remote.mac(), &bd.vxlan())?;
+    let bridge = bd.bridge();
+    host.ns()
+        .run(&format!("ip link set {bridge} type bridge ageing_time 0"))?;
+    Ok(bd)
+}
+
+/// Puts a VM into a bridge that knows it.
+pub(super) fn plug(host: &Host, bd: &LinuxBd, vm: &Vm) -> Result<()> {
+    bd.plug(vm)?;
+    fix(host, vm.mac(), vm.port())
+}
+
+fn fix(host: &Host, mac: &str, device: &str) -> Result<()> {
+    let line = format!("bridge fdb replace {mac} dev {device} master static");
+    host.ns().run(&line).map(drop)
+}
+
+/// What `neigh_suppress` answers from.
+pub(super) fn tell(host: &Host, bd: &LinuxBd, far: &Vm) -> Result<()> {
+    let (mac, bridge) = (far.mac(), bd.bridge());
+    let replace = |address: &str| {
+        format!("neigh replace {address} lladdr {mac} dev {bridge} nud permanent\n")
+    };
+    host.ns()
+        .ip(&(replace(&FAR.to_string()) + &replace(&FAR6.to_string())))
+}
+
+/// A bridge that floods to all of a VM's VTEPs.
+pub(super) fn flood(host: &Host, flooder: &Flooder) -> Result<()> {
+    let bd = LinuxBd::create(host, flooder.vni)?;
+    plug(host, &bd, &flooder.vm)?;
+    let append = |vtep| {
+        format!(
+            "fdb append 00:00:00:00:00:00 dev {} dst {vtep} self\n",
+            bd.vxlan()
+        )
+    };
+    let batch: String = flooder.vteps().map(append).collect();
+    let file = host.lab().directory().join(bd.vxlan());
+    std::fs::write(&file, batch)?;
+    let line = format!("bridge -batch {}", file.display());
+    host.ns().run(&line).map(drop)
+}
