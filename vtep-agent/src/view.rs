@@ -361,6 +361,21 @@ pub struct Flood {
     pub ports: Vec<String>,
     /// Remote receivers.
     pub vteps: Vec<FloodVtep>,
+    /// VTEPs that offer to make the copies (RFC 9574).
+    #[serde(default)]
+    pub replicators: Vec<Replicator>,
+}
+
+/// A replicator in `show flood`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Replicator {
+    /// Its AR-IP.
+    pub address: IpAddr,
+    /// VNI towards it.
+    pub vni: u32,
+    /// `active` (it makes the copies), `standby`, `activating`, `unreachable`, `selective`, or `unused`
+    /// where the bridge domain is no AR-LEAF.
+    pub state: String,
 }
 
 /// A remote receiver in `show flood`.
@@ -370,6 +385,9 @@ pub struct FloodVtep {
     pub address: IpAddr,
     /// VNI towards it.
     pub vni: u32,
+    /// What it asks not to be sent, and is not: `broadcast` (and multicast), `unknown` (unicast).
+    #[serde(default)]
+    pub pruned: Vec<String>,
 }
 
 /// An element of `show ports`.

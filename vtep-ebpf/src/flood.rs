@@ -2,11 +2,11 @@
 
 use core::{ffi::c_void, ptr};
 
-use aya_ebpf::helpers::bpf_loop;
+use aya_ebpf::{bindings::__sk_buff, helpers::bpf_loop};
 use vtep_common::{
     DropReason,
-    abi::{BdRef, FloodSpan, Path},
-    wire::underlay::port,
+    abi::{BdRef, FloodClasses, FloodSpan, Path},
+    wire::{Frame as _, access, ethernet::Header, underlay::port},
 };
 
 use crate::{
@@ -29,69 +29,84 @@ struct Walk {
     receivers: u32,
     /// Copies that were made.
     copies: u32,
+    /// What is flooded.
+    class: FloodClasses,
     tunnel: Tunnel,
 }
 
 /// Sends a copy to every port of the list but `except`. Gives how many ports there were.
 #[inline(always)]
 pub fn to_ports(skb: Skb, bd: BdRef, span: FloodSpan, except: u32) -> u32 {
-    walk(
-        skb,
-        bd,
-        span.offset,
-        span.ports,
-        except,
-        Tunnel::NONE,
-        copy_to_port,
-    )
+    let walk = Walk::new(skb, bd, span.offset, Tunnel::NONE);
+    let walk = Walk { except, ..walk };
+    walk.run(span.ports, copy_to_port)
 }
 
-/// Sends a copy of an encapsulated frame to every VTEP of the list. Gives how many there were.
+/// Sends a copy of an encapsulated frame to every VTEP of the list that takes frames of its class.
+/// Gives how many there were.
 #[inline(always)]
-pub fn to_vteps(skb: Skb, bd: BdRef, span: FloodSpan, tunnel: Tunnel) -> u32 {
+pub fn to_vteps(skb: Skb, bd: BdRef, span: FloodSpan, tunnel: Tunnel, class: FloodClasses) -> u32 {
     let offset = span.offset.wrapping_add(span.ports.into());
-    walk(skb, bd, offset, span.vteps, 0, tunnel, copy_to_vtep)
+    let walk = Walk::new(skb, bd, offset, tunnel);
+    let walk = Walk { class, ..walk };
+    walk.run(span.vteps, copy_to_vtep)
 }
 
+impl Walk {
+    #[inline(always)]
+    fn new(skb: Skb, bd: BdRef, offset: u32, tunnel: Tunnel) -> Self {
+        Self {
+            skb,
+            offset,
+            bd,
+            except: 0,
+            receivers: 0,
+            copies: 0,
+            class: FloodClasses::ASSISTED,
+            tunnel,
+        }
+    }
+
+    #[inline(always)]
+    fn run(mut self, members: u16, step: extern "C" fn(u32, *mut Self) -> i64) -> u32 {
+        if members == 0 {
+            return 0;
+        }
+        // SAFETY: the callback gets the pointer to the walk, which outlives the loop.
+        unsafe {
+            bpf_loop(
+                members.into(),
+                step as *mut c_void,
+                ptr::from_mut(&mut self).cast(),
+                0,
+            );
+        }
+        count::bd(self.bd.bd, |counters| {
+            counters.flood_copies += u64::from(self.copies)
+        });
+        self.receivers
+    }
+}
+
+/// What kind of flooded frame it is. A function of its own for the verifier, which goes through it
+/// once and not once per path that leads to flooding.
+#[unsafe(no_mangle)]
+extern "C" fn class_of(context: *mut __sk_buff) -> u32 {
+    let packet = Skb::new(context).packet();
+    let class = packet
+        .view::<14>(0)
+        .map(|header| access::flood_class(packet, &Header::read(header)));
+    class.unwrap_or(FloodClasses::UNKNOWN).0
+}
+
+/// What kind of flooded frame it is, untagged as it came.
 #[inline(always)]
-fn walk(
-    skb: Skb,
-    bd: BdRef,
-    offset: u32,
-    members: u16,
-    except: u32,
-    tunnel: Tunnel,
-    step: extern "C" fn(u32, *mut Walk) -> i64,
-) -> u32 {
-    if members == 0 {
-        return 0;
-    }
-    let mut walk = Walk {
-        skb,
-        offset,
-        bd,
-        except,
-        receivers: 0,
-        copies: 0,
-        tunnel,
-    };
-    // SAFETY: the callback gets the pointer to `walk`, which outlives the loop.
-    unsafe {
-        bpf_loop(
-            members.into(),
-            step as *mut c_void,
-            ptr::from_mut(&mut walk).cast(),
-            0,
-        );
-    }
-    count::bd(bd.bd, |counters| {
-        counters.flood_copies += u64::from(walk.copies)
-    });
-    walk.receivers
+pub fn class(skb: Skb) -> FloodClasses {
+    FloodClasses(class_of(skb.as_ptr()))
 }
 
 extern "C" fn copy_to_port(index: u32, walk: *mut Walk) -> i64 {
-    // SAFETY: the pointer that `walk` gave to the loop.
+    // SAFETY: the pointer that [`Walk::run`] gave to the loop.
     let walk = unsafe { &mut *walk };
     let Some(member) = flood.get(walk.offset.wrapping_add(index)) else {
         return 1;
@@ -115,12 +130,12 @@ extern "C" fn copy_to_port(index: u32, walk: *mut Walk) -> i64 {
 }
 
 extern "C" fn copy_to_vtep(index: u32, walk: *mut Walk) -> i64 {
-    // SAFETY: the pointer that `walk` gave to the loop.
+    // SAFETY: the pointer that [`Walk::run`] gave to the loop.
     let walk = unsafe { &mut *walk };
     let Some(member) = flood.get(walk.offset.wrapping_add(index)) else {
         return 1;
     };
-    if member.bd != walk.bd {
+    if member.bd != walk.bd || member.skip.has(walk.class) {
         return 0;
     }
     walk.receivers += 1;

@@ -21,18 +21,29 @@ use crate::{
     skb::Skb,
 };
 
-/// Answers the frame if it asks for what the tables know. `None`: forward it.
+/// What becomes of a request.
+pub enum Outcome {
+    /// It was answered.
+    Answered(Result<i32, DropReason>),
+    /// It goes to the owner of the address alone, which has this MAC.
+    ToOwner(u64),
+    /// It is a frame as any other.
+    Forward,
+}
+
+/// Answers the frame if it asks for what the tables know.
 #[inline(always)]
-pub fn answer(skb: Skb, ingress: &Ingress<'_>, header: &Header) -> Option<Result<i32, DropReason>> {
-    match header.ethertype_be {
+pub fn answer(skb: Skb, ingress: &Ingress<'_>, header: &Header) -> Outcome {
+    let outcome = match header.ethertype_be {
         ethertype::ARP if header.destination == ethernet::BROADCAST => answer_arp(skb, ingress),
-        ethertype::IPV6 if header.is_group() => answer_nd(skb, ingress),
+        ethertype::IPV6 if header.is_group() => answer_nd(skb, ingress, header),
         _ => None,
-    }
+    };
+    outcome.unwrap_or(Outcome::Forward)
 }
 
 #[inline(always)]
-fn answer_arp(skb: Skb, ingress: &Ingress<'_>) -> Option<Result<i32, DropReason>> {
+fn answer_arp(skb: Skb, ingress: &Ingress<'_>) -> Option<Outcome> {
     let message = arp::Message::parse(skb.packet())?;
     if !message.is_question() {
         return None;
@@ -41,20 +52,37 @@ fn answer_arp(skb: Skb, ingress: &Ingress<'_>) -> Option<Result<i32, DropReason>
     if !is_answered_for(ingress, entry, message.sender_mac) {
         return None;
     }
+    if ingress.domain.flags.has(BdFlags::FORWARD_REQUESTS) {
+        return Some(Outcome::ToOwner(entry.mac_bits()));
+    }
     arp::answer(skb.packet().view(0)?, &message, entry.mac_bits());
     count::bd(ingress.bd.bd, |counters| counters.suppressed_arp += 1);
-    Some(deliver::to_port(skb, ingress.port, ethertype::ARP))
+    let sent = deliver::to_port(skb, ingress.port, ethertype::ARP);
+    Some(Outcome::Answered(sent))
 }
 
 #[inline(always)]
-fn answer_nd(skb: Skb, ingress: &Ingress<'_>) -> Option<Result<i32, DropReason>> {
-    let message = nd::Solicitation::parse(skb.packet())?;
-    let key = NdKey::from_parts(ingress.bd.bd, message.target);
-    let entry = nd_entry(&key)?;
-    if !is_answered_for(ingress, entry, message.asker) {
+fn answer_nd(skb: Skb, ingress: &Ingress<'_>, header: &Header) -> Option<Outcome> {
+    let flags = ingress.domain.flags;
+    let message = nd::Solicitation::parse(skb.packet());
+    let (target, asker) = match &message {
+        Some(message) => (message.target, message.asker),
+        None if flags.has(BdFlags::FORWARD_OPTIONS) => {
+            (nd::Solicitation::target_of(skb.packet())?, header.source)
+        }
+        None => return None,
+    };
+    let entry = nd_entry(&NdKey::from_parts(ingress.bd.bd, target))?;
+    if !is_answered_for(ingress, entry, asker) {
         return None;
     }
-    Some(send_advertisement(skb, ingress, &message, entry))
+    match message {
+        Some(message) if !flags.has(BdFlags::FORWARD_REQUESTS) => {
+            let sent = send_advertisement(skb, ingress, &message, entry);
+            Some(Outcome::Answered(sent))
+        }
+        _ => Some(Outcome::ToOwner(entry.mac_bits())),
+    }
 }
 
 #[inline(always)]

@@ -241,7 +241,7 @@ fn flooding() {
 /// A thousand remote VTEPs, counted where frames are encapsulated.
 #[test]
 fn flooding_to_a_thousand() {
-    use vtep_common::abi::{FloodMember, FloodSpan};
+    use vtep_common::abi::{FloodClasses, FloodMember, FloodSpan};
     let mut rig = Rig::new();
     for index in 0..1000 {
         rig.flood(
@@ -250,7 +250,7 @@ fn flooding_to_a_thousand() {
                 target: 1,
                 vni: BLUE_VNI,
                 bd: BLUE,
-                reserved: 0,
+                skip: FloodClasses::default(),
             },
         );
     }

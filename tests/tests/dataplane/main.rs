@@ -12,6 +12,7 @@
 mod access;
 mod corruption;
 mod encap;
+mod flooding;
 mod frames;
 mod guard;
 mod ledger;

@@ -18,9 +18,9 @@ use vtep_common::{
     DropReason, Mac,
     abi::{
         Adjacency, ArpKey, BdEntry, BdFlags, BdId, BdRef, Encapsulation, FdbEntry, FdbFlags,
-        FdbKey, FdbWord, FloodMember, FloodSpan, GuardEntry, GuardFlags, GuardKey, NdKey,
-        NeighborEntry, NeighborFlags, NhGroup, NhMember, PortEntry, PortFlags, PortKey, PortRef,
-        Settings, SettingsFlags, SourceKey, VtepAddr, VtepEntry, XdpMeta,
+        FdbKey, FdbWord, FloodClasses, FloodMember, FloodSpan, GuardEntry, GuardFlags, GuardKey,
+        NdKey, NeighborEntry, NeighborFlags, NhGroup, NhMember, PortEntry, PortFlags, PortKey,
+        PortRef, Settings, SettingsFlags, SourceKey, VtepAddr, VtepEntry, XdpMeta,
     },
 };
 
@@ -168,7 +168,7 @@ impl Rig {
                     target,
                     vni: 0,
                     bd: BLUE,
-                    reserved: 0,
+                    skip: FloodClasses::default(),
                 },
             );
         }
@@ -177,7 +177,7 @@ impl Rig {
                 target,
                 vni: BLUE_VNI,
                 bd: BLUE,
-                reserved: 0,
+                skip: FloodClasses::default(),
             };
             rig.flood(12 + index as u32, member);
         }
@@ -187,7 +187,7 @@ impl Rig {
                 target: RED_SLOT,
                 vni: 0,
                 bd: RED,
-                reserved: 0,
+                skip: FloodClasses::default(),
             },
         );
         rig.flood(
@@ -196,7 +196,7 @@ impl Rig {
                 target: 1,
                 vni: RED_VNI,
                 bd: RED,
-                reserved: 0,
+                skip: FloodClasses::default(),
             },
         );
         rig.port(SLOT1, LOOPBACK, BLUE, PortFlags::ACTIVE);

@@ -117,6 +117,51 @@ fn addresses_that_answer_for_themselves() {
     }
 }
 
+/// PX-020 (RFC 9161 §3.4): a request for a known address goes to its owner alone, as it is but for its
+/// destination; one for an unknown address to all.
+#[test]
+fn px_020_requests_may_go_to_the_owner() {
+    let mut rig = Rig::new();
+    let (group, mac) = solicited_node(ip6(9));
+    let arp_request = request(VM1, IP1, IP9);
+    let asks = |options: &[u8]| icmp6((VM1, mac), (ip6(1), group), &solicitation(ip6(9), options));
+    let plain = asks(&sllao(VM1));
+    let nonce = asks(&[14, 1, 1, 2, 3, 4, 5, 6]);
+    let options = default_policy().with(BdFlags::FORWARD_OPTIONS);
+    let always = options.with(BdFlags::FORWARD_REQUESTS);
+    rig.blue_policy(always);
+    for frame in [&arp_request, &plain, &nonce] {
+        assert_flooded(&mut rig, frame);
+    }
+    let known = NeighborFlags::OVERRIDE;
+    rig.neighbor(BLUE.bd, IP9.into(), VM9, known);
+    rig.neighbor6(ip6(9), VM9, known);
+    let before = rig.bd_counters(BLUE.bd);
+    let assert_to_owner = |rig: &mut Rig, frame: &[u8]| {
+        let run = rig.access(frame);
+        run.assert_verdict(TC_REDIRECT);
+        assert_eq!(run.bytes[50..], [&VM9.0[..], &frame[6..]].concat());
+    };
+    for frame in [&arp_request, &plain, &nonce] {
+        assert_to_owner(&mut rig, frame);
+    }
+    rig.blue_policy(options);
+    assert_to_owner(&mut rig, &nonce);
+    assert_eq!(
+        rig.bd_counters(BLUE.bd),
+        before,
+        "nothing answered, nothing flooded"
+    );
+    rig.access(&arp_request).assert_verdict(TC_REDIRECT);
+    rig.access(&plain).assert_verdict(TC_REDIRECT);
+    let (arp, nd, copies) = rig.bd_counters(BLUE.bd);
+    assert_eq!((arp, nd, copies), (before.0 + 1, before.1 + 1, before.2));
+    // A VM that has just moved here asks for its own address.
+    rig.neighbor6(ip6(9), VM1, known);
+    rig.blue_policy(always);
+    assert_flooded(&mut rig, &nonce);
+}
+
 fn default_policy_without(flag: BdFlags) -> BdFlags {
     BdFlags(default_policy().0 & !flag.0)
 }

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Result, ensure};
 use serde_json::json;
 use vtep_tests::{
-    Agent, AgentConfig, BgpMessage, Capture, Lab, PacketSocket, Pair, Ping, ScriptedPeer, Vm,
+    Agent, AgentConfig, BgpMessage, Capture, Imet, Lab, PacketSocket, Pair, Ping, ScriptedPeer, Vm,
     VmSpec, Vxlan, eventually, test_frame, wait_flood,
 };
 
@@ -24,40 +24,6 @@ const LEARN_RATE: f64 = 1000.0;
 fn vtep(number: u16) -> Ipv4Addr {
     let [high, low] = number.to_be_bytes();
     Ipv4Addr::new(203, 0, high, low)
-}
-
-/// An IMET route of a VTEP for VNI 100 (RFC 7432 §7.3, RFC 8365 §9), target 65000:100.
-fn imet(address: Ipv4Addr) -> BgpMessage {
-    let address = address.octets();
-    let attribute =
-        |flags: u8, code: u8, value: &[u8]| [&[flags, code, value.len() as u8][..], value].concat();
-    let nlri = [
-        &[3, 17, 0, 1][..],
-        &address,
-        &[0, 100, 0, 0, 0, 0, 32],
-        &address,
-    ]
-    .concat();
-    let reach = [&[0, 25, 70, 4][..], &address, &[0], &nlri].concat();
-    let communities = [
-        0x00, 0x02, 0xfd, 0xe8, 0, 0, 0, 100, 0x03, 0x0c, 0, 0, 0, 0, 0, 8,
-    ];
-    // Ingress replication, label = VNI (RFC 6514 §5).
-    let tunnel = [&[0, 6, 0, 0, 100][..], &address].concat();
-    let attributes = [
-        attribute(0x80, 14, &reach),
-        attribute(0x40, 1, &[0]),
-        attribute(0x40, 2, &[]),
-        attribute(0x40, 5, &[0, 0, 0, 100]),
-        attribute(0xc0, 16, &communities),
-        attribute(0xc0, 22, &tunnel),
-    ]
-    .concat();
-    let length = (attributes.len() as u16).to_be_bytes();
-    BgpMessage::new(
-        BgpMessage::UPDATE,
-        &[&[0, 0], &length[..], &attributes].concat(),
-    )
 }
 
 /// A flood list of a thousand VTEPs: each gets one copy of each frame.
@@ -76,7 +42,7 @@ fn a_thousand_vteps_get_a_copy_each() -> Result<()> {
     let mut session = ScriptedPeer::connect(&peer, dut.address())?;
     session.establish(&BgpMessage::open(Pair::ASN, 90, peer.address()))?;
     for number in 1..=VTEPS {
-        session.send(&imet(vtep(number)))?;
+        session.send(&Imet::new(vtep(number)).announce())?;
     }
     wait_flood(&agent, "blue", VTEPS.into())?;
     eventually(Duration::from_secs(20), || {

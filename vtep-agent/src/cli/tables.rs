@@ -343,13 +343,26 @@ fn flood(lists: Vec<Flood>) -> String {
             vni,
             ports,
             vteps,
+            replicators,
         } = list;
         for port in ports {
             rows.push([bd.clone(), vni.to_string(), format!("port {port}"), dash()]);
         }
         for vtep in vteps {
-            let receiver = format!("VTEP {}", vtep.address);
+            let mut receiver = format!("VTEP {}", vtep.address);
+            if !vtep.pruned.is_empty() {
+                receiver.push_str(&format!(" (no {})", vtep.pruned.join(", ")));
+            }
             rows.push([bd.clone(), vni.to_string(), receiver, vtep.vni.to_string()]);
+        }
+        for replicator in replicators {
+            let receiver = format!("replicator {} ({})", replicator.address, replicator.state);
+            rows.push([
+                bd.clone(),
+                vni.to_string(),
+                receiver,
+                replicator.vni.to_string(),
+            ]);
         }
     }
     grid(["BD", ">VNI", "RECEIVER", ">ITS VNI"], rows.into_iter())

@@ -211,7 +211,8 @@ fn examples() -> [(Table, Value); 11] {
         (
             Table::Flood,
             json!([{"bd": "blue", "vni": 100, "ports": ["tap-vm1"],
-            "vteps": [{"address": "198.18.0.2", "vni": 100}]}]),
+            "vteps": [{"address": "198.18.0.2", "vni": 100, "pruned": ["unknown"]}],
+            "replicators": [{"address": "198.18.0.9", "vni": 100, "state": "active"}]}]),
         ),
         (
             Table::Counters,
@@ -348,9 +349,10 @@ fn tables_for_people() {
     198.18.0.2  yes           1  blue
 
     $ vtep-agent show flood
-    BD    VNI  RECEIVER         ITS VNI
-    blue  100  port tap-vm1           -
-    blue  100  VTEP 198.18.0.2      100
+    BD    VNI  RECEIVER                        ITS VNI
+    blue  100  port tap-vm1                          -
+    blue  100  VTEP 198.18.0.2 (no unknown)        100
+    blue  100  replicator 198.18.0.9 (active)      100
 
     $ vtep-agent show counters
     COUNTER                               VALUE

@@ -10,7 +10,7 @@ use toml::Spanned;
 use vtep_common::abi::MAX_BDS;
 
 use super::{
-    BdConfig, DuplicateIpPolicy, DuplicatePolicy, PortPattern,
+    BdConfig, DuplicateIpPolicy, DuplicatePolicy, PortPattern, Pruned,
     diagnostic::Fault,
     field::{Distinct, Result, each, is_unicast, name, number, number_or, parse, parse_with},
     glob,
@@ -104,6 +104,10 @@ fn bd(raw: &raw::Bd) -> Result<BdConfig> {
             .map(DuplicateIpPolicy::new)
             .transpose()?,
         anycast: anycast(raw.anycast.as_ref())?,
+        unicast_forward: raw.unicast_forward.unwrap_or(default.unicast_forward),
+        replication: raw.replication.unwrap_or(default.replication),
+        prune: pruned(raw.prune.as_ref())?,
+        honor_prune: raw.honor_prune.unwrap_or(default.honor_prune),
         ..default
     })
 }
@@ -138,6 +142,20 @@ fn anycast(raw: Option<&Spanned<Vec<Spanned<String>>>>) -> Result<BTreeSet<IpAdd
         })
     };
     texts.map(ip).collect()
+}
+
+fn pruned(raw: Option<&Spanned<Vec<Spanned<String>>>>) -> Result<Pruned> {
+    let mut pruned = Pruned::default();
+    for text in raw.into_iter().flat_map(|raw| raw.get_ref()) {
+        let expected = "\"broadcast\" or \"unknown\"";
+        let flag = parse_with(text, "prune", expected, |text| match text {
+            "broadcast" => Some(&mut pruned.broadcast),
+            "unknown" => Some(&mut pruned.unknown),
+            _ => None,
+        })?;
+        *flag = true;
+    }
+    Ok(pruned)
 }
 
 /// `None` for `"auto"`.

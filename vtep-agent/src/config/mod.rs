@@ -1,6 +1,7 @@
 //! The configuration, parsed and checked: whoever holds a [`Config`] need not validate it again.
 
 mod authentication;
+mod bd;
 mod bds;
 mod bfd;
 mod diagnostic;
@@ -19,6 +20,9 @@ mod underlay;
 mod vtep;
 
 pub use authentication::{AoAlgorithm, AoKey, AoKeys, Authentication};
+pub use bd::{
+    BdConfig, FloodPolicy, PortPattern, Pruned, Replication, UnicastForward, UnknownNeighbors,
+};
 pub use bfd::{BfdConfig, Hops};
 pub use diagnostic::{ConfigError, Diagnostic};
 pub use duplicate::{DuplicateAction, DuplicateIpAction, DuplicateIpPolicy, DuplicatePolicy};
@@ -29,16 +33,15 @@ pub use underlay::{PrefixRule, UnderlayConfig};
 pub use vtep::MAX_DRAIN_TIME;
 
 use std::{
-    collections::BTreeSet,
     fmt,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::{Asn, BdName, IfName, ImportTarget, RouteDistinguisher, RouteTarget, Vni};
+use crate::types::{Asn, IfName, ImportTarget, RouteTarget, Vni};
 
 /// The configuration file unless the command line names another.
 pub const DEFAULT_CONFIG: &str = "/etc/vtep/vtep.toml";
@@ -204,110 +207,6 @@ impl BgpConfig {
                 ImportTarget::Exact(RouteTarget::auto(self.asn, vni)),
                 ImportTarget::Exact(RouteTarget::auto_rfc8365(self.asn, vni)),
             ],
-        }
-    }
-}
-
-/// `[[bd]]`, or a bridge domain made by CLI.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BdConfig {
-    /// Name.
-    pub name: BdName,
-    /// VNI.
-    pub vni: Vni,
-    /// Ports, by pattern.
-    pub ports: Vec<PortPattern>,
-    /// RD; `None` for `router_id:index`.
-    pub rd: Option<RouteDistinguisher>,
-    /// Imported targets; `None` for `*:VNI`.
-    pub rt_import: Option<Vec<ImportTarget>>,
-    /// Exported targets; `None` for automatic.
-    pub rt_export: Option<Vec<RouteTarget>>,
-    /// Answer ARP and ND.
-    pub suppress: bool,
-    /// Flooding policy.
-    pub flood: FloodPolicy,
-    /// Learn from frames.
-    pub learning: bool,
-    /// Age of learned endpoints; `None`: never aged.
-    pub ageing: Option<Duration>,
-    /// Most MACs of one port.
-    pub max_macs_per_port: u32,
-    /// Flooded frames per second that one port may send; 0: no limit.
-    pub bum_rate: u32,
-    /// Learning events per second that one port may cause; 0: no limit.
-    pub learn_rate: u32,
-    /// ARP and ND requests for addresses that nobody is known to have.
-    pub unknown_neighbors: UnknownNeighbors,
-    /// Send to another VTEP with the VNI that its route carries, whatever ours is (RFC 8365 §5.1.3).
-    pub downstream_vni: bool,
-    /// Use routes with Ethernet tags other than 0, too.
-    pub any_ethernet_tag: bool,
-    /// Ports with declared endpoints send from nothing else.
-    pub source_filter: bool,
-    /// Duplicate MACs; `None` as `[vtep]` has it.
-    pub duplicate: Option<DuplicatePolicy>,
-    /// Duplicate addresses; `None` as `[vtep]` has it.
-    pub duplicate_ip: Option<DuplicateIpPolicy>,
-    /// Addresses that several hosts have on purpose.
-    pub anycast: BTreeSet<IpAddr>,
-}
-
-/// Flooding policy of a bridge domain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum FloodPolicy {
-    /// Broadcast, multicast and unknown unicast.
-    All,
-    /// Broadcast and multicast.
-    NoUnknown,
-    /// Nothing.
-    None,
-}
-
-/// What becomes of ARP and ND requests for addresses that nobody is known to have (RFC 9161 §3.6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum UnknownNeighbors {
-    /// They are flooded.
-    Flood,
-    /// They are dropped: all VMs are declared, or speak first.
-    Drop,
-}
-
-/// Which devices are ports of a bridge domain.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PortPattern {
-    /// A device name, or a glob with `*`, `?` and `[…]`.
-    pub pattern: String,
-    /// VLAN on the port, 1 to 4094; `None` for untagged.
-    pub vlan: Option<u16>,
-}
-
-impl BdConfig {
-    /// A bridge domain with the defaults of the configuration file and no ports.
-    pub fn new(name: BdName, vni: Vni) -> Self {
-        Self {
-            name,
-            vni,
-            ports: Vec::new(),
-            rd: None,
-            rt_import: None,
-            rt_export: None,
-            suppress: true,
-            flood: FloodPolicy::All,
-            learning: true,
-            ageing: Some(Duration::from_secs(300)),
-            max_macs_per_port: 1024,
-            bum_rate: 20_000,
-            learn_rate: 1000,
-            unknown_neighbors: UnknownNeighbors::Flood,
-            downstream_vni: false,
-            any_ethernet_tag: false,
-            source_filter: true,
-            duplicate: None,
-            duplicate_ip: None,
-            anycast: BTreeSet::new(),
         }
     }
 }

@@ -10,8 +10,8 @@ use serde::{
 use toml::Spanned;
 
 use super::{
-    AutoRt, AutoRtImport, DuplicateAction, DuplicateIpAction, FloodPolicy, OnStop, SourceCheck,
-    UnknownNeighbors, UnknownVni, XdpMode,
+    AutoRt, AutoRtImport, DuplicateAction, DuplicateIpAction, FloodPolicy, OnStop, Replication,
+    SourceCheck, UnicastForward, UnknownNeighbors, UnknownVni, XdpMode,
 };
 
 type Text = Spanned<String>;
@@ -179,6 +179,10 @@ pub(super) struct Bd {
     pub(super) max_macs_per_port: Option<Number>,
     pub(super) duplicate: Option<Duplicate>,
     pub(super) anycast: Option<Spanned<Vec<Text>>>,
+    pub(super) unicast_forward: Option<UnicastForward>,
+    pub(super) replication: Option<Replication>,
+    pub(super) prune: Option<Spanned<Vec<Text>>>,
+    pub(super) honor_prune: Option<bool>,
     pub(super) duplicate_ip: Option<DuplicateIp>,
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use vtep_common::abi::{BdId, BdRef};
 
-use super::Core;
+use super::{Core, replication::imet_flags};
 use crate::{
     config::{AutoRt, BdConfig},
     evpn::{BridgeDomain, Originator},
@@ -173,7 +173,8 @@ impl Core {
         };
         bd.rt_import = import;
         bd.config = config;
-        self.set_policies(&mut bd);
+        let other_flags = self.set_policies(&mut bd);
+        bd.touch_flood();
         self.dirty.insert(id);
         let differs = !originator.announces_as(bd.originator());
         if differs {
@@ -189,15 +190,17 @@ impl Core {
         for slot in slots {
             self.sync_guard(slot);
         }
-        differs
+        differs || other_flags
     }
 
-    /// What its configuration leaves to that of all.
-    fn set_policies(&self, bd: &mut BridgeDomain) {
+    /// What its configuration leaves to that of all, and what it says of itself: whether that is
+    /// something else now.
+    fn set_policies(&self, bd: &mut BridgeDomain) -> bool {
         let all = &self.config.vtep;
         bd.set_duplicate_policy(bd.config.duplicate.unwrap_or(all.duplicate));
         let policy = bd.config.duplicate_ip.unwrap_or(all.duplicate_ip);
         bd.set_address_policy(policy, bd.config.anycast.clone());
+        bd.set_imet_flags(imet_flags(&bd.config))
     }
 
     /// Its ports are gone and nothing is imported any more.

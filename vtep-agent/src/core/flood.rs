@@ -5,9 +5,11 @@ use std::{
     time::Instant,
 };
 
-use vtep_common::abi::{BdFlags, BdId, BdRef, FloodMember, FloodSpan, MAX_FLOOD_MEMBERS};
+use vtep_common::abi::{
+    BdFlags, BdId, BdRef, FloodClasses, FloodMember, FloodSpan, MAX_FLOOD_MEMBERS,
+};
 
-use super::index::QUARANTINE;
+use super::{index::QUARANTINE, replication::Copies};
 use crate::intent::Intent;
 
 /// All flood lists. A list that changes is written to a free part of the table and the bridge domain
@@ -77,7 +79,7 @@ impl FloodLists {
         self.lists.get(&bd).map(FloodList::span).unwrap_or_default()
     }
 
-    /// Makes the list of `bd` these port slots and these (VTEP index, VNI), and answers where it lies.
+    /// Makes the list of `bd` these port slots and these VTEPs, and answers where it lies.
     /// The order of VTEPs stays as it was, new ones last.
     ///
     /// # Errors
@@ -87,27 +89,28 @@ impl FloodLists {
         &mut self,
         bd: BdRef,
         ports: &[u32],
-        vteps: &[(u32, u32)],
+        vteps: &Copies,
         intent: &mut Intent,
         now: Instant,
     ) -> Result<FloodSpan, FloodFull> {
-        let member = |target: u32, vni: u32| FloodMember {
+        let member = |target: u32, vni: u32, skip: FloodClasses| FloodMember {
             target,
             vni,
             bd,
-            reserved: 0,
+            skip,
         };
         let key = bd;
         let old = self.lists.get(&key);
         let old_vteps = old.map_or(&[][..], |list| &list.members[list.ports..]);
-        let mut missing: BTreeSet<_> = vteps.iter().copied().collect();
-        let mut members: Vec<_> = ports.iter().map(|slot| member(*slot, 0)).collect();
-        members.extend(
-            old_vteps
-                .iter()
-                .filter(|old| missing.remove(&(old.target, old.vni))),
-        );
-        members.extend(missing.into_iter().map(|(index, vni)| member(index, vni)));
+        let mut missing = vteps.clone();
+        let all = FloodClasses::default();
+        let mut members: Vec<_> = ports.iter().map(|slot| member(*slot, 0, all)).collect();
+        members.extend(old_vteps.iter().filter_map(|old| {
+            let skip = missing.remove(&(old.target, old.vni))?;
+            Some(FloodMember { skip, ..*old })
+        }));
+        let missing = missing.into_iter();
+        members.extend(missing.map(|((index, vni), skip)| member(index, vni, skip)));
 
         if let Some(old) = self.lists.get_mut(&key)
             && old.ports == ports.len()
@@ -289,6 +292,11 @@ mod tests {
         generation: 1,
     };
 
+    /// Each gets everything.
+    fn copies(vteps: impl Iterator<Item = (u32, u32)>) -> Copies {
+        vteps.map(|at| (at, FloodClasses::default())).collect()
+    }
+
     fn read(intent: &Intent, span: FloodSpan) -> Vec<(u32, u32)> {
         (span.offset..span.offset + u32::from(span.ports) + u32::from(span.vteps))
             .map(|index| intent.flood.get(index).copied().unwrap())
@@ -301,10 +309,18 @@ mod tests {
         let now = Instant::now();
         let mut intent = Intent::default();
         let mut lists = FloodLists::new();
-        let vteps: Vec<_> = (1..=3).map(|index| (index, 100)).collect();
+        let vteps = copies((1..=3).map(|index| (index, 100)));
         let first = lists.set(BD, &[7], &vteps, &mut intent, now).unwrap();
         assert_eq!(read(&intent, first), [(7, 0), (1, 100), (2, 100), (3, 100)]);
-        let second = lists.set(BD, &[7], &vteps[1..], &mut intent, now).unwrap();
+        let second = lists
+            .set(
+                BD,
+                &[7],
+                &copies((2..=3).map(|index| (index, 100))),
+                &mut intent,
+                now,
+            )
+            .unwrap();
         assert_ne!(first.offset, second.offset);
         assert_eq!(read(&intent, first), [(7, 0), (1, 100), (2, 100), (3, 100)]);
         assert_eq!(read(&intent, second), [(7, 0), (2, 100), (3, 100)]);
@@ -321,7 +337,7 @@ mod tests {
         let now = Instant::now();
         let mut intent = Intent::default();
         let mut lists = FloodLists::new();
-        let vteps: Vec<_> = (1..=1000).map(|index| (index, 100)).collect();
+        let vteps = copies((1..=1000).map(|index| (index, 100)));
         for generation in 1..=50 {
             let bd = BdRef {
                 bd: BdId(1),
@@ -349,7 +365,7 @@ mod tests {
         let now = Instant::now();
         let mut intent = Intent::default();
         let mut lists = FloodLists::new();
-        let vteps: Vec<_> = (1..=60_000).map(|index| (index, 100)).collect();
+        let vteps = copies((1..=60_000).map(|index| (index, 100)));
         for round in 0..20 {
             let span = lists.set(BD, &[round], &vteps, &mut intent, now).unwrap();
             assert_eq!(read(&intent, span).len(), 60_001);
@@ -362,16 +378,17 @@ mod tests {
         let mut intent = Intent::default();
         let mut lists = FloodLists::new();
         let other = BdRef { bd: BdId(2), ..BD };
-        let vteps: Vec<_> = (0..MAX_FLOOD_MEMBERS - 8).map(|index| (index, 1)).collect();
+        let vteps = copies((0..MAX_FLOOD_MEMBERS - 8).map(|index| (index, 1)));
         lists.set(BD, &[], &vteps, &mut intent, now).unwrap();
-        let small = [(1, 1), (2, 1)];
+        let members = [(1, 1), (2, 1)];
+        let small = copies(members.into_iter());
         assert!(lists.set(other, &[], &small, &mut intent, now).is_err());
         assert!(lists.is_homeless(other.bd));
         assert!(lists.retry().is_empty(), "nothing has changed");
         lists.remove(BD, now);
         assert_eq!(lists.retry(), [other.bd]);
         let span = lists.set(other, &[], &small, &mut intent, now).unwrap();
-        assert_eq!(read(&intent, span), small);
+        assert_eq!(read(&intent, span), members);
         assert!(!lists.is_homeless(other.bd));
         // The rest of the large list is cleared in its time.
         lists.expire(&mut intent, now + QUARANTINE);
@@ -383,7 +400,7 @@ mod tests {
         let now = Instant::now();
         let mut intent = Intent::default();
         let mut lists = FloodLists::new();
-        let vteps: Vec<_> = (0..MAX_FLOOD_MEMBERS + 1).map(|index| (index, 1)).collect();
+        let vteps = copies((0..MAX_FLOOD_MEMBERS + 1).map(|index| (index, 1)));
         assert!(lists.set(BD, &[], &vteps, &mut intent, now).is_err());
     }
 }

@@ -11,8 +11,8 @@ use std::{
 };
 
 use vtep_common::abi::{
-    BdId, BdRef, Encapsulation, FdbFlags, FdbWord, FloodSpan, MAX_FLOOD_MEMBERS, SourceKey,
-    VtepAddr,
+    BdId, BdRef, Encapsulation, FdbFlags, FdbWord, FloodClasses, FloodSpan, MAX_FLOOD_MEMBERS,
+    SourceKey, VtepAddr,
 };
 
 use super::{
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     bgp::wire::{ArpNd, RouteKey},
-    evpn::{Imported, Receiver, Remote, RemoteId},
+    evpn::{Imported, Pruned, Receiver, Remote, RemoteId},
     intent::Intent,
     types::{EthernetTag, Mac, RouteDistinguisher},
 };
@@ -99,6 +99,7 @@ impl Core {
         let held = match route {
             Imported::Mac(mac, ..) => self.held.macs.remove(&(bd, *mac)),
             Imported::Receiver(_, receiver) => self.held.receivers.remove(&(bd, receiver.next_hop)),
+            Imported::Replicator(..) => None,
         };
         for route in held.unwrap_or_default() {
             self.exchange(bd, Some(route), None, now);
@@ -196,8 +197,23 @@ fn receivers(tables: &Intent) -> Vec<(BdRef, Receiver)> {
             let ours = (u32::from(bd.bd.0), bd.generation) == (index, entry.generation);
             let vtep = tables.vteps.get(member.target);
             if let Some(next_hop) = vtep.and_then(|vtep| v4(vtep.address)).filter(|_| ours) {
-                let vni = member.vni;
-                receivers.push((bd, Receiver { next_hop, vni }));
+                // A replicator is used again when it has said so, and that for long enough.
+                if member
+                    .skip
+                    .has(FloodClasses::DIRECT.with(FloodClasses::UNKNOWN))
+                    && !member.skip.has(FloodClasses::ASSISTED)
+                {
+                    continue;
+                }
+                let receiver = Receiver {
+                    next_hop,
+                    vni: member.vni,
+                    pruned: Pruned {
+                        broadcast: member.skip.has(FloodClasses::DIRECT),
+                        unknown: member.skip.has(FloodClasses::UNKNOWN),
+                    },
+                };
+                receivers.push((bd, receiver));
             }
         }
     }

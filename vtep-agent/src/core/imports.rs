@@ -168,6 +168,16 @@ impl Core {
         let Some(domain) = self.bd_mut(bd) else {
             return;
         };
+        // The same route may have had another kind of tunnel.
+        match (&before, &after) {
+            (Some(Imported::Receiver(key, _)), Some(Imported::Replicator(..))) => {
+                domain.set_receiver(key.clone(), None);
+            }
+            (Some(Imported::Replicator(key, _)), Some(Imported::Receiver(..))) => {
+                domain.set_replicator(key.clone(), None, now);
+            }
+            _ => {}
+        }
         match (before, after) {
             (_, Some(Imported::Mac(mac, id, remote))) => {
                 let remote = Remote {
@@ -181,6 +191,10 @@ impl Core {
                 domain.set_receiver(key, Some(receiver));
             }
             (Some(Imported::Receiver(key, _)), None) => domain.set_receiver(key, None),
+            (_, Some(Imported::Replicator(key, replicator))) => {
+                domain.set_replicator(key, Some(replicator), now);
+            }
+            (Some(Imported::Replicator(key, _)), None) => domain.set_replicator(key, None, now),
             (None, None) => {}
         }
     }
@@ -198,5 +212,6 @@ fn needs(bd: BdId, imported: &Imported) -> (Ipv4Addr, Option<GroupKey>) {
             (remote.next_hop, Some(group))
         }
         Imported::Receiver(_, receiver) => (receiver.next_hop, None),
+        Imported::Replicator(_, replicator) => (replicator.next_hop, None),
     }
 }

@@ -21,6 +21,7 @@ mod peers;
 mod ports;
 mod publish;
 mod recovery;
+mod replication;
 mod route_views;
 mod rows;
 mod state;

@@ -1,7 +1,6 @@
 //! From what is known to the desired tables and to announcements.
 
 use std::{
-    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
     time::Instant,
 };
@@ -15,7 +14,7 @@ use vtep_common::abi::{
 use super::{Core, Output, nexthops::GroupKey, ports::Port};
 use crate::{
     bgp::wire::ArpNd,
-    config::{FloodPolicy, SourceCheck, UnknownNeighbors, UnknownVni},
+    config::{FloodPolicy, SourceCheck, UnicastForward, UnknownNeighbors, UnknownVni},
     evpn::{BridgeDomain, Duplicate, DuplicateIp, Origin, Slot, Winner},
     types::Mac,
 };
@@ -89,6 +88,14 @@ impl Core {
                 .with_if(
                     BdFlags::DROP_UNKNOWN_NEIGHBORS,
                     config.unknown_neighbors == UnknownNeighbors::Drop,
+                )
+                .with_if(
+                    BdFlags::FORWARD_REQUESTS,
+                    config.unicast_forward == UnicastForward::Always,
+                )
+                .with_if(
+                    BdFlags::FORWARD_OPTIONS,
+                    config.unicast_forward != UnicastForward::Never,
                 ),
         };
         self.intent.bds.set(index, entry);
@@ -222,18 +229,12 @@ impl Core {
 
     fn publish_flood(&mut self, bd: &BridgeDomain, now: Instant) {
         let ports: Vec<_> = self.flood_ports(bd).map(|port| port.slot.0).collect();
-        let vteps: BTreeSet<_> = bd
-            .receivers()
-            .distinct()
-            .into_iter()
-            .filter_map(|receiver| {
-                let index = self.nexthops.reachable(receiver.next_hop)?;
-                Some((index, receiver.vni))
-            })
-            .collect();
-        let vteps: Vec<_> = vteps.into_iter().collect();
+        let copies = self.copies(bd);
         let was_homeless = self.flood.is_homeless(bd.id.bd);
-        let span = match self.flood.set(bd.id, &ports, &vteps, &mut self.intent, now) {
+        let span = match self
+            .flood
+            .set(bd.id, &ports, &copies, &mut self.intent, now)
+        {
             Ok(span) => span,
             Err(error) => {
                 if !was_homeless {

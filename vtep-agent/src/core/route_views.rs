@@ -10,7 +10,10 @@ use crate::{
         rib::{Best, NotBest, Path, WhyStale},
         wire::{AsPath, AsSegment, Attributes, PathId, Route, RouteKey},
     },
-    evpn::{BridgeDomain, Imported, Winner, encapsulation_name, import},
+    config::Replication,
+    evpn::{
+        BridgeDomain, Imported, Replicator, ReplicatorState, Winner, encapsulation_name, import,
+    },
     types::{BdName, Esi, RouteDistinguisher},
     view,
 };
@@ -142,6 +145,7 @@ impl Core {
         };
         let next_hop = match import(&best, &bd.config).map_err(|unused| unused.to_string())? {
             Imported::Receiver(_, receiver) => receiver.next_hop,
+            Imported::Replicator(_, replicator) => return self.use_of_replicator(bd, &replicator),
             Imported::Mac(mac, _, remote) => {
                 match bd.macs().winner(mac) {
                     Some(Winner::Local(local)) => {
@@ -178,6 +182,18 @@ impl Core {
         match self.nexthops.reachable(next_hop) {
             Some(_) => Ok(()),
             None => Err("next hop unreachable".to_owned()),
+        }
+    }
+
+    fn use_of_replicator(&self, bd: &BridgeDomain, replicator: &Replicator) -> Result<(), String> {
+        if bd.config.replication == Replication::Ingress {
+            return Err("not used: the bridge domain makes its copies itself".to_owned());
+        }
+        let states = self.replicators(bd);
+        match states.iter().find(|(other, _)| other == replicator) {
+            Some((_, ReplicatorState::Active)) => Ok(()),
+            Some((_, state)) => Err(format!("not used: {}", state.reason())),
+            None => Err("not used".to_owned()),
         }
     }
 }

@@ -1,10 +1,6 @@
 //! What outlives the agent.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -164,11 +160,8 @@ impl SavedBd {
             learn_rate: limits.learn_rate,
             unknown_neighbors: limits.unknown_neighbors,
             source_filter: self.source_filter,
-            downstream_vni: default.downstream_vni,
-            any_ethernet_tag: default.any_ethernet_tag,
-            duplicate: None,
-            duplicate_ip: None,
-            anycast: BTreeSet::new(),
+            // The rest is the file's alone.
+            ..default
         })
     }
 }

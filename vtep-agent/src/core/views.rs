@@ -11,7 +11,7 @@ use vtep_common::abi::BdId;
 use super::{CommandError, Core};
 use crate::{
     bgp::wire::Membership,
-    config::{FloodPolicy, PeerConfig, XdpMode},
+    config::{FloodPolicy, PeerConfig, Replication, XdpMode},
     evpn::{BindingOrigin, BridgeDomain, Local, Origin, ProbeCounts, Winner},
     types::{BdName, Mac, PeerId},
     view,
@@ -38,6 +38,8 @@ pub struct BdStats {
     pub duplicate_ips: u64,
     /// What VMs were asked.
     pub probes: ProbeCounts,
+    /// A replicator makes the copies of what is broadcast.
+    pub assisted: bool,
 }
 
 /// A number by origin.
@@ -67,7 +69,12 @@ impl Core {
     pub fn bd_stats(&self) -> Vec<BdStats> {
         let vteps = self.nexthops.count_by_bd();
         let by_name = self.names.values().filter_map(|id| self.bds.get(id));
-        by_name.map(|bd| stats_of(bd, &vteps)).collect()
+        by_name
+            .map(|bd| BdStats {
+                assisted: self.active_replicator(bd).is_some(),
+                ..stats_of(bd, &vteps)
+            })
+            .collect()
     }
 
     /// A row of `show macs`; `None` for a MAC that nobody has.
@@ -181,6 +188,8 @@ impl Core {
             let mut ports: Vec<_> = self.flood_ports(bd).map(|p| p.device.to_string()).collect();
             ports.sort_unstable();
             let mut vteps = bd.receivers().distinct();
+            let unused = bd.config.replication == Replication::Ingress;
+            let replicators = self.replicators(bd).into_iter();
             if bd.config.flood == FloodPolicy::None {
                 ports.clear();
                 vteps.clear();
@@ -195,6 +204,21 @@ impl Core {
                     .map(|receiver| view::FloodVtep {
                         address: IpAddr::V4(receiver.next_hop),
                         vni: receiver.vni,
+                        pruned: [
+                            ("broadcast", receiver.pruned.broadcast),
+                            ("unknown", receiver.pruned.unknown),
+                        ]
+                        .into_iter()
+                        .filter(|(_, pruned)| *pruned && bd.config.honor_prune)
+                        .map(|(name, _)| name.to_owned())
+                        .collect(),
+                    })
+                    .collect(),
+                replicators: replicators
+                    .map(|(replicator, state)| view::Replicator {
+                        address: IpAddr::V4(replicator.next_hop),
+                        vni: replicator.vni,
+                        state: if unused { "unused" } else { state.name() }.to_owned(),
                     })
                     .collect(),
             }
@@ -359,6 +383,7 @@ fn stats_of(bd: &BridgeDomain, vteps: &HashMap<BdId, u64>) -> BdStats {
         duplicate_macs: bd.macs().duplicates().count() as u64,
         duplicate_ips: bd.neighbors().duplicates().count() as u64,
         probes: bd.probe_counts(),
+        assisted: false,
     }
 }
 

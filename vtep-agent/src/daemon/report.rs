@@ -350,6 +350,7 @@ impl Daemon {
                 mac_moves: bd.mac_moves,
                 duplicate_macs: bd.duplicate_macs,
                 duplicate_ips: bd.duplicate_ips,
+                assisted: bd.assisted,
                 probes: [
                     ("sent", bd.probes.sent),
                     ("answered", bd.probes.answered),

@@ -16,7 +16,7 @@ use vtep_common::abi::{BdRef, PROBE_MAC};
 
 use super::{
     Duplicate, Learned, MacTable, NeighborTable, Origin, Originator, ProbeCounts, Question,
-    Receiver, ReceiverTable, Refused, Remote, RemoteId, Slot,
+    Receiver, ReceiverTable, Refused, Remote, RemoteId, Replicator, Slot,
     probe::{Due, Probes},
 };
 use crate::{
@@ -198,6 +198,12 @@ impl BridgeDomain {
         self.flood_dirty = true;
     }
 
+    /// Sets, replaces or removes a replicator that a route names.
+    pub fn set_replicator(&mut self, key: RouteKey, replicator: Option<Replicator>, now: Instant) {
+        self.receivers.set_replicator(key, replicator, now);
+        self.flood_dirty = true;
+    }
+
     /// A port or the reachability of a VTEP changed.
     pub fn touch_flood(&mut self) {
         self.flood_dirty = true;
@@ -276,12 +282,19 @@ impl BridgeDomain {
     /// Replaces what the bridge domain's own routes carry. What was announced with the old one has to
     /// be withdrawn before; everything is announced anew.
     pub fn set_originator(&mut self, originator: Originator, rt_export: Vec<RouteTarget>) {
+        let flags = self.originator.imet_flags();
         self.originator = originator;
+        self.originator.set_imet_flags(flags);
         self.rt_export = rt_export;
         let announced: Vec<_> = self.announced.drain().map(|(mac, _)| mac).collect();
         for mac in announced {
             self.macs.touch(mac);
         }
+    }
+
+    /// What its inclusive multicast route says beside where it is. Whether that is something else now.
+    pub fn set_imet_flags(&mut self, flags: u8) -> bool {
+        self.originator.set_imet_flags(flags)
     }
 
     /// What changed since the last call.
@@ -305,6 +318,7 @@ impl BridgeDomain {
         }
         let over = self.neighbors.expire(now);
         self.forgive(over);
+        self.flood_dirty |= self.receivers.activate(now);
         for due in self.probes.take_due(now) {
             match due {
                 Due::Confirm(mac, ip) => self.ask_owner(mac, ip, now),
@@ -323,6 +337,7 @@ impl BridgeDomain {
         let next = [
             self.macs.next_expiry(),
             self.neighbors.next_expiry(),
+            self.receivers.next_activation(),
             self.probes.next_due(),
         ];
         next.into_iter().flatten().min()

@@ -8,11 +8,13 @@ use std::{
 
 use vtep_common::abi::BdId;
 
-use super::{Receiver, Remote, RemoteId};
+use super::{Pruned, Receiver, Remote, RemoteId, Replicator};
 use crate::{
     bgp::{
         rib::{Best, LLGR_STALE},
-        wire::{ArpNd, Attributes, Encapsulation, Imet, MacIp, Route, RouteKey, TunnelType},
+        wire::{
+            ArpNd, Attributes, Encapsulation, Imet, MacIp, PmsiTunnel, Route, RouteKey, TunnelType,
+        },
     },
     config::BdConfig,
     types::{Esi, EthernetTag, ImportTarget, Mac, RouteTarget, Vni},
@@ -34,6 +36,8 @@ pub enum Imported {
     Mac(Mac, RemoteId, Remote),
     /// Type 3.
     Receiver(RouteKey, Receiver),
+    /// Type 3, of an AR-REPLICATOR.
+    Replicator(RouteKey, Replicator),
 }
 
 /// Why a bridge domain imports a route and yet doesn't use it.
@@ -191,17 +195,35 @@ fn mac_ip(route: &MacIp, best: &Best, bd: &BdConfig) -> Result<Imported, Unused>
 fn imet(route: &Imet, best: &Best, bd: &BdConfig) -> Result<Imported, Unused> {
     tag(route.tag, bd)?;
     let tunnel = best.attributes.pmsi.as_ref().ok_or(Unused::NoTunnel)?;
-    if tunnel.tunnel_type != TunnelType::INGRESS_REPLICATION {
+    if tunnel.tunnel_type != TunnelType::INGRESS_REPLICATION && !tunnel.is_replicator() {
         return Err(Unused::Tunnel(tunnel.tunnel_type));
     }
-    label(tunnel.label, bd)?;
+    // Where one address has both roles, the VNI tells them apart (RFC 9574 §8).
+    if !tunnel.is_replicator() || tunnel.label == 0 {
+        label(tunnel.label, bd)?;
+    }
     // The copy goes to the next hop, not to the originator nor to the tunnel identifier (RFC 9574
     // §4, RFC 9572 §5.2).
+    let next_hop = next_hop(&best.attributes)?;
+    let (key, vni) = (best.route.key(), tunnel.label);
+    if tunnel.is_replicator() {
+        let selective = tunnel.has(PmsiTunnel::LEAF_INFORMATION);
+        let replicator = Replicator {
+            next_hop,
+            vni,
+            selective,
+        };
+        return Ok(Imported::Replicator(key, replicator));
+    }
     let receiver = Receiver {
-        next_hop: next_hop(&best.attributes)?,
-        vni: tunnel.label,
+        next_hop,
+        vni,
+        pruned: Pruned {
+            broadcast: tunnel.has(PmsiTunnel::PRUNE_BROADCAST),
+            unknown: tunnel.has(PmsiTunnel::PRUNE_UNKNOWN),
+        },
     };
-    Ok(Imported::Receiver(best.route.key(), receiver))
+    Ok(Imported::Receiver(key, receiver))
 }
 
 fn tag(tag: EthernetTag, bd: &BdConfig) -> Result<(), Unused> {
@@ -227,9 +249,9 @@ fn next_hop(attributes: &Attributes) -> Result<Ipv4Addr, Unused> {
     }
 }
 
-/// Flags of the binding. R and O mean nothing for IPv4 (RFC 9047 §3.2). For IPv6 O is set when the
-/// community is absent; R, which is left to the implementation, is not: FRR sends the community for
-/// routers only, and so do we unless told otherwise.
+/// Flags of the binding. R and O mean nothing for IPv4 (RFC 9047 §3.2). For IPv6 both are set when the
+/// community is absent: a host that is taken for a router loses nothing, but a router that is not is
+/// given up as such by those that ask for it (RFC 4861 §7.2.5).
 fn arp_nd(ip: Option<IpAddr>, attributes: &Attributes) -> ArpNd {
     let received = attributes
         .ext_communities
@@ -237,7 +259,7 @@ fn arp_nd(ip: Option<IpAddr>, attributes: &Attributes) -> ArpNd {
         .find_map(|community| community.arp_nd());
     match ip {
         Some(IpAddr::V6(_)) => received.unwrap_or(ArpNd {
-            router: false,
+            router: true,
             override_: true,
             immutable: false,
         }),
@@ -278,7 +300,7 @@ impl fmt::Display for Unused {
             Self::NoTunnel => f.write_str("not used: no PMSI tunnel attribute"),
             Self::Tunnel(kind) => write!(
                 f,
-                "not used: PMSI tunnel type {} is not ingress replication",
+                "not used: PMSI tunnel type {} is neither ingress replication nor a replicator's",
                 kind.0
             ),
             Self::NextHopFamily(next_hop) => {

@@ -24,4 +24,4 @@ pub use mac::{
 pub use neighbor::{Binding, BindingOrigin, DuplicateIp, NeighborTable};
 pub use originate::Originator;
 pub use probe::{PATIENCE, ProbeCounts, QUESTIONS, Question};
-pub use receiver::{Receiver, ReceiverTable};
+pub use receiver::{ACTIVATION, Pruned, Receiver, ReceiverTable, Replicator, ReplicatorState};

@@ -29,6 +29,8 @@ pub struct Originator {
     communities: Vec<ExtCommunity>,
     /// The flags of every binding are announced, not only those of routers.
     arp_nd: bool,
+    /// Of the PMSI tunnel attribute.
+    imet_flags: u8,
     cache: HashMap<Variant, Arc<Attributes>>,
 }
 
@@ -50,6 +52,7 @@ impl Originator {
             rd,
             communities,
             arp_nd: true,
+            imet_flags: 0,
             cache: HashMap::new(),
         }
     }
@@ -62,10 +65,20 @@ impl Originator {
         self
     }
 
-    /// Its routes are those of `other`.
+    /// Flags of the PMSI tunnel attribute (RFC 9574 §4). Whether they are other ones now.
+    pub fn set_imet_flags(&mut self, flags: u8) -> bool {
+        std::mem::replace(&mut self.imet_flags, flags) != flags
+    }
+
+    /// Its MAC and MAC/IP routes are those of `other`.
     pub fn announces_as(&self, other: &Self) -> bool {
         let of = |it: &Self| (it.vtep, it.vni, it.rd, it.arp_nd);
         of(self) == of(other) && self.communities == other.communities
+    }
+
+    /// Those flags.
+    pub fn imet_flags(&self) -> u8 {
+        self.imet_flags
     }
 
     /// The route distinguisher.
@@ -82,7 +95,7 @@ impl Originator {
         });
         let mut attributes = self.attributes(&[]);
         attributes.pmsi = Some(PmsiTunnel {
-            flags: 0,
+            flags: self.imet_flags,
             tunnel_type: TunnelType::INGRESS_REPLICATION,
             label: self.vni.get(),
             identifier: Bytes::copy_from_slice(&self.vtep.octets()),

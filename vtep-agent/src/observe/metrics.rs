@@ -158,6 +158,11 @@ impl Page {
             "Addresses that are duplicates now.",
             ["bd"],
         )?;
+        let assisted = self.gauge(
+            "vtep_assisted_replication",
+            "A replicator makes the copies of broadcast and multicast (RFC 9574).",
+            ["bd"],
+        )?;
         let probes = self.counter(
             "vtep_endpoint_probes_total",
             "Questions to VMs whether they still have an address, and what came of them.",
@@ -178,6 +183,7 @@ impl Page {
             moves.add([name], bd.mac_moves);
             duplicates.set([name], bd.duplicate_macs);
             duplicate_ips.set([name], bd.duplicate_ips);
+            assisted.set([name], bd.assisted.into());
             for (result, count) in bd.probes {
                 probes.add([name, result], count);
             }

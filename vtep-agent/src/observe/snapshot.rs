@@ -100,6 +100,8 @@ pub struct BdMetrics {
     pub duplicate_macs: u64,
     /// Addresses that are duplicates now.
     pub duplicate_ips: u64,
+    /// A replicator makes the copies of what is broadcast.
+    pub assisted: bool,
     /// Probes of endpoints since the start, by result.
     pub probes: [(&'static str, u64); 3],
     /// What the datapath counts.

@@ -60,6 +60,7 @@ fn snapshot() -> Snapshot {
             mac_moves: 5,
             duplicate_macs: 1,
             duplicate_ips: 2,
+            assisted: true,
             probes: [("sent", 9), ("answered", 2), ("silent", 1)],
             counters: BdCounters {
                 suppressed_arp: 10,
@@ -139,6 +140,7 @@ fn every_metric_with_its_labels() {
         "vtep_mac_moves_total{bd=\"blue\"} 5",
         "vtep_duplicate_macs{bd=\"blue\"} 1",
         "vtep_duplicate_ips{bd=\"blue\"} 2",
+        "vtep_assisted_replication{bd=\"blue\"} 1",
         "vtep_endpoint_probes_total{bd=\"blue\",result=\"answered\"} 2",
         "vtep_map_entries{map=\"fdb\"} 3",
         "vtep_map_capacity{map=\"fdb\"} 262144",
@@ -187,7 +189,7 @@ fn kinds() {
         assert!(text.contains(&format!("# HELP {name} ")), "{name}");
         assert!(names.insert(name), "{name} is there twice");
     }
-    assert_eq!(names.len(), 36);
+    assert_eq!(names.len(), 37);
 }
 
 /// The documentation's table and the metrics are the same.

@@ -74,6 +74,10 @@ flags! {
         /// Drop ARP requests and neighbour solicitations that `SUPPRESS` finds no answer to, instead
         /// of flooding them (RFC 9161 §3.6).
         DROP_UNKNOWN_NEIGHBORS = 0x20,
+        /// What `SUPPRESS` would answer is sent to the address's owner alone (RFC 9161 §3.4).
+        FORWARD_REQUESTS = 0x40,
+        /// Solicitations with options that only the owner can answer are sent to it alone.
+        FORWARD_OPTIONS = 0x80,
     }
 }
 
@@ -123,6 +127,18 @@ impl FloodSpan {
     }
 }
 
+flags! {
+    /// Kinds of flooded frames.
+    FloodClasses: u32 {
+        /// Broadcast and multicast of which a replicator may make the copies (RFC 9574 §5.2).
+        ASSISTED = 0x1,
+        /// Multicast that is copied at its source: that of link-local scope, IGMP and MLD.
+        DIRECT = 0x2,
+        /// Unknown unicast.
+        UNKNOWN = 0x4,
+    }
+}
+
 /// Value of `flood`: one receiver of a bridge domain's BUM traffic (RFC 7432 §11, RFC 8365 §5.1.3).
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
@@ -135,8 +151,8 @@ pub struct FloodMember {
     pub vni: u32,
     /// The bridge domain whose list this is.
     pub bd: BdRef,
-    /// Zero.
-    pub reserved: u32,
+    /// Kinds of frames of which it gets no copy.
+    pub skip: FloodClasses,
 }
 
 pod!(BdId, BdRef, BdEntry, FloodMember);

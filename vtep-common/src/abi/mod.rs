@@ -44,7 +44,9 @@ mod port;
 mod settings;
 mod xdp_meta;
 
-pub use bd::{BdEntry, BdFlags, BdId, BdRef, FloodMember, FloodSpan, MAX_BDS, VniKey};
+pub use bd::{
+    BdEntry, BdFlags, BdId, BdRef, FloodClasses, FloodMember, FloodSpan, MAX_BDS, VniKey,
+};
 pub use counters::{BdCounters, Path, PortCounters, Stat, Traffic};
 pub use endpoint::{EndpointEntry, EndpointFlags, EndpointKey};
 pub use event::{EVENT_RING_BYTES, Event, EventKind};

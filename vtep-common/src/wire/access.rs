@@ -1,15 +1,16 @@
 //! What to do with a frame that a VM port sent.
 
 use super::{
-    Tables,
-    ethernet::Header,
+    Frame, Tables,
+    ethernet::{Header, ethertype},
+    ip::protocol,
     underlay::{self, Port},
 };
 use crate::{
     DropReason,
     abi::{
-        Adjacency, BdEntry, BdFlags, BdRef, FdbFlags, FdbKey, FdbWord, NhGroup, NhMember,
-        PortFlags, PortRef, VtepEntry,
+        Adjacency, BdEntry, BdFlags, BdRef, FdbFlags, FdbKey, FdbWord, FloodClasses, NhGroup,
+        NhMember, PortFlags, PortRef, VtepEntry,
     },
 };
 
@@ -90,6 +91,33 @@ pub enum Forward<'a> {
     /// To everybody else in the bridge domain.
     Flood,
 }
+
+/// Which kind of flooded frame an untagged frame is.
+#[inline(always)]
+pub fn flood_class<F: Frame>(frame: F, header: &Header) -> FloodClasses {
+    if !header.is_group() {
+        return FloodClasses::UNKNOWN;
+    }
+    let direct = match header.ethertype_be {
+        ethertype::IPV4 => frame.view::<34>(0).is_some_and(|packet| {
+            packet.be32::<30>() >> 8 == 0x00e0_0000 || packet.u8::<23>() == protocol::IGMP
+        }),
+        // MLD has a router alert option in front (RFC 3810 §5).
+        ethertype::IPV6 => frame.view::<54>(0).is_some_and(|packet| {
+            packet.u8::<39>() & 0x0f <= LINK_LOCAL_SCOPE
+                || packet.u8::<20>() == protocol::HOP_BY_HOP
+        }),
+        _ => false,
+    };
+    if direct {
+        FloodClasses::DIRECT
+    } else {
+        FloodClasses::ASSISTED
+    }
+}
+
+/// RFC 7346 §2.
+const LINK_LOCAL_SCOPE: u8 = 2;
 
 /// Looks the destination up. A port's budget for flooded frames is the caller's to check.
 ///

@@ -16,8 +16,12 @@ pub const FRAGMENT_OFFSET: u16 = 0x1fff_u16.to_be();
 
 /// IP protocol numbers.
 pub mod protocol {
+    /// IPv6 hop-by-hop options.
+    pub const HOP_BY_HOP: u8 = 0;
     /// ICMP.
     pub const ICMP: u8 = 1;
+    /// IGMP.
+    pub const IGMP: u8 = 2;
     /// TCP.
     pub const TCP: u8 = 6;
     /// UDP.
@@ -31,6 +35,6 @@ pub mod protocol {
     /// options, routing, authentication, destination options (RFC 8200 §4).
     #[inline(always)]
     pub const fn hides_a_header(protocol: u8) -> bool {
-        matches!(protocol, 0 | 43 | 51 | 60)
+        matches!(protocol, HOP_BY_HOP | 43 | 51 | 60)
     }
 }

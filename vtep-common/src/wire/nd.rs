@@ -88,6 +88,14 @@ impl Solicitation {
         })
     }
 
+    /// The target of any multicast solicitation, whatever options it has.
+    #[inline(always)]
+    pub fn target_of<F: Frame>(frame: F) -> Option<Address> {
+        let bare = frame.view::<BARE>(0)?;
+        let asks = is_message(bare, kind::SOLICITATION) && bare.u8::<38>() == 0xff;
+        asks.then(|| target(bare))
+    }
+
     /// Writes the advertisement that the target would have sent (RFC 4861 §7.2.4) over a frame of
     /// [`FRAME`] bytes. `flags` are the binding's.
     #[inline(always)]
@@ -385,10 +393,12 @@ mod tests {
                 Solicitation::parse(&solicitation(address(1), options)[..]),
                 None
             );
+            assert!(Solicitation::target_of(&solicitation(address(1), options)[..]).is_some());
         }
         let mut unicast = solicitation(address(1), &SLLA);
         unicast[38..54].copy_from_slice(&address(2));
         assert_eq!(Solicitation::parse(&unicast[..]), None);
+        assert_eq!(Solicitation::target_of(&unicast[..]), None);
         let mut forwarded = solicitation(address(1), &SLLA);
         forwarded[21] = 254;
         assert_eq!(Solicitation::parse(&forwarded[..]), None);

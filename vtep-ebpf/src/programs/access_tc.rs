@@ -19,7 +19,8 @@ use crate::{
     flood, guard, learn, limit,
     maps::{self, Maps},
     skb::{self, DROP, Skb},
-    suppress, too_big, trace,
+    suppress::{self, Outcome},
+    too_big, trace,
 };
 
 /// What is looked at: Ethernet, IPv6, a neighbour solicitation with one option.
@@ -63,7 +64,7 @@ fn admit<'a>(skb: Skb) -> Result<Ingress<'a>, DropReason> {
 #[inline(always)]
 fn run(skb: Skb, ingress: &Ingress<'_>) -> Result<i32, DropReason> {
     skb.pull(HEADERS)?;
-    let header = Header::read(skb.packet().view::<14>(0).ok_or(DropReason::Truncated)?);
+    let mut header = Header::read(skb.packet().view::<14>(0).ok_or(DropReason::Truncated)?);
     if ethertype::is_tag(header.ethertype_be) {
         return Err(DropReason::InnerVlan);
     }
@@ -82,10 +83,16 @@ fn run(skb: Skb, ingress: &Ingress<'_>) -> Result<i32, DropReason> {
     if to_agent {
         return Ok(DROP);
     }
-    if ingress.domain.flags.has(BdFlags::SUPPRESS)
-        && let Some(answered) = suppress::answer(skb, ingress, &header)
-    {
-        return answered;
+    if ingress.domain.flags.has(BdFlags::SUPPRESS) {
+        match suppress::answer(skb, ingress, &header) {
+            Outcome::Answered(sent) => return sent,
+            Outcome::ToOwner(mac) => {
+                header.destination = mac;
+                let frame = skb.packet().view::<14>(0).ok_or(DropReason::Helper)?;
+                frame.set_mac::<0, 4>(mac);
+            }
+            Outcome::Forward => {}
+        }
     }
     match access::forward(&Maps, ingress, &header)? {
         Forward::Port(port) => {
@@ -130,12 +137,13 @@ fn to_all(skb: Skb, ingress: &Ingress<'_>, header: &Header) -> Result<i32, DropR
         return Err(DropReason::BumRate);
     }
     let span = FloodSpan::from_bits(ingress.domain.flood);
+    let class = flood::class(skb);
     let mut receivers = flood::to_ports(skb, ingress.bd, span, slot);
     if span.vteps != 0 {
         skb.retag(0)?;
         let tunnel = Tunnel::new(skb, ingress.domain, header)?;
         encap::make_room(skb, header)?;
-        receivers += flood::to_vteps(skb, ingress.bd, span, tunnel);
+        receivers += flood::to_vteps(skb, ingress.bd, span, tunnel, class);
     }
     if receivers == 0 {
         Err(DropReason::NoReceiver)

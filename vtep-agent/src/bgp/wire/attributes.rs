@@ -148,6 +148,32 @@ pub struct PmsiTunnel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TunnelType(pub u8);
 
+impl PmsiTunnel {
+    /// Flag L: leaf information required.
+    pub const LEAF_INFORMATION: u8 = 0x01;
+    /// Flag U: leave the sender out of lists for unknown unicast.
+    pub const PRUNE_UNKNOWN: u8 = 0x02;
+    /// Flag BM: leave the sender out of lists for broadcast and multicast.
+    pub const PRUNE_BROADCAST: u8 = 0x04;
+    /// Type 1 of the two-bit field T.
+    pub const AR_REPLICATOR: u8 = 0x08;
+    /// Type 2.
+    pub const AR_LEAF: u8 = 0x10;
+    /// The whole field T. All of it set is reserved, and means neither (RFC 9574 §4).
+    pub const AR_TYPE: u8 = 0x18;
+
+    /// These flags are set.
+    pub fn has(&self, flags: u8) -> bool {
+        self.flags & flags == flags
+    }
+
+    /// It is that of an AR-REPLICATOR, to which leaves send what it copies to all others.
+    pub fn is_replicator(&self) -> bool {
+        self.tunnel_type == TunnelType::ASSISTED_REPLICATION
+            && self.flags & Self::AR_TYPE == Self::AR_REPLICATOR
+    }
+}
+
 impl TunnelType {
     /// Ingress replication (RFC 6514 §5).
     pub const INGRESS_REPLICATION: Self = Self(6);

@@ -11,8 +11,8 @@ use serde::Serialize;
 use super::{duplicate::Duplicate, list};
 use crate::{
     config::{
-        AutoRt, BdConfig, BgpConfig, DuplicateAction, DuplicateIpAction, FloodPolicy,
-        UnknownNeighbors,
+        AutoRt, BdConfig, BgpConfig, DuplicateAction, DuplicateIpAction, FloodPolicy, Replication,
+        UnicastForward, UnknownNeighbors,
     },
     types::RouteTarget,
 };
@@ -44,6 +44,10 @@ pub(super) struct Bd {
     /// `null`: as for all.
     duplicate_ip: Option<Duplicate<DuplicateIpAction>>,
     anycast: BTreeSet<IpAddr>,
+    unicast_forward: UnicastForward,
+    replication: Replication,
+    prune: Vec<&'static str>,
+    honor_prune: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -101,6 +105,16 @@ impl Bd {
             duplicate: bd.duplicate.as_ref().map(Duplicate::macs),
             duplicate_ip: bd.duplicate_ip.as_ref().map(Duplicate::ips),
             anycast: bd.anycast.clone(),
+            unicast_forward: bd.unicast_forward,
+            replication: bd.replication,
+            prune: [
+                ("broadcast", bd.prune.broadcast),
+                ("unknown", bd.prune.unknown),
+            ]
+            .into_iter()
+            .filter_map(|(name, pruned)| pruned.then_some(name))
+            .collect(),
+            honor_prune: bd.honor_prune,
         }
     }
 }
@@ -146,6 +160,32 @@ impl fmt::Display for WithRouterId<'_> {
         }
         if bd.suppress && bd.unknown_neighbors == UnknownNeighbors::Drop {
             writeln!(f, "  drops ARP and ND requests for unknown addresses")?;
+        }
+        if bd.replication == Replication::ArLeaf {
+            writeln!(
+                f,
+                "  leaves copies to a replicator, as long as there is one"
+            )?;
+        }
+        if !bd.prune.is_empty() {
+            let kinds = bd.prune.join(" and ");
+            writeln!(f, "  asks other VTEPs for no {kinds} traffic")?;
+        }
+        if !bd.honor_prune {
+            writeln!(f, "  sends other VTEPs also what they ask not to be sent")?;
+        }
+        match bd.unicast_forward {
+            UnicastForward::Never => {}
+            UnicastForward::Options => writeln!(
+                f,
+                "  sends solicitations that it cannot answer to the address's owner alone"
+            )?,
+            UnicastForward::Always => {
+                writeln!(
+                    f,
+                    "  sends ARP and ND requests to the address's owner alone"
+                )?;
+            }
         }
         let ageing = match bd.ageing {
             0 => "never aged".to_owned(),

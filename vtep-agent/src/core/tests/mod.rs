@@ -1,6 +1,7 @@
 //! The core as a whole: inputs in, tables and announcements out.
 
 mod add_path;
+mod assisted;
 mod churn;
 mod commands;
 mod constraint;

@@ -107,7 +107,7 @@ fn flags_of_routers_only() {
     assert_eq!(flagged(&mut fixture), [true], "the declared one");
 }
 
-/// Flags of remote IPv6 bindings: as received; without the community those of a host. PX-021: of
+/// Flags of remote IPv6 bindings: as received; without the community all that a router has. PX-021: of
 /// IPv4 ones they are ignored.
 #[test]
 fn px_021_remote_flags() {
@@ -118,7 +118,8 @@ fn px_021_remote_flags() {
     let (route, mut attributes) = rt2(V1, mac(9), Some("fd00::9"), 0);
     attributes.ext_communities.retain(|c| c.arp_nd().is_none());
     fixture.announce((route, attributes));
-    assert_eq!(flags(&fixture), NeighborFlags::OVERRIDE);
+    let router = NeighborFlags::OVERRIDE.with(NeighborFlags::ROUTER);
+    assert_eq!(flags(&fixture), router);
 
     let (route, mut attributes) = rt2(V1, mac(9), Some("10.0.0.9"), 0);
     attributes
