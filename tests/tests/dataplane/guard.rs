@@ -189,7 +189,17 @@ fn nd_claims() {
     let nonce = [14, 1, 1, 2, 3, 4, 5, 6];
     assert_passed(&mut rig, &asks(Ipv6Addr::UNSPECIFIED, ip6(1), &[]));
     assert_passed(&mut rig, &asks(Ipv6Addr::UNSPECIFIED, ip6(1), &nonce));
-    let two = [option(14, VM1), option(2, VM2)].concat();
+    // Several options, and every one of them is looked at.
+    let several = |last: Mac| [&nonce[..], &option(1, VM1), &nonce, &option(2, last)].concat();
+    assert_passed(&mut rig, &asks(ip6(1), ip6(50), &several(VM1)));
+    let five = [&several(VM1)[..], &nonce].concat();
+    let long = [14, 2, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14];
+    let odd = [&option(1, VM1)[..], &[0; 4]].concat();
+    let cut_short = {
+        let mut frame = asks(ip6(1), ip6(50), &several(VM1));
+        frame.truncate(14 + 40 + 24 + 16);
+        frame
+    };
     let hidden = {
         // An advertisement behind destination options.
         let mut frame = announces(ip6(1), ip6(2), VM2);
@@ -202,7 +212,11 @@ fn nd_claims() {
         asks(Ipv6Addr::UNSPECIFIED, ip6(50), &[]),
         announces(ip6(1), ip6(2), VM1),
         announces(ip6(1), ip6(1), VM2),
-        asks(ip6(1), ip6(50), &two),
+        asks(ip6(1), ip6(50), &several(VM2)),
+        asks(ip6(1), ip6(50), &five),
+        asks(ip6(1), ip6(50), &long),
+        asks(ip6(1), ip6(50), &odd),
+        cut_short,
         announces(ip6(1), ip6(1), VM1)[..80].to_vec(),
         hidden,
     ] {

@@ -147,7 +147,13 @@ impl NeighborTable {
         self.dirty.insert(ip);
         let mut displaced = None;
         match (position, flags) {
-            (Some(index), Some(flags)) => entry.remote[index].1.flags = flags,
+            (Some(index), Some(flags)) => {
+                let known = &mut entry.remote[index].1;
+                if known.flags != flags {
+                    // Of several immutable ones the latest counts (RFC 9047 §3.2).
+                    (known.flags, known.since) = (flags, now);
+                }
+            }
             (Some(index), None) => {
                 entry.remote.swap_remove(index);
             }

@@ -7,6 +7,11 @@ use crate::{DropReason, abi::NeighborFlags};
 pub const FRAME: usize = 86;
 /// The same without an option.
 const BARE: usize = 78;
+/// Most options of a message that can be judged, each of eight bytes: link-layer address, nonce, and
+/// what stacks put between them.
+const MOST_OPTIONS: u32 = 4;
+/// Length of the longest frame that can be judged.
+pub const JUDGED: u32 = BARE as u32 + MOST_OPTIONS * 8;
 
 /// ICMPv6 types.
 mod kind {
@@ -220,8 +225,8 @@ impl Claim {
     /// just it.
     ///
     /// # Errors
-    /// [`DropReason::NdSpoofed`], also for messages that hide what they say: more options than one,
-    /// of eight bytes, and extension headers at hop limit 255, which only neighbour discovery needs
+    /// [`DropReason::NdSpoofed`], also for messages that hide what they say: more options than four,
+    /// longer ones, and extension headers at hop limit 255, which only neighbour discovery needs
     /// (RFC 4861 §7.1; RFC 6980 is about fragments, which receivers refuse).
     /// [`DropReason::IpSpoofed`] when the header is cut short.
     #[inline(always)]
@@ -251,18 +256,22 @@ impl Claim {
             _ => return Ok(claim),
         };
         let bare = frame.view::<BARE>(0).ok_or(DropReason::NdSpoofed)?;
-        match packet.be16::<18>() {
-            24 => {}
-            32 => {
-                let full = frame.view::<FRAME>(0).ok_or(DropReason::NdSpoofed)?;
-                let named = full.u8::<78>();
-                let names_mac =
-                    named == option::SOURCE_LINK_LAYER || named == option::TARGET_LINK_LAYER;
-                if full.u8::<79>() != 1 || names_mac && full.mac::<80, 84>() != sender {
-                    return Err(DropReason::NdSpoofed);
-                }
+        let options = packet.be16::<18>().wrapping_sub(24);
+        if options % 8 != 0 || u32::from(options) > MOST_OPTIONS * 8 {
+            return Err(DropReason::NdSpoofed);
+        }
+        for at in 0..MOST_OPTIONS {
+            if at * 8 >= u32::from(options) {
+                break;
             }
-            _ => return Err(DropReason::NdSpoofed),
+            let option = frame.view::<8>(BARE as u32 + at * 8);
+            let option = option.ok_or(DropReason::NdSpoofed)?;
+            let named = option.u8::<0>();
+            let names_mac =
+                named == option::SOURCE_LINK_LAYER || named == option::TARGET_LINK_LAYER;
+            if option.u8::<1>() != 1 || names_mac && option.mac::<2, 6>() != sender {
+                return Err(DropReason::NdSpoofed);
+            }
         }
         if advertises || is_unspecified(&claim.source) {
             claim.target = Some(target(bare));

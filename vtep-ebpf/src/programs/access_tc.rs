@@ -9,7 +9,7 @@ use vtep_common::{
         Frame as _, Tables as _,
         access::{self, Forward, Ingress, Sender},
         ethernet::{Header, ethertype},
-        icmp,
+        icmp, nd,
     },
 };
 
@@ -23,8 +23,8 @@ use crate::{
     too_big, trace,
 };
 
-/// What is looked at: Ethernet, IPv6, a neighbour solicitation with one option.
-const HEADERS: u32 = 14 + 40 + 24 + 8;
+/// What is looked at: Ethernet, IPv6, a neighbour discovery message with its options.
+const HEADERS: u32 = nd::JUDGED;
 
 #[classifier]
 pub fn access_tc(context: TcContext) -> i32 {

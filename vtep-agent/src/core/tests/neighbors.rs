@@ -178,6 +178,30 @@ fn remote_immutable() {
     assert_eq!(arp_entry(&fixture, "10.0.0.1").unwrap().mac(), mac(9));
 }
 
+/// C4.2 (RFC 9047 §3.2): an immutable binding counts before others, however new those are; of two the
+/// latest does. The MAC of one that doesn't is used all the same.
+#[test]
+fn the_latest_immutable_binding_counts() {
+    let mut fixture = Fixture::new();
+    let immutable = |(route, mut attributes): (Route, Attributes)| {
+        let flag = ExtCommunity([6, 8, 0x08, 0, 0, 0, 0, 0]);
+        attributes.ext_communities.push(flag);
+        (route, attributes)
+    };
+    let owner = |fixture: &Fixture| arp_entry(fixture, "10.0.0.1").unwrap().mac();
+    fixture.announce(immutable(rt2(V1, mac(9), Some("10.0.0.1"), 0)));
+    fixture.advance(Duration::from_secs(1));
+    fixture.announce(rt2(V2, mac(8), Some("10.0.0.1"), 0));
+    assert_eq!(owner(&fixture), mac(9));
+    assert_eq!(fixture.vtep_of(mac(8)), Some(V2));
+    // The other one becomes immutable, too: that is later.
+    fixture.advance(Duration::from_secs(1));
+    fixture.announce(immutable(rt2(V2, mac(8), Some("10.0.0.1"), 0)));
+    assert_eq!(owner(&fixture), mac(8));
+    fixture.withdraw(&rt2(V2, mac(8), Some("10.0.0.1"), 0).0);
+    assert_eq!(owner(&fixture), mac(9));
+}
+
 /// An address that fails over to another MAC: here, there, and back.
 #[test]
 fn the_newest_binding_counts() {

@@ -105,6 +105,70 @@ fn says(fixture: &mut Fixture, routes: Vec<(Route, Attributes)>) {
     assert!(fixture.core.settled());
 }
 
+/// AR-002 across a restart: what a replicator was sent to is copied to all by ourselves until it has shown
+/// itself anew; who asked for no unknown unicast gets none all the while.
+#[test]
+fn a_replicator_has_to_show_itself_again() {
+    use crate::{
+        bgp::wire::{PmsiTunnel, TunnelType},
+        config::Replication,
+        evpn::ACTIVATION,
+    };
+    use vtep_common::abi::FloodClasses;
+
+    let mut leaf = config();
+    leaf.bds[0].replication = Replication::ArLeaf;
+    let flagged = |(route, mut attributes): (Route, Attributes), tunnel, flags| {
+        let pmsi = attributes.pmsi.as_mut().unwrap();
+        (pmsi.tunnel_type, pmsi.flags) = (tunnel, flags);
+        (route, attributes)
+    };
+    let ar_ip = Ipv4Addr::new(198, 18, 0, 31);
+    let routes = vec![
+        rt3(V1),
+        flagged(
+            rt3(V2),
+            TunnelType::INGRESS_REPLICATION,
+            PmsiTunnel::PRUNE_UNKNOWN,
+        ),
+        flagged(
+            rt3(ar_ip),
+            TunnelType::ASSISTED_REPLICATION,
+            PmsiTunnel::AR_REPLICATOR,
+        ),
+    ];
+    let mut earlier = Fixture::new();
+    earlier
+        .command(Command::Reload(Box::new(leaf.clone())))
+        .unwrap();
+    for route in routes.clone() {
+        earlier.announce(route);
+    }
+    earlier.advance(ACTIVATION);
+    let takes = |fixture: &Fixture, class| {
+        let entry = fixture.core.intent.bds.get(fixture.bd().0.into()).unwrap();
+        let span = FloodSpan::from_bits(entry.flood);
+        let first = span.offset + u32::from(span.ports);
+        let mut vteps: Vec<_> = (first..first + u32::from(span.vteps))
+            .map(|index| *fixture.core.intent.flood.get(index).unwrap())
+            .filter(|member| !member.skip.has(class))
+            .map(|member| fixture.vtep(member.target).unwrap())
+            .collect();
+        vteps.sort_unstable();
+        vteps
+    };
+    assert_eq!(takes(&earlier, FloodClasses::ASSISTED), [ar_ip]);
+
+    let mut fixture = with_devices(next_with(&earlier, leaf));
+    assert_eq!(takes(&fixture, FloodClasses::ASSISTED), [V1, V2]);
+    assert_eq!(takes(&fixture, FloodClasses::UNKNOWN), [V1]);
+    says(&mut fixture, routes);
+    assert_eq!(takes(&fixture, FloodClasses::ASSISTED), [V1, V2]);
+    fixture.advance(ACTIVATION);
+    assert_eq!(takes(&fixture, FloodClasses::ASSISTED), [ar_ip]);
+    assert_eq!(takes(&fixture, FloodClasses::UNKNOWN), [V1]);
+}
+
 #[test]
 fn everything_keeps_its_place() {
     let earlier = earlier();
