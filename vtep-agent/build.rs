@@ -1,7 +1,6 @@
 //! Compiles the BPF object and leaves it in `OUT_DIR`, where `dataplane` embeds it.
 //!
-//! `VTEP_EBPF_OBJECT=/path` uses a finished object instead (packagers). `VTEP_EBPF_TRACE=1` builds
-//! the programs with per-frame logging.
+//! `VTEP_EBPF_OBJECT=/path` uses a finished object instead (packagers).
 
 use std::{env, ffi::OsString, fs, path::PathBuf, process::Command};
 
@@ -9,7 +8,6 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 
 fn main() -> Result<()> {
     println!("cargo:rerun-if-env-changed=VTEP_EBPF_OBJECT");
-    println!("cargo:rerun-if-env-changed=VTEP_EBPF_TRACE");
     let object = match env::var_os("VTEP_EBPF_OBJECT") {
         Some(path) => {
             let path = PathBuf::from(path);
@@ -64,9 +62,6 @@ fn build() -> Result<PathBuf> {
         .env_remove("RUSTC_WORKSPACE_WRAPPER")
         .env_remove("RUSTC_WRAPPER")
         .env_remove("RUSTFLAGS");
-    if env::var_os("VTEP_EBPF_TRACE").is_some_and(|value| value == "1") {
-        cargo.arg("--features=trace");
-    }
     let status = cargo
         .status()
         .context("cannot run cargo for the BPF object")?;

@@ -463,6 +463,45 @@ pub struct Counters {
     pub audit_differences: BTreeMap<String, u64>,
 }
 
+/// A line of `trace`: what one program did with a frame.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TracedFrame {
+    /// `access_tc`, `underlay_xdp`, `underlay_tc` or `overlay_tc`.
+    pub program: String,
+    /// The device that it runs on.
+    pub device: Option<String>,
+    /// `forwarded`, `dropped`, `answered` (ARP, ND, too big), `agent` (for the agent itself) or
+    /// `passed` (to the next program).
+    pub verdict: String,
+    /// Which way it was forwarded: direction and path as in `vtep_packets_total`.
+    pub path: Option<String>,
+    /// Why it was dropped.
+    pub reason: Option<String>,
+    /// Bridge domain, if there is one.
+    pub bd: Option<String>,
+    /// VNI: that of the frame, or of the bridge domain.
+    pub vni: Option<u32>,
+    /// The port that it came from.
+    pub port: Option<String>,
+    /// The VTEP that it came from.
+    pub vtep: Option<Ipv4Addr>,
+    /// Source of the tenant's frame.
+    pub source: String,
+    /// Its destination.
+    pub destination: String,
+    /// Its EtherType, or that of its first tag.
+    pub ethertype: String,
+    /// VLAN on the port.
+    pub vlan: Option<u16>,
+    /// Bytes, as it came.
+    pub length: u32,
+    /// What the table of MACs says of the destination: `port`, `vtep`, `group` (broadcast and
+    /// multicast are not looked up), `unknown`, `black_hole` or `stale`.
+    pub lookup: String,
+    /// The port or the VTEPs that it names.
+    pub target: Option<String>,
+}
+
 /// Use of a BPF map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MapFill {

@@ -209,8 +209,15 @@ fn agent_answers() {
             "attributes": {"as_path": "65101 65002", "local_pref": null, "med": null,
             "origin": "igp"}}])),
         Request::Change(_) => Ok(Value::Null),
+        Request::Trace(_) => Err("another trace is running: end it first".to_owned()),
         Request::Reload => Err("vtep.toml:1:1: missing key `vtep`".to_owned()),
     });
+    let (status, _, stderr) = run(&["trace", "--bd", "blue", "--socket", path]);
+    assert_eq!(status, 1);
+    assert!(stderr.contains("another trace"), "{stderr}");
+    let (status, _, stderr) = run(&["trace", "--reason", "bad_luck", "--socket", path]);
+    assert_eq!(status, 2);
+    assert!(stderr.contains("no reason"), "{stderr}");
     let (status, stdout, _) = run(&["show", "vteps", "--socket", path]);
     assert_eq!(status, 0);
     assert_eq!(

@@ -1,4 +1,4 @@
-//! The maps. Names, keys and values are `vtep_common::abi`'s; the last two are private state.
+//! The maps. Names, keys and values are `vtep_common::abi`'s; the last three are private state.
 #![expect(
     non_upper_case_globals,
     reason = "the names of the maps, as users see them"
@@ -17,8 +17,8 @@ use vtep_common::{
         ArpKey, BdCounters, BdEntry, BdId, BdRef, DEFAULT_MAX_MACS, EVENT_RING_BYTES, Event,
         FdbEntry, FdbKey, FdbWord, FloodMember, GuardEntry, GuardKey, MAX_BDS, MAX_FLOOD_MEMBERS,
         MAX_GROUPS, MAX_GUARDS, MAX_PORTS, MAX_VTEPS, NdKey, NeighborEntry, NhGroup, Path,
-        PortCounters, PortEntry, PortKey, PortRef, Settings, SourceKey, Stat, Traffic, VniKey,
-        VtepEntry,
+        PortCounters, PortEntry, PortKey, PortRef, Settings, SourceKey, Stat, TRACE_RING_BYTES,
+        Trace, TraceFilter, Traffic, VniKey, VtepEntry,
     },
     wire::Tables,
 };
@@ -72,6 +72,14 @@ pub static events: RingBuf<Event, { EVENT_RING_BYTES as usize }> = RingBuf::new(
 #[btf_map]
 pub static redirect: DevMapHash<PORTS> = DevMapHash::new();
 
+#[btf_map]
+pub static traces: RingBuf<Trace, { TRACE_RING_BYTES as usize }> = RingBuf::new();
+#[btf_map]
+pub static trace_filter: Array<TraceFilter, 1> = Array::new();
+
+/// What is known of the frame that this CPU is busy with, while somebody traces.
+#[btf_map]
+pub static trace_frame: PerCpuArray<Trace, 1> = PerCpuArray::new();
 /// Token buckets of a port, by slot. Shared by all processors: a budget is the port's.
 #[btf_map]
 pub static port_budgets: Array<Budgets, PORTS> = Array::new();

@@ -44,6 +44,13 @@ impl Xdp {
         Packet::new(start, end, 0)
     }
 
+    /// The device that it came in by.
+    #[inline(always)]
+    pub fn ifindex(self) -> u32 {
+        // SAFETY: as for `packet`.
+        unsafe { ptr::read_volatile(&raw const (*self.0).ingress_ifindex) }
+    }
+
     /// Length of the frame over all its buffers.
     #[inline(always)]
     pub fn length(self) -> u32 {

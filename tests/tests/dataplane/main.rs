@@ -18,4 +18,5 @@ mod guard;
 mod ledger;
 mod rig;
 mod suppress;
+mod trace;
 mod underlay;

@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     config::{DEFAULT_CONFIG, MAX_DRAIN_TIME, XdpMode},
-    control::{Clearable, RouteFamily, Table},
+    control::{Clearable, MAX_TRACE_RATE, RouteFamily, Table},
     observe::LogFormat,
     types::{BdName, IfName, Mac, Vni},
 };
@@ -101,6 +101,34 @@ pub(super) enum Command {
         /// Return at once; `show status` says how far it is
         #[arg(long)]
         no_wait: bool,
+    },
+    /// Tell what becomes of frames as it happens: path, lookup and drop reason, until interrupted
+    Trace {
+        /// Only this bridge domain
+        #[arg(long, value_name = "NAME")]
+        bd: Option<BdName>,
+        /// Only frames from or to this MAC
+        #[arg(long, value_name = "MAC")]
+        mac: Option<Mac>,
+        /// Only frames from or to this port
+        #[arg(long, value_name = "DEV")]
+        port: Option<IfName>,
+        /// Only frames that are dropped for this reason, e.g. unknown_vni
+        #[arg(long, value_name = "REASON")]
+        reason: Option<String>,
+        /// Only frames that are dropped
+        #[arg(long)]
+        drops: bool,
+        /// Frames per second at most
+        #[arg(long, value_name = "N", default_value_t = 100,
+              value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_TRACE_RATE)))]
+        rate: u32,
+        /// End after so many frames
+        #[arg(long, value_name = "N")]
+        count: Option<u64>,
+        /// Print a JSON object a line
+        #[arg(long)]
+        json: bool,
     },
     /// Look for problems of kernel, NICs, MTU, maps and BGP, and say what to do; exit status 1 if
     /// traffic does not flow as configured

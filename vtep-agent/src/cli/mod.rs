@@ -115,6 +115,26 @@ fn run(Args { command, socket }: Args) -> Outcome {
         Command::Drain { time_s, no_wait } => {
             return drain(&socket_path(socket), time_s, no_wait);
         }
+        Command::Trace {
+            bd,
+            mac,
+            port,
+            reason,
+            drops,
+            rate,
+            count,
+            json,
+        } => {
+            let message = Message::Trace {
+                bd: bd.map(String::from),
+                mac: mac.map(|mac| mac.to_string()),
+                port: port.map(String::from),
+                reason,
+                drops,
+                rate: Some(rate),
+            };
+            return trace(&socket_path(socket), &message, count, json);
+        }
         Command::Doctor { config, json } => return doctor(config, &socket_path(socket), json),
     };
     call(&socket_path(socket), &message).map(drop)
@@ -191,6 +211,32 @@ fn drain(socket: &Path, time_s: Option<u64>, no_wait: bool) -> Outcome {
         }
         let left = Duration::from_secs(status.remaining_s.unwrap_or_default());
         thread::sleep(left.clamp(DRAIN_POLL, Duration::from_secs(1)));
+    }
+}
+
+/// A line for each frame, until there were enough of them or the reader goes away.
+fn trace(socket: &Path, message: &Message, count: Option<u64>, json: bool) -> Outcome {
+    Request::try_from(message.clone()).map_err(|error| Failure::Usage(error.to_string()))?;
+    let (mut left, mut outcome) = (count, Ok(()));
+    if left == Some(0) {
+        return Ok(());
+    }
+    control::listen(socket, message, |frame| {
+        let line = match json {
+            true => format!("{frame}\n"),
+            false => tables::traced(&frame),
+        };
+        let printed = io::stdout().write_all(line.as_bytes());
+        left = left.map(|left| left.saturating_sub(1));
+        let more = printed.is_ok() && left != Some(0);
+        outcome = printed;
+        more
+    })?;
+    match outcome {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(anyhow::Error::new(error).context("cannot print").into())
+        }
+        _ => Ok(()),
     }
 }
 

@@ -9,8 +9,8 @@ use serde_json::Value;
 use crate::{
     control::Table,
     view::{
-        Bd, Bgp, Counters, Flood, MacEntry, Neighbor, Peer, Port, Route, Status, UnicastRoute,
-        Uplink, Vtep,
+        Bd, Bgp, Counters, Flood, MacEntry, Neighbor, Peer, Port, Route, Status, TracedFrame,
+        UnicastRoute, Uplink, Vtep,
     },
 };
 
@@ -428,6 +428,33 @@ fn status(status: &Status) -> String {
     };
     let remaining = remaining.unwrap_or_default();
     format!("vtep-agent {version}, {state}{remaining}\n{readiness}\n")
+}
+
+/// A frame of `trace` on a line.
+pub(super) fn traced(frame: &Value) -> String {
+    let Ok(frame) = serde_json::from_value::<TracedFrame>(frame.clone()) else {
+        return format!("{frame}\n");
+    };
+    let from = frame
+        .port
+        .or(frame.vtep.map(|vtep| vtep.to_string()))
+        .or(frame.device)
+        .unwrap_or_else(dash);
+    let what = frame.path.or(frame.reason).unwrap_or_default();
+    let target = frame.target.unwrap_or_default();
+    let line = format!(
+        "{} {from} {} {} > {} {} {} bytes: {} {what}; {} {target}",
+        frame.program,
+        frame.bd.unwrap_or_else(dash),
+        frame.source,
+        frame.destination,
+        frame.ethertype,
+        frame.length,
+        frame.verdict,
+        frame.lookup,
+    );
+    let line = line.replace(" ;", ";");
+    format!("{}\n", line.trim_end())
 }
 
 /// Columns without borders; those whose name begins with `>` are aligned to the right.

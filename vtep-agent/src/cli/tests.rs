@@ -58,7 +58,7 @@ fn usage_errors_are_one_line() {
         (
             "",
             "'vtep-agent' requires a subcommand but one was not provided \
-              [subcommands: run, check, attach, detach, bd, port, show, clear, reload, drain, doctor]; \
+              [subcommands: run, check, attach, detach, bd, port, show, clear, reload, drain, trace, doctor]; \
               usage: vtep-agent [OPTIONS] <COMMAND>",
         ),
         (

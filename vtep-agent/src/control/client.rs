@@ -51,20 +51,57 @@ pub enum ClientError {
 ///
 /// The agent is not there, or refuses.
 pub fn call(socket: &Path, message: &Message) -> Result<Value, ClientError> {
-    let stream = UnixStream::connect(socket).map_err(|cause| ClientError::Connect {
+    let stream = connect(socket)?;
+    let reply = request(&stream, message).and_then(|()| read_reply(&mut BufReader::new(&stream)));
+    let reply = reply.map_err(|cause| ClientError::Broken {
         socket: socket.to_owned(),
         cause,
     })?;
-    let reply = exchange(&stream, message).map_err(|cause| ClientError::Broken {
+    data_of(socket, &reply)
+}
+
+/// Sends one request and hands on what comes, for as long as it is wanted.
+///
+/// # Errors
+///
+/// The agent is not there, refuses, or ends.
+pub fn listen(
+    socket: &Path,
+    message: &Message,
+    mut each: impl FnMut(Value) -> bool,
+) -> Result<(), ClientError> {
+    let stream = connect(socket)?;
+    let broken = |cause| ClientError::Broken {
         socket: socket.to_owned(),
         cause,
-    })?;
+    };
+    request(&stream, message).map_err(broken)?;
+    let mut replies = BufReader::new(&stream);
+    data_of(socket, &read_reply(&mut replies).map_err(broken)?)?;
+    // The next frame may be long in coming.
+    stream.set_read_timeout(None).map_err(broken)?;
+    loop {
+        let reply = read_reply(&mut replies).map_err(broken)?;
+        if !each(data_of(socket, &reply)?) {
+            return Ok(());
+        }
+    }
+}
+
+fn connect(socket: &Path) -> Result<UnixStream, ClientError> {
+    UnixStream::connect(socket).map_err(|cause| ClientError::Connect {
+        socket: socket.to_owned(),
+        cause,
+    })
+}
+
+fn data_of(socket: &Path, reply: &[u8]) -> Result<Value, ClientError> {
     let protocol = |reason: String| ClientError::Protocol {
         socket: socket.to_owned(),
         reason,
     };
     let reply: Reply =
-        serde_json::from_slice(&reply).map_err(|error| protocol(error.to_string()))?;
+        serde_json::from_slice(reply).map_err(|error| protocol(error.to_string()))?;
     match reply {
         Reply { ok: true, data, .. } => Ok(data.unwrap_or(Value::Null)),
         Reply {
@@ -74,7 +111,7 @@ pub fn call(socket: &Path, message: &Message) -> Result<Value, ClientError> {
     }
 }
 
-fn exchange(mut stream: &UnixStream, message: &Message) -> io::Result<Vec<u8>> {
+fn request(mut stream: &UnixStream, message: &Message) -> io::Result<()> {
     #[derive(Serialize)]
     struct Versioned<'a> {
         version: u32,
@@ -89,9 +126,12 @@ fn exchange(mut stream: &UnixStream, message: &Message) -> io::Result<Vec<u8>> {
         message,
     })?;
     line.push(b'\n');
-    stream.write_all(&line)?;
+    stream.write_all(&line)
+}
+
+fn read_reply(replies: &mut BufReader<&UnixStream>) -> io::Result<Vec<u8>> {
     let mut reply = Vec::new();
-    BufReader::new(stream).read_until(b'\n', &mut reply)?;
+    replies.read_until(b'\n', &mut reply)?;
     match reply.last() {
         Some(b'\n') => Ok(reply),
         _ => Err(io::Error::new(

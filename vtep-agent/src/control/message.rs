@@ -82,6 +82,27 @@ pub enum Message {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         bd: Option<String>,
     },
+    /// Tells what becomes of frames as it happens, a line each, until the client hangs up.
+    Trace {
+        /// Only of this bridge domain.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bd: Option<String>,
+        /// Only with this source or destination.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mac: Option<String>,
+        /// Only from or to this port.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        port: Option<String>,
+        /// Only those that are dropped for this reason.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// Only those that are dropped.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        drops: bool,
+        /// Frames per second; 100 by default.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rate: Option<u32>,
+    },
     /// Reads the configuration file again.
     Reload {},
     /// Withdraws everything, and detaches every device some time later.

@@ -7,9 +7,9 @@ mod message;
 mod request;
 mod server;
 
-pub use client::{ClientError, call};
+pub use client::{ClientError, call, listen};
 pub use message::{Clearable, Message, RouteFamily, Table};
-pub use request::{InvalidRequest, Request};
+pub use request::{InvalidRequest, MAX_TRACE_RATE, Request, TraceRequest};
 pub use server::{Answer, BindError, Call, Server};
 
 /// Version of the protocol. A change that a client of the version before would misunderstand raises

@@ -1,6 +1,7 @@
 use std::{net::IpAddr, str::FromStr, time::Duration};
 
 use serde_json::Value;
+use vtep_common::DropReason;
 
 use super::{
     VERSION,
@@ -15,6 +16,12 @@ use crate::{
 /// Most addresses of one endpoint.
 const MAX_ADDRESSES: usize = 256;
 
+/// Most frames per second of a trace.
+pub const MAX_TRACE_RATE: u32 = 10_000;
+
+/// Those that are told of if nobody says how many.
+const TRACE_RATE: u32 = 100;
+
 /// A request, checked.
 #[derive(Clone, Debug)]
 pub enum Request {
@@ -25,8 +32,27 @@ pub enum Request {
     ShowRoutes(RouteFamily),
     /// Wants something changed.
     Change(Command),
+    /// Wants to hear what becomes of frames.
+    Trace(TraceRequest),
     /// Wants the configuration file read again.
     Reload,
+}
+
+/// Which frames somebody wants to hear of. All that is said has to hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraceRequest {
+    /// Of this bridge domain.
+    pub bd: Option<BdName>,
+    /// With this source or destination.
+    pub mac: Option<Mac>,
+    /// From or to this port.
+    pub port: Option<IfName>,
+    /// Dropped for this reason.
+    pub reason: Option<DropReason>,
+    /// Dropped.
+    pub drops: bool,
+    /// So many per second at most: 1 to [`MAX_TRACE_RATE`].
+    pub rate: u32,
 }
 
 /// The request cannot be carried out, whatever the agent's state.
@@ -75,6 +101,23 @@ impl TryFrom<Message> for Request {
     fn try_from(message: Message) -> Result<Self, InvalidRequest> {
         let command = match message {
             Message::Reload {} => return Ok(Self::Reload),
+            Message::Trace {
+                bd,
+                mac,
+                port,
+                reason,
+                drops,
+                rate,
+            } => {
+                return Ok(Self::Trace(TraceRequest {
+                    bd: bd.as_deref().map(value).transpose()?,
+                    mac: mac.as_deref().map(any_mac).transpose()?,
+                    port: port.as_deref().map(value).transpose()?,
+                    reason: reason.as_deref().map(drop_reason).transpose()?,
+                    drops,
+                    rate: trace_rate(rate.unwrap_or(TRACE_RATE))?,
+                }));
+            }
             Message::Show { what, bd, family } => {
                 let bd = bd.as_deref().map(value).transpose()?;
                 return show(what, bd, family);
@@ -186,10 +229,31 @@ fn endpoint(
     }))
 }
 
+fn any_mac(text: &str) -> Result<Mac, InvalidRequest> {
+    text.parse()
+        .map_err(|error| InvalidRequest::Value(format!("mac {text:?}: {error}")))
+}
+
+fn drop_reason(text: &str) -> Result<DropReason, InvalidRequest> {
+    let named = |reason: &&DropReason| reason.name() == text;
+    let reason = DropReason::ALL.iter().find(named).copied();
+    reason.ok_or_else(|| {
+        let message = format!("{text:?} is no reason: `show counters` has their names");
+        InvalidRequest::Value(message)
+    })
+}
+
+fn trace_rate(rate: u32) -> Result<u32, InvalidRequest> {
+    match rate {
+        1..=MAX_TRACE_RATE => Ok(rate),
+        _ => Err(InvalidRequest::Value(format!(
+            "rate is {rate}, expected 1 to {MAX_TRACE_RATE}"
+        ))),
+    }
+}
+
 fn station(text: &str) -> Result<Mac, InvalidRequest> {
-    let mac: Mac = text
-        .parse()
-        .map_err(|error| InvalidRequest::Value(format!("mac {text:?}: {error}")))?;
+    let mac = any_mac(text)?;
     match mac.is_station() {
         true => Ok(mac),
         false => Err(InvalidRequest::Value(format!(

@@ -42,6 +42,8 @@ pub enum Answer {
     Whole(Value),
     /// Rows, to be asked for piece by piece.
     Rows(Rows),
+    /// A reply without data, then one for each of these, for as long as the client listens.
+    Lines(mpsc::Receiver<Value>),
 }
 
 /// The control socket, bound. Dropping it removes the socket.
@@ -188,6 +190,10 @@ async fn serve(stream: UnixStream, calls: mpsc::Sender<Call>) {
         let sent = match answer {
             None => send(&mut write, Err("the agent is stopping".to_owned())).await,
             Some(Ok(Answer::Rows(rows))) => send_rows(&mut write, &calls, rows).await,
+            Some(Ok(Answer::Lines(lines))) => {
+                // Nothing else comes on this connection.
+                return send_lines(&mut read, &mut write, lines).await;
+            }
             Some(Ok(Answer::Whole(data))) => send(&mut write, Ok(data)).await,
             Some(Err(error)) => send(&mut write, Err(error)).await,
         };
@@ -222,6 +228,29 @@ async fn ask<T>(
     let (answer, answered) = oneshot::channel();
     calls.send(call(answer)).await.ok()?;
     answered.await.ok()
+}
+
+/// Until the client hangs up, which is all that it can say, or the daemon does.
+async fn send_lines(
+    read: &mut BufReader<OwnedReadHalf>,
+    write: &mut OwnedWriteHalf,
+    mut lines: mpsc::Receiver<Value>,
+) {
+    if !send(write, Ok(Value::Null)).await {
+        return;
+    }
+    loop {
+        let line = tokio::select! {
+            line = lines.recv() => line,
+            _ = read.read_u8() => return,
+        };
+        let Some(line) = line else {
+            return;
+        };
+        if !send(write, Ok(line)).await {
+            return;
+        }
+    }
 }
 
 /// One reply, written as it comes; the daemon is asked for the next piece when the client has taken the

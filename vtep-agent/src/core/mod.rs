@@ -243,6 +243,11 @@ impl Core {
         &mut self.intent
     }
 
+    /// The desired tables, to be looked at.
+    pub fn intent(&self) -> &Intent {
+        &self.intent
+    }
+
     /// When the core wants an [`Input::Tick`], if nothing else comes before.
     pub fn deadline(&self) -> Option<Instant> {
         self.expiries

@@ -28,6 +28,7 @@ impl Daemon {
         match request {
             Request::Show(table, bd) => self.show(table, bd.as_ref()),
             Request::ShowRoutes(family) => self.show_routes(family),
+            Request::Trace(request) => self.start_trace(request),
             Request::Reload => self.reload().map(done),
             Request::Change(command) => self.change(command).map(done),
         }

@@ -11,6 +11,7 @@ mod report;
 mod service;
 mod stop;
 mod takeover;
+mod trace;
 mod tunnel;
 
 use std::{
@@ -36,7 +37,7 @@ use crate::{
     config::{Config, VtepConfig},
     control::{self, Call},
     core::{Core, Input, Output, Start, State},
-    dataplane::{Claims, Dataplane, Events, FrameSocket, Inheritance, LoadOptions},
+    dataplane::{Claims, Dataplane, Events, FrameSocket, Inheritance, LoadOptions, Traces},
     kernel::{self, Monitor},
     observe::{self, Metrics, Query},
     privileges,
@@ -48,6 +49,7 @@ use crate::{
 use attach::Devices;
 use service::Service;
 use takeover::Takeover;
+use trace::Listener;
 use tunnel::Tunnel;
 
 /// Peers' events are taken in one go for so long: enough to share the cost of writing maps, short
@@ -100,6 +102,8 @@ struct Daemon {
     metrics: Metrics,
     frames: FrameSocket,
     outputs: Vec<Output>,
+    /// Of `trace`.
+    listener: Option<Listener>,
     /// State that could not be saved, and why.
     unsaved: Option<(Box<State>, StoreError)>,
     /// When to remove what an earlier run left of neighbour entries: by then everything that is in
@@ -127,6 +131,7 @@ impl Signals {
 struct Sources {
     peers: session::Events,
     events: Events,
+    traces: Traces,
     calls: mpsc::Receiver<Call>,
     queries: mpsc::Receiver<Query>,
 }
@@ -155,9 +160,7 @@ impl Daemon {
         let monitor = Monitor::start()?;
         let frames = FrameSocket::open()?;
         let events = dataplane.events()?;
-        if let Some(trace) = dataplane.trace() {
-            tokio::spawn(async move { tracing::warn!("trace ended: {}", trace.await) });
-        }
+        let traces = dataplane.traces()?;
         for program in dataplane.info() {
             tracing::debug!(
                 program = program.name,
@@ -207,6 +210,7 @@ impl Daemon {
             metrics,
             frames,
             outputs,
+            listener: None,
             unsaved: None,
             prune: Some(Instant::now() + PRUNE_AFTER),
         };
@@ -215,6 +219,7 @@ impl Daemon {
             Sources {
                 peers,
                 events,
+                traces,
                 calls,
                 queries,
             },
@@ -252,6 +257,9 @@ impl Daemon {
                         self.handle(Input::Event(event));
                     }
                 }
+                records = sources.traces.next(), if self.listener.is_some() => {
+                    self.take_traces(records.context("cannot read the ring buffer")?);
+                }
                 _ = second.tick() => {
                     if let Err(error) = self.dataplane.tick_epoch(Instant::now()) {
                         tracing::warn!("cannot write the datapath's clock: {error}");
@@ -262,6 +270,7 @@ impl Daemon {
                     self.prune_neighbours();
                     self.reconciler.audit(&self.dataplane, Instant::now());
                     self.tell_status();
+                    self.end_trace_of_nobody();
                     let shortest = self.core.shortest_ageing();
                     if shortest.is_some_and(|age| scanned.elapsed() >= IDLE_SCAN.min(age / 4)) {
                         scanned = Instant::now();

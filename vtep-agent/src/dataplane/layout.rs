@@ -10,6 +10,8 @@ use super::{DataplaneError, OBJECT, error::flat};
 
 /// Maps of the object whose size is `max_macs`.
 pub(super) const SIZED: [&str; 3] = ["fdb", "arp", "nd"];
+/// Maps that mean something to one run only, so that each has its own, and no pin.
+const PRIVATE: [&str; 3] = ["traces", "trace_filter", "trace_frame"];
 /// The map that is the agent's own.
 const ENDPOINTS: &str = "endpoints";
 /// `linux/bpf.h`
@@ -47,7 +49,7 @@ impl Layouts {
         let object = Object::parse(OBJECT).map_err(|error| DataplaneError::Object {
             reason: error.to_string(),
         })?;
-        let shared = |name: &str| !name.starts_with('.') && !name.starts_with("AYA_");
+        let shared = |name: &str| !name.starts_with('.') && !PRIVATE.contains(&name);
         let maps = object.maps.iter().filter(|(name, _)| shared(name));
         let layouts = maps.map(|(name, map)| {
             let layout = Layout {

@@ -19,10 +19,15 @@ use vtep_common::abi::{
     ArpKey, BdCounters, BdEntry, BdId, BdRef, EndpointEntry, EndpointKey, FdbEntry, FdbFlags,
     FdbKey, FdbWord, FloodMember, GuardEntry, GuardKey, NdKey, NeighborEntry, NhGroup,
     PortCounters, PortEntry, PortFlags, PortKey, PortRef, Settings, SettingsFlags, SourceKey,
-    Traffic, VniKey, VtepEntry,
+    TraceFilter, Traffic, VniKey, VtepEntry,
 };
 
-use super::{DataplaneError, error, error::flat, pins::Inheritance, read_back::Content};
+use super::{
+    DataplaneError, error,
+    error::flat,
+    pins::Inheritance,
+    read_back::{Content, stated},
+};
 use crate::reconcile::{Entry, Key, Map, TableError, Tables};
 
 type Hash<K, V> = HashMap<MapData, K, V>;
@@ -56,6 +61,9 @@ pub(super) struct Maps {
     current: Settings,
     /// Added to the settings: the vxlan device is there, which the core does not know.
     tcp_to_device: bool,
+    trace_filter: Array<MapData, TraceFilter>,
+    /// Added to the settings: somebody listens.
+    traced: bool,
     /// Slots in use.
     pub(super) active_ports: BTreeMap<u32, PortEntry>,
     /// Bridge domains in use.
@@ -106,6 +114,8 @@ impl Maps {
             capacity,
             current: Settings::default(),
             tcp_to_device: false,
+            trace_filter: take(ebpf, "trace_filter")?,
+            traced: false,
             active_ports: BTreeMap::new(),
             active_bds: BTreeSet::new(),
             local: HashSet::new(),
@@ -185,11 +195,23 @@ impl Maps {
             })
     }
 
+    /// Has frames traced. The programs learn of it when the filter is there.
+    pub(super) fn set_trace(&mut self, filter: Option<TraceFilter>) -> Result<(), DataplaneError> {
+        let failed = |map: &'static str, reason: String| DataplaneError::Map { map, reason };
+        if let Some(filter) = filter {
+            let written = self.trace_filter.set(0, filter, 0);
+            written.map_err(|error| failed("trace_filter", flat(&error)))?;
+        }
+        self.traced = filter.is_some();
+        self.write_settings(self.current)
+            .map_err(|error| failed("settings", flat(&error)))
+    }
+
     fn write_settings(&mut self, mut settings: Settings) -> Result<(), TableError> {
-        settings.flags.0 &= !SettingsFlags::TCP_TO_DEVICE.0;
-        settings.flags = settings
+        settings.flags = stated(settings)
             .flags
-            .with_if(SettingsFlags::TCP_TO_DEVICE, self.tcp_to_device);
+            .with_if(SettingsFlags::TCP_TO_DEVICE, self.tcp_to_device)
+            .with_if(SettingsFlags::TRACE, self.traced);
         self.settings.set(0, settings, 0).map_err(refused)?;
         self.current = settings;
         Ok(())

@@ -25,8 +25,6 @@ mod transmit;
 
 use std::{
     collections::HashMap,
-    future::Future,
-    io,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -41,9 +39,10 @@ pub use claims::Claims;
 pub use counters::DatapathCounters;
 pub use error::DataplaneError;
 pub use pins::Inheritance;
-pub use ring::{BATCH, Events};
+pub use ring::{BATCH, Events, Records, Traces};
 pub use transmit::FrameSocket;
-use vtep_common::abi::FdbKey;
+use vtep_common::abi::{FdbKey, TraceFilter};
+use zerocopy::FromBytes;
 
 use crate::{
     intent::Installed,
@@ -282,23 +281,35 @@ impl Dataplane {
     ///
     /// It was taken already, or the reactor refuses it.
     pub fn events(&mut self) -> Result<Events, DataplaneError> {
-        let failed = |reason: String| DataplaneError::Map {
-            map: "events",
-            reason,
-        };
-        let map = self
-            .ebpf
-            .take_map("events")
-            .ok_or_else(|| failed("taken already, or not in the object".to_owned()))?;
-        let ring = RingBuf::<MapData>::try_from(map).map_err(|error| failed(flat(&error)))?;
-        Events::new(ring).map_err(|error| failed(error.to_string()))
+        self.records("events")
     }
 
-    /// Forwards the programs' log lines through the `log` facade for as long as it is polled, and ends
-    /// only with an error of the reactor. `None` when they were built without `trace`. Once, and in a
-    /// tokio runtime.
-    pub fn trace(&mut self) -> Option<impl Future<Output = io::Error> + use<>> {
-        ring::trace(&mut self.ebpf)
+    /// The frames that [`Dataplane::set_trace`] has traced. Once, and in a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// They were taken already, or the reactor refuses them.
+    pub fn traces(&mut self) -> Result<Traces, DataplaneError> {
+        self.records("traces")
+    }
+
+    /// Has frames traced, or none any more.
+    ///
+    /// # Errors
+    ///
+    /// A map refuses.
+    pub fn set_trace(&mut self, filter: Option<TraceFilter>) -> Result<(), DataplaneError> {
+        self.maps.set_trace(filter)
+    }
+
+    fn records<T: FromBytes>(&mut self, name: &'static str) -> Result<Records<T>, DataplaneError> {
+        let failed = |reason: String| DataplaneError::Map { map: name, reason };
+        let map = self
+            .ebpf
+            .take_map(name)
+            .ok_or_else(|| failed("taken already, or not in the object".to_owned()))?;
+        let ring = RingBuf::<MapData>::try_from(map).map_err(|error| failed(flat(&error)))?;
+        Records::new(ring).map_err(|error| failed(error.to_string()))
     }
 
     /// What the kernel made of the programs.

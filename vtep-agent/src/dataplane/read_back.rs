@@ -82,11 +82,12 @@ impl Content {
     }
 }
 
-/// As the core states them: it says nothing of the clock and of the vxlan device.
+/// As the core states them: it says nothing of the clock, of the vxlan device and of who listens.
 pub(super) fn stated(found: Settings) -> Settings {
+    let unstated = SettingsFlags::TCP_TO_DEVICE.with(SettingsFlags::TRACE);
     Settings {
         epoch: 0,
-        flags: SettingsFlags(found.flags.0 & !SettingsFlags::TCP_TO_DEVICE.0),
+        flags: SettingsFlags(found.flags.0 & !unstated.0),
         ..found
     }
 }

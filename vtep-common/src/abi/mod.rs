@@ -22,6 +22,8 @@
 //! | `stats` | per-CPU array | [`Stat`] | `u64` |
 //! | `events` | ring buffer | – | [`Event`] |
 //! | `redirect` | devmap hash | ifindex | ifindex |
+//! | `traces` | ring buffer | – | [`Trace`] |
+//! | `trace_filter` | array of 1 | 0 | [`TraceFilter`] |
 //! | `endpoints` | hash | [`EndpointKey`] | [`EndpointEntry`] |
 //!
 //! Values that one lookup must judge as a whole are one `u64`: an element of a preallocated hash may
@@ -42,6 +44,7 @@ mod neighbor;
 mod nexthop;
 mod port;
 mod settings;
+mod trace;
 mod xdp_meta;
 
 pub use bd::{
@@ -59,6 +62,7 @@ pub use nexthop::{
 };
 pub use port::{MAX_PORTS, PortEntry, PortFlags, PortKey, PortRef};
 pub use settings::{MAX_LOCAL_VTEPS, MAX_UPLINKS, Settings, SettingsFlags};
+pub use trace::{Fate, TRACE_RING_BYTES, Trace, TraceFilter, TraceProgram};
 pub use xdp_meta::XdpMeta;
 
 /// Version of everything in this module. It is part of the pin path, and whoever changes the layout

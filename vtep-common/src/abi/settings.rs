@@ -20,6 +20,8 @@ flags! {
         SOURCE_STRICT = 0x04,
         /// Inner TCP goes to the host's collect-metadata vxlan device, where GRO merges it.
         TCP_TO_DEVICE = 0x08,
+        /// Somebody listens to `traces`.
+        TRACE = 0x10,
     }
 }
 

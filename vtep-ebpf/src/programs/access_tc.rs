@@ -4,7 +4,7 @@
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use vtep_common::{
     DropReason,
-    abi::{BdFlags, FdbKey, FloodSpan, PROBE_MAC, Path, PortFlags, PortKey},
+    abi::{BdFlags, Fate, FdbKey, FloodSpan, PROBE_MAC, Path, PortFlags, PortKey},
     wire::{
         Frame as _, Tables as _,
         access::{self, Forward, Ingress, Sender},
@@ -20,7 +20,8 @@ use crate::{
     maps::{self, Maps},
     skb::{self, DROP, Skb},
     suppress::{self, Outcome},
-    too_big, trace,
+    too_big,
+    trace::{self, Done},
 };
 
 /// What is looked at: Ethernet, IPv6, a neighbour discovery message with its options.
@@ -29,6 +30,7 @@ const HEADERS: u32 = nd::JUDGED;
 #[classifier]
 pub fn access_tc(context: TcContext) -> i32 {
     let skb = Skb::new(context.skb.skb);
+    trace::access(skb);
     let verdict = admit(skb).and_then(|ingress| {
         count::from_port(ingress.port.slot, skb.len());
         let verdict = run(skb, &ingress);
@@ -37,9 +39,9 @@ pub fn access_tc(context: TcContext) -> i32 {
         }
         verdict
     });
-    trace::verdict(&context, "access_tc", &verdict);
+    trace::verdict(&verdict);
     match verdict {
-        Ok(action) => action,
+        Ok(done) => done.action,
         Err(reason) => {
             count::dropped(reason);
             DROP
@@ -62,7 +64,7 @@ fn admit<'a>(skb: Skb) -> Result<Ingress<'a>, DropReason> {
 }
 
 #[inline(always)]
-fn run(skb: Skb, ingress: &Ingress<'_>) -> Result<i32, DropReason> {
+fn run(skb: Skb, ingress: &Ingress<'_>) -> Result<Done<i32>, DropReason> {
     skb.pull(HEADERS)?;
     let mut header = Header::read(skb.packet().view::<14>(0).ok_or(DropReason::Truncated)?);
     if ethertype::is_tag(header.ethertype_be) {
@@ -81,11 +83,13 @@ fn run(skb: Skb, ingress: &Ingress<'_>) -> Result<i32, DropReason> {
     let to_agent = header.destination == PROBE_MAC.to_bits();
     learn::report(skb, ingress, &header, sender, to_agent);
     if to_agent {
-        return Ok(DROP);
+        return Ok(Done::new(DROP, Fate::Agent));
     }
     if ingress.domain.flags.has(BdFlags::SUPPRESS) {
         match suppress::answer(skb, ingress, &header) {
-            Outcome::Answered(sent) => return sent,
+            Outcome::Answered(sent) => {
+                return sent.map(|action| Done::new(action, Fate::Answered));
+            }
             Outcome::ToOwner(mac) => {
                 header.destination = mac;
                 let frame = skb.packet().view::<14>(0).ok_or(DropReason::Helper)?;
@@ -97,7 +101,8 @@ fn run(skb: Skb, ingress: &Ingress<'_>) -> Result<i32, DropReason> {
     match access::forward(&Maps, ingress, &header)? {
         Forward::Port(port) => {
             count::path(Path::Local, skb.len());
-            deliver::to_port(skb, port, header.ethertype_be)
+            let action = deliver::to_port(skb, port, header.ethertype_be)?;
+            Ok(Done::new(action, Fate::Took(Path::Local)))
         }
         Forward::Group(group) => to_group(skb, ingress, &header, group),
         Forward::Flood => to_all(skb, ingress, &header),
@@ -111,24 +116,26 @@ fn to_group(
     ingress: &Ingress<'_>,
     header: &Header,
     group: u32,
-) -> Result<i32, DropReason> {
+) -> Result<Done<i32>, DropReason> {
     let tunnel = Tunnel::new(skb, ingress.domain, header)?;
     let group = maps::groups.get(group).ok_or(DropReason::NoPath)?;
     let member = access::member(group, ingress.bd, tunnel.hash)?;
     let (vtep, path) = encap::route(member.vtep, tunnel.hash)?;
     if !tunnel.fits(path) {
-        return too_big::refuse(skb, ingress, header, icmp::room(path.mtu));
+        let action = too_big::refuse(skb, ingress, header, icmp::room(path.mtu))?;
+        return Ok(Done::new(action, Fate::Answered));
     }
     encap::make_room(skb, header)?;
     tunnel.write(skb, vtep, path, member.vni)?;
     skb.retag(path.vlan)?;
     count::path(Path::TxUnicast, tunnel.frame);
-    Ok(skb::redirect(path.ifindex))
+    let action = skb::redirect(path.ifindex);
+    Ok(Done::new(action, Fate::Took(Path::TxUnicast)))
 }
 
 /// To everybody else in the bridge domain: local ports first, then, encapsulated once, all VTEPs.
 #[inline(always)]
-fn to_all(skb: Skb, ingress: &Ingress<'_>, header: &Header) -> Result<i32, DropReason> {
+fn to_all(skb: Skb, ingress: &Ingress<'_>, header: &Header) -> Result<Done<i32>, DropReason> {
     if suppress::refuses(skb, ingress) {
         return Err(DropReason::UnknownNeighbor);
     }
@@ -148,6 +155,6 @@ fn to_all(skb: Skb, ingress: &Ingress<'_>, header: &Header) -> Result<i32, DropR
     if receivers == 0 {
         Err(DropReason::NoReceiver)
     } else {
-        Ok(DROP)
+        Ok(Done::new(DROP, Fate::Took(Path::TxFlood)))
     }
 }

@@ -6,7 +6,7 @@
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use vtep_common::{
     DropReason,
-    abi::Path,
+    abi::{Fate, Path},
     wire::underlay::{self, Verdict},
 };
 
@@ -14,16 +14,17 @@ use crate::{
     count, deliver, flood,
     maps::Maps,
     skb::{DROP, Skb},
-    trace,
+    trace::{self, Done},
 };
 
 #[classifier]
 pub fn overlay_tc(context: TcContext) -> i32 {
     let skb = Skb::new(context.skb.skb);
+    trace::overlay(skb);
     let verdict = run(skb);
-    trace::verdict(&context, "overlay_tc", &verdict);
+    trace::verdict(&verdict);
     match verdict {
-        Ok(action) => action,
+        Ok(done) => done.action,
         Err(reason) => {
             count::dropped(reason);
             DROP
@@ -32,7 +33,7 @@ pub fn overlay_tc(context: TcContext) -> i32 {
 }
 
 #[inline(always)]
-fn run(skb: Skb) -> Result<i32, DropReason> {
+fn run(skb: Skb) -> Result<Done<i32>, DropReason> {
     let tunnel = skb.tunnel()?;
     // A priority tag has VLAN identifier 0, and goes (802.1Q §6.9).
     if skb.vlan_tci() & 0x0fff != 0 {
@@ -46,14 +47,15 @@ fn run(skb: Skb) -> Result<i32, DropReason> {
         Verdict::Port(inner, port) => {
             skb.reset_queue();
             count::path(Path::RxDevice, skb.len());
-            deliver::to_port(skb, port, inner.header.ethertype_be)
+            let action = deliver::to_port(skb, port, inner.header.ethertype_be)?;
+            Ok(Done::new(action, Fate::Took(Path::RxDevice)))
         }
         Verdict::Flood(inner, span) => {
             count::path(Path::RxFlood, skb.len());
             match flood::to_ports(skb, inner.bd, span, 0) {
                 0 => Err(DropReason::NoReceiver),
                 // Every port has its copy.
-                _ => Ok(DROP),
+                _ => Ok(Done::new(DROP, Fate::Took(Path::RxFlood))),
             }
         }
     }

@@ -3,7 +3,7 @@
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use vtep_common::{
     DropReason,
-    abi::{BdRef, Path, SettingsFlags, XdpMeta},
+    abi::{BdRef, Fate, Path, SettingsFlags, XdpMeta},
     wire::{
         Frame as _, Tables as _, offload,
         underlay::{self, Inner, Received, Verdict},
@@ -14,7 +14,7 @@ use crate::{
     count, decap, deliver, flood,
     maps::Maps,
     skb::{DROP, NOT_OURS, Skb},
-    trace,
+    trace::{self, Done},
 };
 
 /// What the decision looks at: Ethernet, outer headers, inner Ethernet with a tag, and an IPv6
@@ -24,10 +24,11 @@ const HEADERS: u32 = 14 + 36 + 18 + 40;
 #[classifier]
 pub fn underlay_tc(context: TcContext) -> i32 {
     let skb = Skb::new(context.skb.skb);
+    trace::underlay(skb);
     let verdict = run(skb);
-    trace::verdict(&context, "underlay_tc", &verdict);
+    trace::verdict(&verdict);
     match verdict {
-        Ok(action) => action,
+        Ok(done) => done.action,
         Err(reason) => {
             count::dropped(reason);
             DROP
@@ -36,7 +37,7 @@ pub fn underlay_tc(context: TcContext) -> i32 {
 }
 
 #[inline(always)]
-fn run(skb: Skb) -> Result<i32, DropReason> {
+fn run(skb: Skb) -> Result<Done<i32>, DropReason> {
     if let Some(meta) = skb.metadata().view::<16>(0) {
         let magic = meta.u32::<0>();
         if magic == XdpMeta::MAGIC {
@@ -52,13 +53,16 @@ fn run(skb: Skb) -> Result<i32, DropReason> {
         gso: skb.gso_size() != 0,
     };
     match underlay::decide(skb.packet(), received, &Maps) {
-        Verdict::NotOurs => Ok(NOT_OURS),
+        Verdict::NotOurs => Ok(Done::new(NOT_OURS, Fate::NotOurs)),
         Verdict::Drop(reason) => Err(reason),
-        Verdict::Port(inner, _) if is_for_device(skb, &inner) => Ok(NOT_OURS),
+        Verdict::Port(inner, _) if is_for_device(skb, &inner) => {
+            Ok(Done::new(NOT_OURS, Fate::Passed))
+        }
         Verdict::Port(inner, port) => {
             decap::decapsulate(skb, &inner)?;
             count::path(Path::RxTc, skb.len());
-            deliver::to_port(skb, port, inner.header.ethertype_be)
+            let action = deliver::to_port(skb, port, inner.header.ethertype_be)?;
+            Ok(Done::new(action, Fate::Took(Path::RxTc)))
         }
         Verdict::Flood(inner, span) => {
             decap::decapsulate(skb, &inner)?;
@@ -66,7 +70,7 @@ fn run(skb: Skb) -> Result<i32, DropReason> {
             match flood::to_ports(skb, inner.bd, span, 0) {
                 0 => Err(DropReason::NoReceiver),
                 // Every port has its copy.
-                _ => Ok(DROP),
+                _ => Ok(Done::new(DROP, Fate::Took(Path::RxFlood))),
             }
         }
     }
@@ -90,7 +94,7 @@ fn vlan(skb: Skb) -> Option<u16> {
 /// A frame that the XDP half has decided on and stripped. Some devices take the tag out of the bytes
 /// before XDP sees them: only here shows that the frame is not from the underlay's VLAN.
 #[inline(always)]
-fn stripped(skb: Skb, slot: u32, bd: BdRef) -> Result<i32, DropReason> {
+fn stripped(skb: Skb, slot: u32, bd: BdRef) -> Result<Done<i32>, DropReason> {
     let settings = Maps.settings().ok_or(DropReason::StaleEntry)?;
     if !underlay::is_underlay_vlan(settings, vlan(skb)) {
         return Err(DropReason::OuterHeader);
@@ -101,5 +105,6 @@ fn stripped(skb: Skb, slot: u32, bd: BdRef) -> Result<i32, DropReason> {
     let ethertype_be = header.u16::<12>();
     count::path(Path::RxXdpPass, skb.len());
     skb.reset_queue();
-    deliver::to_port(skb, port, ethertype_be)
+    let action = deliver::to_port(skb, port, ethertype_be)?;
+    Ok(Done::new(action, Fate::Took(Path::RxXdpPass)))
 }

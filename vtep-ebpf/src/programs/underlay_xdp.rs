@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 use vtep_common::{
     DropReason,
-    abi::{Path, PortFlags, XdpMeta},
+    abi::{Fate, Path, PortFlags, XdpMeta},
     wire::{
         Frame as _, Tables as _,
         ecn::Remark,
@@ -21,7 +21,7 @@ use vtep_common::{
 use crate::{
     count,
     maps::{Maps, redirect},
-    trace,
+    trace::{self, Done},
     xdp::Xdp,
 };
 
@@ -43,10 +43,11 @@ pub fn underlay_xdp_generic(context: XdpContext) -> u32 {
 
 #[inline(always)]
 fn entry<const NATIVE: bool>(context: &XdpContext) -> u32 {
+    trace::underlay_xdp(context.ctx);
     let verdict = run::<NATIVE>(Xdp::new(context.ctx));
-    trace::verdict(context, "underlay_xdp", &verdict);
+    trace::verdict(&verdict);
     match verdict {
-        Ok(action) => action,
+        Ok(done) => done.action,
         Err(reason) => {
             count::dropped(reason);
             XDP_DROP
@@ -55,19 +56,21 @@ fn entry<const NATIVE: bool>(context: &XdpContext) -> u32 {
 }
 
 #[inline(always)]
-fn run<const NATIVE: bool>(xdp: Xdp) -> Result<u32, DropReason> {
+fn run<const NATIVE: bool>(xdp: Xdp) -> Result<Done<u32>, DropReason> {
+    let pass = |fate| Ok(Done::new(XDP_PASS, fate));
     let packet = xdp.packet();
     if packet.length() != xdp.length() {
-        // In several buffers: helpers reach only the first.
-        return Ok(XDP_PASS);
+        // In several buffers: helpers reach only the first. Whether it is ours is not known yet.
+        return pass(Fate::NotOurs);
     }
     match underlay::decide(packet, Received::default(), &Maps) {
-        Verdict::NotOurs | Verdict::Flood(..) => Ok(XDP_PASS),
+        Verdict::NotOurs => pass(Fate::NotOurs),
+        Verdict::Flood(..) => pass(Fate::Passed),
         Verdict::Drop(reason) => Err(reason),
         Verdict::Port(inner, port) => {
             if inner.priority_tag || port.entry.vlan != 0 || is_uplink_mac(inner.header.destination)
             {
-                return Ok(XDP_PASS);
+                return pass(Fate::Passed);
             }
             finish::<NATIVE>(xdp, &inner, port)
         }
@@ -84,7 +87,11 @@ fn is_uplink_mac(destination: u64) -> bool {
 }
 
 #[inline(always)]
-fn finish<const NATIVE: bool>(xdp: Xdp, inner: &Inner, port: Port<'_>) -> Result<u32, DropReason> {
+fn finish<const NATIVE: bool>(
+    xdp: Xdp,
+    inner: &Inner,
+    port: Port<'_>,
+) -> Result<Done<u32>, DropReason> {
     let packet = xdp.packet();
     if NATIVE
         && port.entry.flags.has(PortFlags::REDIRECT_XDP)
@@ -97,10 +104,10 @@ fn finish<const NATIVE: bool>(xdp: Xdp, inner: &Inner, port: Port<'_>) -> Result
         let bytes = inner.end - inner.at;
         count::path(Path::RxXdpRedirect, bytes);
         count::to_port(port.slot, bytes);
-        return Ok(action);
+        return Ok(Done::new(action, Fate::Took(Path::RxXdpRedirect)));
     }
     if !xdp.reserve_metadata(size_of::<XdpMeta>() as u32) {
-        return Ok(XDP_PASS);
+        return Ok(Done::new(XDP_PASS, Fate::Passed));
     }
     // From here on the metadata says that the frame is stripped: no way back.
     edit(xdp, inner)?;
@@ -110,7 +117,7 @@ fn finish<const NATIVE: bool>(xdp: Xdp, inner: &Inner, port: Port<'_>) -> Result
     meta.set_u32::<8>(inner.bd.to_bits());
     meta.set_u32::<12>(0);
     xdp.strip(inner.at)?;
-    Ok(XDP_PASS)
+    Ok(Done::new(XDP_PASS, Fate::Passed))
 }
 
 /// Cuts the outer frame's padding off and writes the ECN field.

@@ -1,9 +1,15 @@
 //! What the programs counted and reported.
 
-use aya::maps::{HashMap, MapData, RingBuf};
+use aya::{
+    Pod,
+    maps::{HashMap, MapData, RingBuf},
+};
 use vtep_common::{
     Mac,
-    abi::{BdCounters, BdId, BdRef, Event, FdbEntry, FdbKey, Path, PortCounters, Stat, Traffic},
+    abi::{
+        BdCounters, BdId, BdRef, Event, FdbEntry, FdbKey, Path, PortCounters, Stat, Trace,
+        TraceFilter, Traffic,
+    },
 };
 
 use super::Rig;
@@ -54,14 +60,28 @@ impl Rig {
 
     /// Events since the last call.
     pub fn events(&mut self) -> Vec<Event> {
-        let map = self.ebpf.map_mut("events").unwrap();
+        self.records("events")
+    }
+
+    /// Has frames traced, where the settings say so.
+    pub fn trace(&mut self, filter: TraceFilter) {
+        self.array("trace_filter", 0, filter);
+    }
+
+    /// Frames that were traced since the last call.
+    pub fn traces(&mut self) -> Vec<Trace> {
+        self.records("traces")
+    }
+
+    fn records<T: Pod>(&mut self, map: &str) -> Vec<T> {
+        let map = self.ebpf.map_mut(map).unwrap();
         let mut ring: RingBuf<&mut MapData> = map.try_into().unwrap();
-        let mut events = Vec::new();
+        let mut records = Vec::new();
         while let Some(item) = ring.next() {
-            assert!(item.len() >= size_of::<Event>());
-            // SAFETY: `Event` is plain data and the record has at least its size.
-            events.push(unsafe { std::ptr::read_unaligned(item.as_ptr().cast()) });
+            assert!(item.len() >= size_of::<T>());
+            // SAFETY: plain data, and the record has at least its size.
+            records.push(unsafe { std::ptr::read_unaligned(item.as_ptr().cast()) });
         }
-        events
+        records
     }
 }
