@@ -2,12 +2,13 @@
 //! of docs/conformance.md. Tests have the ids of its rows in their names.
 
 mod add_path;
+mod crowd;
 mod errors;
 mod long_lived;
 mod refresh;
 mod session;
 
-use std::time::Duration;
+use std::{net::Ipv4Addr, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};

@@ -1,7 +1,5 @@
 //! Sessions: from connection to NOTIFICATION.
 
-use std::net::Ipv4Addr;
-
 use vtep_tests::{VmSpec, stays};
 
 use super::*;
