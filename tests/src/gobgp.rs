@@ -30,6 +30,8 @@ pub struct GoBgpOptions {
     pub graceful_restart: bool,
     /// Route target constraint (RFC 4684).
     pub rt_constraint: bool,
+    /// Most paths to a route that it sends (RFC 7911); 0: the best alone, without an identifier.
+    pub paths: u8,
 }
 
 impl RouteReflector {
@@ -58,9 +60,13 @@ impl RouteReflector {
             true => &["l2vpn-evpn", "rtc"][..],
             false => &["l2vpn-evpn"],
         };
-        let families = names.iter().map(
-            |name| json!({ "config": { "afi-safi-name": name }, "mp-graceful-restart": graceful }),
-        );
+        let families = names.iter().map(|name| {
+            json!({
+                "config": { "afi-safi-name": name },
+                "mp-graceful-restart": graceful,
+                "add-paths": { "config": { "send-max": options.paths } },
+            })
+        });
         let families: Vec<Value> = families.collect();
         let neighbors = clients.iter().map(|client| {
             json!({

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
-use vtep_tests::{Agent, Lab, Pair, Ping, VmSpec, eventually};
+use vtep_tests::{Agent, AgentConfig, Lab, Pair, Ping, VmSpec, eventually};
 
 /// A loaded machine needs time.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -55,6 +55,48 @@ fn five_capabilities_are_enough() -> Result<()> {
             Ok(())
         })?;
         let log = pair.a1.daemon().log();
+        ensure!(!log.contains("not permitted"), "{log}");
+    }
+    Ok(())
+}
+
+/// BGP-025: keys for sockets of later. A peer with a password comes by `reload`, goes, and comes back;
+/// once it connects to us, so that the key of the listening socket counts, and once we connect to it.
+#[test]
+fn md5_keys_after_the_start() -> Result<()> {
+    let lab = Lab::new("keys")?;
+    let underlay = lab.underlay()?;
+    let (dut, peer) = (underlay.host("dut")?, underlay.host("peer")?);
+    for passive in [true, false] {
+        let lines = |passive| format!("password = \"s3cret\"\npassive = {passive}");
+        let there = AgentConfig::new(&peer, Pair::ASN).peer_with(
+            dut.address(),
+            Pair::ASN,
+            &lines(!passive),
+        );
+        let _there = Agent::start(&peer, &there)?;
+        let alone = AgentConfig::new(&dut, Pair::ASN);
+        let both = alone
+            .clone()
+            .peer_with(peer.address(), Pair::ASN, &lines(passive));
+        let mut agent = Agent::start(&dut, &alone)?;
+        has_given_up(&mut agent)?;
+        for _ in 0..2 {
+            agent.reload(&both)?.done()?;
+            eventually(PATIENCE, || {
+                let row = agent.show("bgp")?["peers"][0].clone();
+                ensure!(row["state"] == "established", "passive {passive}: {row}");
+                Ok(())
+            })?;
+            agent.reload(&alone)?.done()?;
+            eventually(PATIENCE, || {
+                let bgp = agent.show("bgp")?;
+                let peers = bgp["peers"].as_array();
+                ensure!(peers.is_some_and(Vec::is_empty), "{bgp}");
+                Ok(())
+            })?;
+        }
+        let log = agent.daemon().log();
         ensure!(!log.contains("not permitted"), "{log}");
     }
     Ok(())

@@ -1,13 +1,16 @@
 //! GoBGP 3.10 as a peer with routes of its own, and as a route reflector between two agents.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
-use vtep_tests::{Agent, GoBgpOptions, RouteReflector, eventually, stays, wait_flood};
+use vtep_tests::{
+    Agent, AgentConfig, BgpMessage, GoBgpOptions, Host, Lab, RouteReflector, ScriptedPeer,
+    eventually, stays, wait_flood,
+};
 
 use crate::{
-    ASN, KEY, PATIENCE, Wire, has_capability, peer_row,
+    ASN, KEY, PATIENCE, VNI, Wire, has_capability, peer_row,
     reflected::{GRACEFUL, Reflected},
     wait_established, wait_mac, wait_no_mac,
 };
@@ -121,4 +124,76 @@ fn opens(agent: &Agent) -> Result<f64> {
     agent
         .metrics()?
         .value("vtep_bgp_messages_total", &[peer, "sent", "open"])
+}
+
+/// RFC 7911: two VTEPs announce a MAC under one RD, as the two of a pair with one identity do. The
+/// reflector tells both paths, and when one goes the other is used without another UPDATE.
+#[test]
+fn gobgp_reflector_sends_several_paths() -> Result<()> {
+    let lab = Lab::new("gobgppaths")?;
+    let underlay = lab.underlay()?;
+    let host = |name| underlay.host(name);
+    let (dut, reflector, vteps) = (host("dut")?, host("rr")?, [host("v1")?, host("v2")?]);
+    let [v1, v2] = &vteps;
+    let options = GoBgpOptions {
+        paths: 2,
+        ..GoBgpOptions::default()
+    };
+    let clients = [dut.address(), v1.address(), v2.address()];
+    let _gobgp = RouteReflector::start_with(&reflector, ASN, &clients, options)?;
+    let config = AgentConfig::new(&dut, ASN)
+        .peer_with(reflector.address(), ASN, "add_path = true")
+        .bd("blue", VNI, &["vnet-*"]);
+    let agent = Agent::start(&dut, &config)?;
+    wait_established(&agent)?;
+    ensure!(has_capability(&agent, "add_path")?, "{}", peer_row(&agent)?);
+
+    let announce = |vtep: &Host| -> Result<ScriptedPeer> {
+        let mut speaker = ScriptedPeer::connect(vtep, reflector.address())?;
+        // Our words are few: the session has to live without keepalives of ours for a while.
+        speaker.establish(&BgpMessage::open(ASN, 600, vtep.address()))?;
+        speaker.send(&shared_route(vtep))?;
+        Ok(speaker)
+    };
+    let (first, second) = (announce(v1)?, announce(v2)?);
+    let paths = |count: usize| {
+        eventually(PATIENCE, || {
+            let routes = agent.show("routes")?;
+            let routes = routes.as_array().context("no list")?;
+            let ids: BTreeSet<_> = routes
+                .iter()
+                .filter_map(|route| route["path_id"].as_u64())
+                .collect();
+            ensure!(ids.len() == count, "not {count} paths: {routes:?}");
+            Ok(())
+        })
+    };
+    paths(2)?;
+    let best = agent.wait_row("macs", &[("mac", json!(MAC))])?["vtep"].clone();
+    // Whichever it is, the other one is used when it goes.
+    let (goes, stays) = match best == json!(v2.address()) {
+        true => (second, v1),
+        false => (first, v2),
+    };
+    drop(goes);
+    paths(1)?;
+    wait_mac(&agent, MAC, stays)
+}
+
+/// RT-2 of [`MAC`] behind a VTEP, with an RD that is not its own.
+fn shared_route(vtep: &Host) -> BgpMessage {
+    let mut reach = vec![0, 25, 70, 4];
+    reach.extend(vtep.address().octets());
+    reach.extend([0, 2, 33, 0, 0, 0xfd, 0xe8, 0, 0, 0, 7]);
+    reach.extend([0; 10 + 4]);
+    reach.extend([48, 0x02, 0, 0, 0, 0x0e, 0x01, 0, 0, 0, 100]);
+    let mut attributes = vec![0x80, BgpMessage::MP_REACH_NLRI, reach.len() as u8];
+    attributes.extend(reach);
+    // ORIGIN, AS_PATH, LOCAL_PREF, target 65000:100 and VXLAN.
+    attributes.extend([0x40, 1, 1, 0, 0x40, 2, 0, 0x40, 5, 4, 0, 0, 0, 100]);
+    attributes.extend([0xc0, 16, 16, 0, 2, 0xfd, 0xe8, 0, 0, 0, 100]);
+    attributes.extend([3, 0x0c, 0, 0, 0, 0, 0, 8]);
+    let length = (attributes.len() as u16).to_be_bytes();
+    let body = [&[0, 0], &length[..], &attributes].concat();
+    BgpMessage::new(BgpMessage::UPDATE, &body)
 }

@@ -7,6 +7,7 @@ use crate::{ASN, VNI, wait_established, wait_mac};
 
 /// Graceful restart, and nothing else.
 pub(crate) const GRACEFUL: GoBgpOptions = GoBgpOptions {
+    paths: 0,
     password: None,
     graceful_restart: true,
     rt_constraint: false,
