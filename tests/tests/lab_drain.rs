@@ -102,6 +102,41 @@ fn a_slow_peer_loses_nothing() -> Result<()> {
     Ping::to("10.0.0.2").until_answered(pair.vm1.ns())
 }
 
+/// An agent that is killed while it drains goes on with that, and takes part again after an orderly
+/// stop.
+#[test]
+fn a_crash_is_no_way_back() -> Result<()> {
+    let lab = Lab::new("drain-crash")?;
+    let underlay = lab.underlay()?;
+    let mut pair = Pair::start_with(&lab, &underlay, |config| {
+        config.vtep("on_stop = \"keep\"").vtep("drain_time = 3600")
+    })?;
+    pair.pings()?;
+    pair.a1.cli("drain --no-wait")?.done()?;
+    let at = [("mac", json!(pair.vm1.mac()))];
+    eventually(PATIENCE, || {
+        ensure!(pair.a2.row("macs", &at).is_err(), "it is still there");
+        Ok(())
+    })?;
+    pair.a1.daemon().kill()?;
+    pair.restart_a1()?;
+    let status = pair.a1.show("status")?;
+    ensure!(status["state"] == "draining", "{status}");
+    ensure!(!programs(&pair.h1)?.is_empty(), "detached too early");
+    pair.a1
+        .daemon()
+        .wait_for_log("the last run ended while draining", PATIENCE)?;
+    let bgp = pair.a1.show("bgp")?;
+    ensure!(bgp["peers"][0]["routes_sent"] == 0, "{bgp}");
+    ensure!(pair.a2.row("macs", &at).is_err(), "it is announced again");
+    ensure!(pair.a1.stop()?.success());
+    pair.restart_a1()?;
+    Ping::to("10.0.0.2").until_answered(pair.vm1.ns())?;
+    let status = pair.a1.show("status")?;
+    ensure!(status["state"] == "running", "{status}");
+    Ok(())
+}
+
 /// Without `--no-wait` the command returns when nothing is attached, and `--time` goes before
 /// `drain_time`. A stop in the middle of it leaves nothing either.
 #[test]

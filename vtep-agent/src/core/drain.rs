@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Command, CommandError, Core};
+use super::{Command, CommandError, Core, Start};
 
 /// How far the agent has left.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub enum Drain {
 }
 
 impl Drain {
-    /// What has begun does not end before the agent is started again.
+    /// What has begun does not end before the agent was stopped in order and is started again.
     pub fn has_begun(self) -> bool {
         self != Self::Off
     }
@@ -76,9 +76,38 @@ impl Core {
             seconds = time.as_secs(),
             "draining: everything is withdrawn"
         );
-        self.adj_out.leave();
-        self.drain = Drain::Draining(now + time);
+        self.leave(now + time);
+        self.state.draining = true;
+        self.state_dirty = true;
         Ok(())
+    }
+
+    /// An earlier run crashed while it was leaving: that goes on. What is still forwarding does so for
+    /// the whole time again, since nobody knows how much of it had passed; nothing comes back.
+    pub(super) fn resume_drain(&mut self, start: Start, now: Instant) {
+        if !self.state.draining {
+            return;
+        }
+        let time = match start.forwarding_preserved {
+            true => self.config.vtep.drain_time,
+            false => Duration::ZERO,
+        };
+        tracing::warn!(
+            seconds = time.as_secs(),
+            "the last run ended while draining, which goes on; stop the agent and start it again to \
+             take part"
+        );
+        self.leave(now + time);
+    }
+
+    /// The end of it is the end of the process, in order.
+    pub(super) fn forget_drain(&mut self) {
+        self.state_dirty |= std::mem::take(&mut self.state.draining);
+    }
+
+    fn leave(&mut self, until: Instant) {
+        self.adj_out.leave();
+        self.drain = Drain::Draining(until);
     }
 
     /// Detaches every device when it is time.

@@ -174,6 +174,7 @@ impl Core {
         if let Some(installed) = installed {
             core.begin_recovery(installed, now);
         }
+        core.resume_drain(start, now);
         core.sync_peers(now);
         core.sync_uplinks();
         core.sync_bds(now);
@@ -235,6 +236,7 @@ impl Core {
     pub fn shutdown(&mut self, now: Instant) -> Vec<Output> {
         self.adj_out.leave();
         self.underlay.out.set([]);
+        self.forget_drain();
         self.finish(now)
     }
 

@@ -28,6 +28,9 @@ pub struct State {
     /// Uplinks attached by `attach`; the configured mode when `None`.
     #[serde(default)]
     pub uplinks: BTreeMap<IfName, Option<XdpMode>>,
+    /// The agent is leaving the fabric. An orderly end forgets it, a crash does not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
 }
 
 /// A bridge domain. The fields are those of [`BdConfig`], identifiers as text.

@@ -44,6 +44,57 @@ fn everything_is_withdrawn_and_forwarding_goes_on() {
     assert!(fixture.is_local(mac(1)));
 }
 
+/// A crash is no way back, an orderly end is.
+#[test]
+fn it_outlives_a_crash() {
+    let mut fixture = busy();
+    fixture.command(Command::Drain(None)).unwrap();
+    let saved = |fixture: &Fixture| {
+        let states = fixture.outputs.iter().filter_map(|output| match output {
+            Output::Persist(state) => Some(*state.clone()),
+            _ => None,
+        });
+        states.last().expect("nothing is saved")
+    };
+    let state = saved(&fixture);
+    assert!(state.draining);
+
+    // Programs are still attached.
+    let preserved = Start {
+        forwarding_preserved: true,
+    };
+    let mut next = Fixture::start_with(config(), state.clone(), preserved);
+    next.handle(Input::Recovered);
+    next.link(TAP1, "tap1");
+    next.up(RR);
+    next.frame(TAP1, mac(1));
+    assert!(next.is_local(mac(1)));
+    assert_eq!(next.core.drain_state(), Drain::Draining(next.now + TIME));
+    let sent = next.sent();
+    assert!(sent.announce.is_empty(), "{sent:?}");
+    assert!(matches!(
+        next.command(Command::Drain(None)),
+        Err(CommandError::Draining(10))
+    ));
+    next.now += TIME;
+    next.handle(Input::Tick);
+    assert_eq!(next.core.drain_state(), Drain::Drained);
+
+    // None is.
+    let mut next = Fixture::start(config(), state);
+    next.link(TAP1, "tap1");
+    next.up(RR);
+    assert_eq!(next.core.drain_state(), Drain::Drained);
+    let attaches = |output: &Output| matches!(output, Output::AttachPort(..));
+    assert!(!next.outputs.iter().any(attaches), "{:?}", next.outputs);
+
+    next.outputs = next.core.shutdown(next.now);
+    let state = saved(&next);
+    assert!(!state.draining);
+    let next = Fixture::start(config(), state);
+    assert_eq!(next.core.drain_state(), Drain::Off);
+}
+
 #[test]
 fn devices_follow_when_the_time_is_over() {
     let mut fixture = busy();
