@@ -50,11 +50,11 @@ fn it_outlives_a_crash() {
     let mut fixture = busy();
     fixture.command(Command::Drain(None)).unwrap();
     let saved = |fixture: &Fixture| {
-        let states = fixture.outputs.iter().filter_map(|output| match output {
+        let mut states = fixture.outputs.iter().filter_map(|output| match output {
             Output::Persist(state) => Some(*state.clone()),
             _ => None,
         });
-        states.last().expect("nothing is saved")
+        states.next_back().expect("nothing is saved")
     };
     let state = saved(&fixture);
     assert!(state.draining);
