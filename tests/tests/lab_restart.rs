@@ -2,9 +2,11 @@
 //! (RFC 4724 §4.1).
 
 use std::{
+    env,
     fmt::Write as _,
     fs,
     io::{self, Write as _},
+    path::Path,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -297,6 +299,30 @@ fn an_upgrade_to_another_layout_loses_no_frame() -> Result<()> {
         ensure!(!pins.join("v0").exists(), "the old datapath is still there");
         Ok(())
     })?;
+    traffic.finish().map(drop)
+}
+
+/// To the binary of another version, with programs and maybe tables of its own, and back: each takes
+/// over what the other one left.
+#[test]
+#[ignore = "needs a binary of another version in VTEP_OTHER_AGENT: cargo xtask chaos"]
+fn versions_take_over_from_each_other() -> Result<()> {
+    let other = env::var_os("VTEP_OTHER_AGENT").context("VTEP_OTHER_AGENT is not set")?;
+    let lab = Lab::new("versions")?;
+    let underlay = lab.underlay()?;
+    let mut traffic = Traffic::start(&lab, &underlay, 45, |config| config)?;
+    let config = traffic.pair.config1();
+    for config in [config.clone().binary(Path::new(&other)), config] {
+        traffic.pair.a1.daemon().kill()?;
+        traffic.pair.a1 = Agent::start(&traffic.pair.h1, &config)?;
+        traffic.pair.a1.wait_established()?;
+        traffic.wait_announced()?;
+        let log = traffic.pair.a1.daemon().log();
+        let found = log
+            .lines()
+            .rfind(|line| line.contains("an earlier run's programs"));
+        println!("{}", found.context("nothing was found of the earlier run")?);
+    }
     traffic.finish().map(drop)
 }
 
