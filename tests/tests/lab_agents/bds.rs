@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::json;
 use vtep_tests::{
-    Agent, AgentConfig, Capture, Host, Iperf, Lab, PacketSocket, Pair, Ping, Vm, VmSpec, count,
-    eventually, test_frame, wait_flood,
+    Agent, AgentConfig, Capture, Frame, Host, Iperf, Lab, PacketSocket, Pair, Ping, Vm, VmSpec,
+    count, eventually, test_frame, wait_flood,
 };
 
 use crate::ASN;
@@ -192,4 +192,44 @@ fn ports_of_a_glob_come_and_go() -> Result<()> {
     late.plug()?;
     Ping::to("10.0.0.9").until_answered(pair.vm1.ns())?;
     Ping::to("10.0.0.2").count(20).all_answered(pair.vm1.ns())
+}
+
+/// MAC-010 (RFC 8365 §5.1.3): a bridge domain that has another VNI on each host. Broadcasts and unicast
+/// arrive, and each frame carries the VNI of the host that receives it.
+#[test]
+fn mac_010_downstream_assigned_vnis() -> Result<()> {
+    let lab = Lab::new("downstream")?;
+    let underlay = lab.underlay()?;
+    let (h1, h2) = (underlay.host("h1")?, underlay.host("h2")?);
+    let (vm1, vm2) = (
+        h1.vm("vm1", &VmSpec::new(1))?,
+        h2.vm("vm2", &VmSpec::new(2))?,
+    );
+    let config = |here: &Host, there: &Host, vni| {
+        let lines = "ports = [\"vnet-*\"]\nrt_import = [\"65000:7\"]\nrt_export = [\"65000:7\"]\n\
+                     downstream_vni = true";
+        AgentConfig::new(here, ASN)
+            .peer(there.address(), ASN)
+            .bd_with("blue", vni, lines)
+    };
+    let a1 = Agent::start(&h1, &config(&h1, &h2, 100))?;
+    let a2 = Agent::start(&h2, &config(&h2, &h1, 200))?;
+    a1.wait_established()?;
+    for agent in [&a1, &a2] {
+        wait_flood(agent, "blue", 1)?;
+    }
+    Ping::to("10.0.0.2").until_answered(vm1.ns())?;
+    Ping::to("fd00::1").until_answered(vm2.ns())?;
+    let capture = Capture::start_received(&lab, underlay.ns(), "to-h1", "udp port 4789")?;
+    Ping::to("10.0.0.2").count(10).all_answered(vm1.ns())?;
+    let frames = capture.stop()?;
+    // Behind Ethernet, IPv4 and UDP, and the flags of VXLAN.
+    let vni = |frame: &Frame| frame.bytes.get(46..49).map(<[u8]>::to_vec);
+    let others: Vec<_> = frames
+        .iter()
+        .map(vni)
+        .filter(|vni| vni.as_deref() != Some(&[0, 0, 200]))
+        .collect();
+    ensure!(frames.len() >= 10 && others.is_empty(), "{others:?}");
+    Ok(())
 }
