@@ -100,6 +100,9 @@ drop_reasons! {
     /// An ARP request or neighbour solicitation for an address that nobody is known to have, in a
     /// bridge domain that does not flood these.
     UnknownNeighbor = 36 => "unknown_neighbor",
+    /// What only routers and DHCP servers send, from a declared MAC in a bridge domain whose declared
+    /// endpoints are neither.
+    ServerSpoofed = 37 => "server_spoofed",
 }
 
 #[cfg(test)]

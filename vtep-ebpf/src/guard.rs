@@ -18,6 +18,7 @@ pub fn check(skb: Skb, slot: u32) -> Result<(), DropReason> {
         IP => Err(DropReason::IpSpoofed),
         ARP => Err(DropReason::ArpSpoofed),
         ND => Err(DropReason::NdSpoofed),
+        SERVER => Err(DropReason::ServerSpoofed),
         _ => Err(DropReason::SourceSpoofed),
     }
 }
@@ -26,6 +27,7 @@ const PASS: i32 = DropReason::CAPACITY as i32;
 const IP: i32 = DropReason::IpSpoofed as i32;
 const ARP: i32 = DropReason::ArpSpoofed as i32;
 const ND: i32 = DropReason::NdSpoofed as i32;
+const SERVER: i32 = DropReason::ServerSpoofed as i32;
 
 /// A function of its own for the verifier, which goes through it once and not once per path that
 /// follows. The reason's number, or [`PASS`].
@@ -49,6 +51,9 @@ fn judge(skb: Skb, slot: u32) -> Result<(), DropReason> {
             .filter(|entry| entry.is_for(slot, header.source))
     };
     let itself = find(guard::link_local(header.source)).ok_or(DropReason::SourceSpoofed)?;
+    if itself.flags().has(GuardFlags::CLIENT) && guard::serves(skb.packet(), &header) {
+        return Err(DropReason::ServerSpoofed);
+    }
     let restricted = itself.flags().has(GuardFlags::ADDRESSES);
     guard::check(skb.packet(), &header, restricted, |address| {
         find(address).is_some()

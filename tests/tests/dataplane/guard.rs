@@ -226,6 +226,51 @@ fn nd_claims() {
         .assert_dropped(DropReason::IpSpoofed);
 }
 
+/// Router advertisements, redirects and DHCP answers pass unless the endpoint is a client; then its
+/// questions do.
+#[test]
+fn routers_and_dhcp_servers() {
+    let mut rig = guarded();
+    let router = |kind: u8| {
+        let all = (Mac([0x33, 0x33, 0, 0, 0, 1]), "ff02::1".parse().unwrap());
+        let message = [&[kind, 0, 0, 0][..], &[0; 36]].concat();
+        icmp6((VM1, all.0), (link_local(VM1), all.1), &message)
+    };
+    let from_port = |port: u16| with(&from4(IP1), 34, &port.to_be_bytes());
+    let behind_options = {
+        let mut frame = from_port(67);
+        frame[14] = 0x46;
+        frame.splice(34..34, [1, 1, 1, 1]);
+        frame
+    };
+    let from_port6 = |port: u16| with(&from6(ip6(1)), 54, &port.to_be_bytes());
+    let answers = [
+        router(134),
+        router(137),
+        from_port(67),
+        behind_options,
+        from_port6(547),
+    ];
+    for frame in &answers {
+        assert_passed(&mut rig, frame);
+    }
+    for flags in [GuardFlags::ADDRESSES, GuardFlags::default()] {
+        rig.guard_mac(SLOT1, VM1, flags.with(GuardFlags::CLIENT));
+        for frame in &answers {
+            rig.access(frame).assert_dropped(DropReason::ServerSpoofed);
+        }
+        for frame in [
+            router(133),
+            from_port(68),
+            from_port6(546),
+            asks(ip6(1), ip6(50), &option(1, VM1)),
+            request((VM1, IP1), IP2),
+        ] {
+            assert_passed(&mut rig, &frame);
+        }
+    }
+}
+
 #[test]
 fn a_mac_without_addresses_uses_any_under_its_own_name() {
     let mut rig = guarded_mac_only();

@@ -44,6 +44,8 @@ pub struct BdConfig {
     pub any_ethernet_tag: bool,
     /// Ports with declared endpoints send from nothing else.
     pub source_filter: bool,
+    /// Declared endpoints are neither routers nor DHCP servers.
+    pub server_guard: bool,
     /// Duplicate MACs; `None` as `[vtep]` has it.
     pub duplicate: Option<DuplicatePolicy>,
     /// Duplicate addresses; `None` as `[vtep]` has it.
@@ -144,6 +146,7 @@ impl BdConfig {
             downstream_vni: false,
             any_ethernet_tag: false,
             source_filter: true,
+            server_guard: false,
             duplicate: None,
             duplicate_ip: None,
             anycast: BTreeSet::new(),

@@ -170,6 +170,7 @@ pub(super) struct Bd {
     pub(super) flood: Option<FloodPolicy>,
     pub(super) learning: Option<bool>,
     pub(super) source_filter: Option<bool>,
+    pub(super) server_guard: Option<bool>,
     pub(super) bum_rate: Option<Number>,
     pub(super) learn_rate: Option<Number>,
     pub(super) unknown_neighbors: Option<UnknownNeighbors>,

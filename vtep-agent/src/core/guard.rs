@@ -42,6 +42,8 @@ impl Core {
             bd.is_some_and(|bd| bd.config.source_filter)
         });
         let endpoints = port.map(|port| self.endpoints(port)).unwrap_or_default();
+        let bd = port.and_then(|port| self.bds.get(&port.bd.bd));
+        let client = bd.is_some_and(|bd| bd.config.server_guard);
         let mut wanted = BTreeMap::new();
         for endpoint in &endpoints {
             for ip in &endpoint.ips {
@@ -51,8 +53,9 @@ impl Core {
         }
         // Last: by these the MACs are known.
         for endpoint in &endpoints {
-            let flags =
-                GuardFlags::default().with_if(GuardFlags::ADDRESSES, !endpoint.ips.is_empty());
+            let flags = GuardFlags::default()
+                .with_if(GuardFlags::ADDRESSES, !endpoint.ips.is_empty())
+                .with_if(GuardFlags::CLIENT, client);
             let entry = GuardEntry::new(slot.0, endpoint.mac, flags);
             wanted.insert(GuardKey::of_mac(slot.0, endpoint.mac), entry);
         }

@@ -63,6 +63,8 @@ impl GuardKey {
 flags! {
     /// What else is known of the MAC in a [`GuardEntry`], four bits.
     GuardFlags: u8 {
+        /// It is neither router nor DHCP server.
+        CLIENT = 0x4,
         /// It may use only the addresses that are declared with it.
         ADDRESSES = 0x8,
     }

@@ -1,6 +1,12 @@
 //! The source filter of a port with declared endpoints: a frame speaks for nobody but its sender.
 
-use super::{Frame, arp, ethernet::Header, ethernet::ethertype, nd, nd::Address};
+use super::{
+    Frame, arp,
+    ethernet::{Header, ethertype},
+    ip::{FRAGMENT_OFFSET, protocol},
+    nd,
+    nd::Address,
+};
 use crate::DropReason;
 
 /// The modified EUI-64 link-local address of a MAC as it stands in a frame; see
@@ -52,6 +58,43 @@ pub fn check<F: Frame>(
         _ => Ok(()),
     }
 }
+
+/// The frame is what only a router or a DHCP server sends: a router advertisement or redirect (RFC 4861
+/// §4.2, §4.5), or from a DHCP server's port (RFC 2131 §4.1, RFC 8415 §7.2). Later fragments have no
+/// port, and are nothing without the first.
+#[inline(always)]
+pub fn serves<F: Frame>(frame: F, header: &Header) -> bool {
+    match header.ethertype_be {
+        ethertype::IPV4 => {
+            let Some(packet) = frame.view::<34>(0) else {
+                return false;
+            };
+            let whole = packet.u16::<20>() & FRAGMENT_OFFSET == 0;
+            let port = 14 + u32::from(packet.u8::<14>() & 0x0f) * 4;
+            packet.u8::<23>() == protocol::UDP
+                && whole
+                && matches!(frame.view::<2>(port), Some(port) if port.be16::<0>() == DHCP_SERVER)
+        }
+        ethertype::IPV6 => {
+            let Some(packet) = frame.view::<56>(0) else {
+                return false;
+            };
+            match packet.u8::<20>() {
+                protocol::ICMPV6 => {
+                    let kind = packet.u8::<54>();
+                    kind == nd::kind::ROUTER_ADVERTISEMENT || kind == nd::kind::REDIRECT
+                }
+                protocol::UDP => packet.be16::<54>() == DHCPV6_SERVER,
+                _ => false,
+            }
+        }
+        _ => false,
+    }
+}
+
+/// UDP ports.
+const DHCP_SERVER: u16 = 67;
+const DHCPV6_SERVER: u16 = 547;
 
 #[inline(always)]
 fn check_v6<F: Frame>(

@@ -14,9 +14,11 @@ const MOST_OPTIONS: u32 = 4;
 pub const JUDGED: u32 = BARE as u32 + MOST_OPTIONS * 8;
 
 /// ICMPv6 types.
-mod kind {
+pub(super) mod kind {
+    pub const ROUTER_ADVERTISEMENT: u8 = 134;
     pub const SOLICITATION: u8 = 135;
     pub const ADVERTISEMENT: u8 = 136;
+    pub const REDIRECT: u8 = 137;
 }
 
 /// Option types (RFC 4861 §4.6).

@@ -30,6 +30,7 @@ pub(super) struct Bd {
     flood: &'static str,
     learning: bool,
     source_filter: bool,
+    server_guard: bool,
     /// 0: no limit.
     bum_rate: u32,
     /// 0: no limit.
@@ -95,6 +96,7 @@ impl Bd {
             },
             learning: bd.learning,
             source_filter: bd.source_filter,
+            server_guard: bd.server_guard,
             bum_rate: bd.bum_rate,
             learn_rate: bd.learn_rate,
             unknown_neighbors: bd.unknown_neighbors,
@@ -198,6 +200,9 @@ impl fmt::Display for WithRouterId<'_> {
                 bd.max_macs_per_port
             )?,
             false => f.write_str("  does not learn")?,
+        }
+        if bd.source_filter && bd.server_guard {
+            f.write_str("; declared endpoints are neither routers nor DHCP servers")?;
         }
         if !bd.source_filter {
             f.write_str("; declared endpoints are no source filter")?;

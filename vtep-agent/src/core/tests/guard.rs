@@ -118,3 +118,22 @@ fn a_bridge_domain_may_do_without() {
         assert_eq!(guarded(&fixture), expected);
     }
 }
+
+/// `server_guard` says of each MAC that it is neither router nor DHCP server, from one reload to the next.
+#[test]
+fn clients_only() {
+    let mut strict = config();
+    strict.bds[0].server_guard = true;
+    let mut fixture = Fixture::start(strict, State::default());
+    fixture.link(5, "tap5");
+    command(&mut fixture, add(1, &[IP]));
+    let key = GuardKey::of_mac(slot(&fixture).0, mac(1));
+    let is_client = |fixture: &Fixture| {
+        let flags = fixture.core.intent.guards.get(key).unwrap().flags();
+        assert!(flags.has(GuardFlags::ADDRESSES));
+        flags.has(GuardFlags::CLIENT)
+    };
+    assert!(is_client(&fixture));
+    command(&mut fixture, Command::Reload(Box::new(config())));
+    assert!(!is_client(&fixture));
+}

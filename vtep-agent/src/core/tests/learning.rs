@@ -195,5 +195,6 @@ fn scale() {
         elapsed - learned
     );
     // A debug build on a busy machine; anything quadratic takes hours.
-    assert!(elapsed < Duration::from_secs(60), "{elapsed:?}");
+    // A debug build on a busy machine; anything quadratic takes hours.
+    assert!(elapsed < Duration::from_secs(300), "{elapsed:?}");
 }
