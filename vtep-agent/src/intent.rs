@@ -14,7 +14,17 @@ use crate::types::hash::HashMap;
 #[derive(Clone, Debug)]
 pub struct Table<K, V> {
     entries: HashMap<K, V>,
-    dirty: Vec<K>,
+    dirty: Dirty<K>,
+}
+
+/// Keys whose desired value changed, in the order of the changes; one that changed twice is there
+/// twice. By what was done last, so that whoever removes need not look at what was added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dirty<K> {
+    /// Something new was wanted here. Nothing may be by now: then it is among the removed, too.
+    pub set: Vec<K>,
+    /// Nothing was wanted here any more. Something may be again: then it is among the set, too.
+    pub removed: Vec<K>,
 }
 
 /// All desired tables, by map name. An entry of an array that is not here is zero.
@@ -74,30 +84,28 @@ impl<K: Copy + Eq + Hash, V: PartialEq> Table<K, V> {
                 entry.insert(value);
             }
         }
-        self.dirty.push(key);
+        self.dirty.set.push(key);
     }
 
     /// Wants nothing at `key`.
     pub fn remove(&mut self, key: K) -> Option<V> {
+        if self.entries.is_empty() {
+            return None;
+        }
         let removed = self.entries.remove(&key)?;
-        self.dirty.push(key);
+        self.dirty.removed.push(key);
         Some(removed)
     }
 
-    /// Keys whose desired value changed since the last call, in the order of the changes; one that
-    /// changed twice is there twice.
-    pub fn take_dirty(&mut self) -> impl ExactSizeIterator<Item = K> + '_ {
-        self.dirty.drain(..)
+    /// Moves the keys whose desired value changed since the last call to the end of these lists.
+    pub fn take_dirty(&mut self, into: &mut Dirty<K>) {
+        into.set.append(&mut self.dirty.set);
+        into.removed.append(&mut self.dirty.removed);
     }
 
     /// The desired value.
     pub fn get(&self, key: K) -> Option<&V> {
         self.entries.get(&key)
-    }
-
-    /// Whether something changed since the last [`Table::take_dirty`].
-    pub fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty()
     }
 
     /// Number of desired entries.
@@ -121,7 +129,7 @@ impl<K: Eq + Hash, V> FromIterator<(K, V)> for Table<K, V> {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(entries: I) -> Self {
         Self {
             entries: entries.into_iter().collect(),
-            dirty: Vec::new(),
+            dirty: Dirty::default(),
         }
     }
 }
@@ -130,7 +138,16 @@ impl<K, V> Default for Table<K, V> {
     fn default() -> Self {
         Self {
             entries: HashMap::default(),
-            dirty: Vec::new(),
+            dirty: Dirty::default(),
+        }
+    }
+}
+
+impl<K> Default for Dirty<K> {
+    fn default() -> Self {
+        Self {
+            set: Vec::new(),
+            removed: Vec::new(),
         }
     }
 }

@@ -3,7 +3,7 @@
 mod contents;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet},
     io,
     os::fd::{AsFd as _, OwnedFd},
     time::Duration,
@@ -23,14 +23,16 @@ use vtep_common::abi::{
 };
 
 use super::{
-    DataplaneError, error,
+    DataplaneError,
     error::flat,
+    hash::{Hash, gone, insert, refused, remove},
     pins::Inheritance,
     read_back::{Content, stated},
 };
-use crate::reconcile::{Entry, Key, Map, TableError, Tables};
-
-type Hash<K, V> = HashMap<MapData, K, V>;
+use crate::{
+    reconcile::{Entries, Entry, Key, Keys, Map, Progress, TableError, Tables},
+    types::hash::HashSet,
+};
 
 /// Handles of all maps but `events`, and what has to be known of their content.
 pub(super) struct Maps {
@@ -118,7 +120,7 @@ impl Maps {
             traced: false,
             active_ports: BTreeMap::new(),
             active_bds: BTreeSet::new(),
-            local: HashSet::new(),
+            local: HashSet::default(),
         })
     }
 
@@ -217,18 +219,28 @@ impl Maps {
         Ok(())
     }
 
-    fn write_fdb(&mut self, key: FdbKey, word: FdbWord) -> Result<(), TableError> {
-        let entry = FdbEntry {
-            word,
-            seen: self.current.epoch,
-        };
-        self.fdb.insert(key, entry, 0).map_err(refused)?;
-        if word.flags().has(FdbFlags::LOCAL) {
-            self.local.insert(key);
-        } else {
-            self.local.remove(&key);
+    fn write_fdb(&mut self, entries: &[(FdbKey, FdbWord)]) -> Progress {
+        let seen = self.current.epoch;
+        let entry = |word: &FdbWord| FdbEntry { word: *word, seen };
+        let progress = insert(&mut self.fdb, entries, entry);
+        for (key, word) in entries.iter().take(progress.done) {
+            if word.flags().has(FdbFlags::LOCAL) {
+                self.local.insert(*key);
+            } else if !self.local.is_empty() {
+                self.local.remove(key);
+            }
         }
-        Ok(())
+        progress
+    }
+
+    fn remove_fdb(&mut self, keys: &[FdbKey]) -> Progress {
+        let progress = remove(&mut self.fdb, keys);
+        if !self.local.is_empty() {
+            for key in keys.iter().take(progress.done) {
+                self.local.remove(key);
+            }
+        }
+        progress
     }
 
     /// Writes a port and its entry in `redirect`. When the device map refuses the device, frames go
@@ -308,7 +320,7 @@ impl Tables for Maps {
             }),
             Entry::Ports(slot, port) => self.write_port(slot, port),
             Entry::Bds(id, bd) => self.write_bd(id, bd),
-            Entry::Fdb(key, word) => self.write_fdb(key, word),
+            Entry::Fdb(key, word) => self.write_fdb(&[(key, word)]).into(),
             Entry::Vteps(index, vtep) => self.vteps.set(index, vtep, 0).map_err(refused),
             Entry::Groups(index, group) => self.groups.set(index, group, 0).map_err(refused),
             Entry::Flood(index, member) => self.flood.set(index, member, 0).map_err(refused),
@@ -335,11 +347,7 @@ impl Tables for Maps {
             Key::Vteps(index) => zero(&mut self.vteps, index),
             Key::Groups(index) => zero(&mut self.groups, index),
             Key::Flood(index) => zero(&mut self.flood, index),
-            Key::Fdb(key) => {
-                gone(self.fdb.remove(&key))?;
-                self.local.remove(&key);
-                Ok(())
-            }
+            Key::Fdb(key) => self.remove_fdb(&[key]).into(),
             Key::Arp(key) => gone(self.arp.remove(&key)),
             Key::Nd(key) => gone(self.nd.remove(&key)),
             Key::Sources(key) => gone(self.sources.remove(&key)),
@@ -347,6 +355,28 @@ impl Tables for Maps {
             Key::PortIndex(key) => gone(self.port_index.remove(&key)),
             Key::Vnis(vni) => gone(self.vnis.remove(&vni)),
             Key::Endpoints(key) => gone(self.endpoints.remove(&key)),
+        }
+    }
+
+    fn update_all(&mut self, entries: Entries<'_>) -> Progress {
+        match entries {
+            Entries::Fdb(entries) => self.write_fdb(entries),
+            Entries::Arp(entries) => insert(&mut self.arp, entries, |value| *value),
+            Entries::Nd(entries) => insert(&mut self.nd, entries, |value| *value),
+            Entries::Endpoints(entries) => insert(&mut self.endpoints, entries, |value| *value),
+            Entries::Sources(entries) => insert(&mut self.sources, entries, |value| *value),
+            others => Progress::of(others.iter().map(|entry| self.update(entry))),
+        }
+    }
+
+    fn delete_all(&mut self, keys: Keys<'_>) -> Progress {
+        match keys {
+            Keys::Fdb(keys) => self.remove_fdb(keys),
+            Keys::Arp(keys) => remove(&mut self.arp, keys),
+            Keys::Nd(keys) => remove(&mut self.nd, keys),
+            Keys::Endpoints(keys) => remove(&mut self.endpoints, keys),
+            Keys::Sources(keys) => remove(&mut self.sources, keys),
+            others => Progress::of(others.iter().map(|key| self.delete(key))),
         }
     }
 
@@ -372,24 +402,6 @@ fn reset<V: Pod + Default>(
     let cpus = aya::util::nr_cpus().map_err(|(_, error)| error)?;
     let zeros = PerCpuValues::try_from(vec![V::default(); cpus])?;
     map.set(index, zeros, 0).map_err(refused)
-}
-
-/// The error of a write as the reconciler wants it.
-fn refused(error: MapError) -> TableError {
-    match error::errno(&error) {
-        Some(libc::E2BIG | libc::ENOSPC) => TableError::Full,
-        Some(number) => TableError::Refused(io::Error::from_raw_os_error(number)),
-        None => TableError::Refused(io::Error::other(flat(&error))),
-    }
-}
-
-/// A key that is gone already has been removed.
-fn gone(result: Result<(), MapError>) -> Result<(), TableError> {
-    match result {
-        Err(MapError::KeyNotFound) => Ok(()),
-        Err(error) if error::errno(&error) == Some(libc::ENOENT) => Ok(()),
-        other => other.map_err(refused),
-    }
 }
 
 fn take<M>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, DataplaneError>

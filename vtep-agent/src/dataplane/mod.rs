@@ -13,6 +13,7 @@ mod bpffs;
 mod claims;
 mod counters;
 mod error;
+mod hash;
 mod hooks;
 mod layout;
 mod maps;
@@ -46,7 +47,7 @@ use zerocopy::FromBytes;
 
 use crate::{
     intent::Installed,
-    reconcile::{Contents, Entry, Key, Map, Position, TableError, Tables},
+    reconcile::{Contents, Entries, Entry, Key, Keys, Map, Position, Progress, TableError, Tables},
 };
 use attach::Uplink;
 use error::flat;
@@ -339,6 +340,14 @@ impl Tables for Dataplane {
 
     fn delete(&mut self, key: Key) -> Result<(), TableError> {
         self.maps.delete(key)
+    }
+
+    fn update_all(&mut self, entries: Entries<'_>) -> Progress {
+        self.maps.update_all(entries)
+    }
+
+    fn delete_all(&mut self, keys: Keys<'_>) -> Progress {
+        self.maps.delete_all(keys)
     }
 
     fn capacity(&self, map: Map) -> u32 {

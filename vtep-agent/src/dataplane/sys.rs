@@ -10,12 +10,16 @@ use std::{
     path::Path,
 };
 
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// `enum bpf_cmd`
 const BPF_OBJ_GET: libc::c_long = 7;
 /// `enum bpf_cmd`, since Linux 5.6
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
+/// `enum bpf_cmd`, since Linux 5.6
+const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
+/// `enum bpf_cmd`, since Linux 5.6
+const BPF_MAP_DELETE_BATCH: libc::c_long = 27;
 /// `enum bpf_cmd`, since Linux 5.9
 const BPF_LINK_DETACH: libc::c_long = 34;
 
@@ -35,7 +39,7 @@ struct LinkDetach {
     link_fd: u32,
 }
 
-/// The part of `union bpf_attr` that `BPF_MAP_LOOKUP_BATCH` reads and writes.
+/// The part of `union bpf_attr` that the `BPF_MAP_*_BATCH` commands read and write.
 #[repr(C)]
 #[derive(Default)]
 struct Batch {
@@ -100,6 +104,67 @@ pub(super) fn read_part<K: FromBytes, V: FromBytes>(
         }
     }
     Ok((!end && batch.count > 0).then_some(next))
+}
+
+/// Writes entries of a hash table in their order, up to the first that is refused: how many, and why
+/// not the next. `K` and `V` have the sizes of its keys and values; there are as many of both.
+pub(super) fn update_batch<K, V>(
+    map: impl AsFd,
+    keys: &[K],
+    values: &[V],
+) -> Result<(), (usize, io::Error)>
+where
+    K: IntoBytes + Immutable,
+    V: IntoBytes + Immutable,
+{
+    let count = keys.len().min(values.len());
+    let values = values.as_bytes().as_ptr();
+    operate(
+        map,
+        BPF_MAP_UPDATE_BATCH,
+        keys.as_bytes().as_ptr(),
+        values,
+        count,
+    )
+}
+
+/// Removes keys of a hash table in their order, up to the first that is refused, as one is that is not
+/// there: how many, and why not the next. `K` has the size of its keys.
+pub(super) fn delete_batch<K>(map: impl AsFd, keys: &[K]) -> Result<(), (usize, io::Error)>
+where
+    K: IntoBytes + Immutable,
+{
+    let none = std::ptr::null();
+    operate(
+        map,
+        BPF_MAP_DELETE_BATCH,
+        keys.as_bytes().as_ptr(),
+        none,
+        keys.len(),
+    )
+}
+
+fn operate(
+    map: impl AsFd,
+    command: libc::c_long,
+    keys: *const u8,
+    values: *const u8,
+    count: usize,
+) -> Result<(), (usize, io::Error)> {
+    let mut batch = Batch {
+        keys: keys as u64,
+        values: values as u64,
+        count: count as u32,
+        map_fd: map.as_fd().as_raw_fd() as u32,
+        ..Batch::default()
+    };
+    // SAFETY: `batch` is what the command reads and writes; the callers' slices have that many keys
+    // and values, which are only read, and live through the call.
+    let result = unsafe { bpf(command, &mut batch) };
+    // Where the kernel refuses the whole call, it may leave the number that it was given.
+    let done = usize::try_from(batch.count).ok();
+    let done = done.filter(|done| *done < count).unwrap_or(0);
+    result.map(drop).map_err(|error| (done, error))
 }
 
 /// The process that listens at the other end, or that did when it began to.

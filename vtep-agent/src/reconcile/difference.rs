@@ -1,13 +1,17 @@
 //! One table: what is wanted, what was written, and what is still to be done.
 
 use std::{
+    collections::hash_map::Entry as MapEntry,
     hash::Hash,
     time::{Duration, Instant},
 };
 
-use super::{Entry, Key, Map, RETRY_MAX, RETRY_MIN, ROUND_MAX, Round, TableError, Tables};
+use super::{
+    Entries, Entry, Key, Keys, Map, RETRY_MAX, RETRY_MIN, ROUND_MAX, Round, TableError, Tables,
+    batch::Batch,
+};
 use crate::{
-    intent::{Intent, Table},
+    intent::{Dirty, Intent, Table},
     types::hash::{HashMap, HashSet},
 };
 
@@ -38,21 +42,27 @@ pub(super) trait Stage: Send {
     fn due(&self, now: Instant) -> Option<Instant>;
 }
 
+/// How keys and values of one map are told to [`Tables`].
+pub(super) struct Typed<K, V> {
+    pub(super) entries: fn(&[(K, V)]) -> Entries<'_>,
+    pub(super) keys: fn(&[K]) -> Keys<'_>,
+    pub(super) key: fn(K) -> Key,
+    pub(super) split: fn(Entry) -> Option<(K, V)>,
+}
+
 /// The difference between one table of the intent and its map.
 pub(super) struct Difference<K, V> {
     map: Map,
-    entry: fn(K, V) -> Entry,
-    key: fn(K) -> Key,
-    split: fn(Entry) -> Option<(K, V)>,
+    typed: Typed<K, V>,
     table: fn(&mut Intent) -> &mut Table<K, V>,
-    /// What the map holds.
+    /// What the map holds; of an operation that waits in a batch, what it will hold.
     written: HashMap<K, V>,
     /// Those of its keys that an audit has come across, while there is one, or that were written
     /// since it began: it may have passed their place by then. Arrays lack nothing, so need none.
     seen: Option<HashSet<K>>,
     /// Keys that were touched and not tried since. Nearly all succeed at once, so they are only
     /// listed, some twice.
-    fresh: Vec<K>,
+    fresh: Dirty<K>,
     /// Keys for which the two differ because an operation failed. None of them is tried as a fresh one.
     failed: HashMap<K, Retry>,
 }
@@ -69,10 +79,8 @@ struct Retry {
 /// What became of a key in one step of a round.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Tried {
-    /// It is as wanted, or it failed.
+    /// It is as wanted, waits in the batch, failed, or is for the other step.
     Settled,
-    /// It is for the other step.
-    Other,
     /// The round has no time for it.
     TooLate,
 }
@@ -80,20 +88,16 @@ enum Tried {
 impl<K, V> Difference<K, V> {
     pub(super) fn new(
         map: Map,
-        entry: fn(K, V) -> Entry,
-        key: fn(K) -> Key,
-        split: fn(Entry) -> Option<(K, V)>,
+        typed: Typed<K, V>,
         table: fn(&mut Intent) -> &mut Table<K, V>,
     ) -> Self {
         Self {
             map,
-            entry,
-            key,
-            split,
+            typed,
             table,
             written: HashMap::default(),
             seen: None,
-            fresh: Vec::new(),
+            fresh: Dirty::default(),
             failed: HashMap::default(),
         }
     }
@@ -104,22 +108,24 @@ where
     K: Copy + Eq + Hash,
     V: Copy + PartialEq,
 {
-    /// Tries every key that is due, fresh ones first.
-    fn each_due(&mut self, now: Instant, mut attempt: impl FnMut(&mut Self, K) -> Tried) {
+    /// Tries every key that is due, fresh ones first, and leaves those for which there is no time.
+    fn each_due(
+        &mut self,
+        fresh: &mut Vec<K>,
+        now: Instant,
+        mut attempt: impl FnMut(&mut Self, K) -> Tried,
+    ) {
         let due = |retry: &Retry| retry.due.is_none_or(|due| due <= now);
         let retries = self.failed.iter().filter(|(_, retry)| due(retry));
         let retries: Vec<_> = retries.map(|(key, _)| *key).collect();
-        let mut fresh = std::mem::take(&mut self.fresh);
         let mut late = false;
         fresh.retain(|key| {
-            if late || self.failed.contains_key(key) {
+            if late || self.has_failed(*key) {
                 return late;
             }
-            let tried = attempt(self, *key);
-            late = tried == Tried::TooLate;
-            tried != Tried::Settled
+            late = attempt(self, *key) == Tried::TooLate;
+            late
         });
-        self.fresh = fresh;
         for key in retries {
             if late {
                 break;
@@ -131,83 +137,153 @@ where
     fn try_delete(
         &mut self,
         key: K,
+        batch: &mut Batch<K, V>,
         table: &Table<K, V>,
         tables: &mut dyn Tables,
         round: &mut Round,
     ) -> Tried {
         if table.get(key).is_some() {
-            return Tried::Other;
-        }
-        if !self.written.contains_key(&key) && !self.is_unsure(key) {
-            self.failed.remove(&key);
             return Tried::Settled;
         }
-        if !round.spend() {
-            return Tried::TooLate;
+        let unsure = self.is_unsure(key);
+        let before = match self.written.entry(key) {
+            MapEntry::Vacant(_) if !unsure => {
+                self.failed.remove(&key);
+                return Tried::Settled;
+            }
+            _ if !round.spend() => return Tried::TooLate,
+            MapEntry::Vacant(_) => None,
+            MapEntry::Occupied(entry) => Some(entry.remove()),
+        };
+        if batch.delete(key, before) {
+            self.flush_deletes(batch, tables, round);
         }
-        match tables.delete((self.key)(key)) {
-            Ok(()) => {
-                self.written.remove(&key);
+        Tried::Settled
+    }
+
+    fn flush_deletes(
+        &mut self,
+        batch: &mut Batch<K, V>,
+        tables: &mut dyn Tables,
+        round: &mut Round,
+    ) {
+        while let Some(keys) = batch.keys() {
+            let progress = tables.delete_all((self.typed.keys)(keys));
+            round.outcome.deleted += progress.done as u64;
+            for (key, _) in batch.take(progress.done) {
+                self.succeed(key);
                 if let Some(seen) = &mut self.seen {
                     seen.remove(&key);
                 }
-                self.failed.remove(&key);
-                round.outcome.deleted += 1;
             }
-            Err(error) => {
-                round.failed(self.map, error);
+            let Some(error) = progress.refused else {
+                batch.clear();
+                return;
+            };
+            round.failed(self.map, error);
+            for (key, before) in batch.take(1) {
+                self.restore(key, before);
                 self.fail(key, true, round.now);
             }
         }
-        Tried::Settled
+        batch.clear();
     }
 
     /// `full`: the map refused a new key in this round.
     fn try_update(
         &mut self,
         key: K,
+        batch: &mut Batch<K, V>,
         full: &mut bool,
         table: &Table<K, V>,
         tables: &mut dyn Tables,
         round: &mut Round,
     ) -> Tried {
         let Some(wanted) = table.get(key) else {
-            return Tried::Other;
+            return Tried::Settled;
         };
-        let written = self.written.get(&key);
-        if written == Some(wanted) && !self.is_unsure(key) {
-            self.failed.remove(&key);
-            return Tried::Settled;
-        }
-        if *full && written.is_none() {
-            // No room for any other new key either; not another system call for each.
-            self.fail(key, false, round.now);
-            return Tried::Settled;
-        }
-        if !round.spend() {
-            return Tried::TooLate;
-        }
-        match tables.update((self.entry)(key, *wanted)) {
-            Ok(()) => {
-                self.written.insert(key, *wanted);
-                if let Some(seen) = &mut self.seen {
-                    seen.insert(key);
-                }
-                self.failed.remove(&key);
-                round.outcome.updated += 1;
+        let unsure = self.is_unsure(key);
+        let before = match self.written.entry(key) {
+            MapEntry::Occupied(entry) if entry.get() == wanted && !unsure => {
+                self.succeed(key);
+                return Tried::Settled;
             }
-            Err(error) => {
-                let no_room = matches!(error, TableError::Full);
-                *full |= no_room;
-                round.failed(self.map, error);
-                self.fail(key, !no_room, round.now);
+            MapEntry::Vacant(_) if *full => {
+                // No room for any other new key either; not another system call for each.
+                self.fail(key, false, round.now);
+                return Tried::Settled;
             }
+            _ if !round.spend() => return Tried::TooLate,
+            MapEntry::Occupied(mut entry) => Some(entry.insert(*wanted)),
+            MapEntry::Vacant(entry) => {
+                entry.insert(*wanted);
+                None
+            }
+        };
+        if batch.update(key, *wanted, before) {
+            self.flush_updates(batch, full, tables, round);
         }
         Tried::Settled
     }
 
+    fn flush_updates(
+        &mut self,
+        batch: &mut Batch<K, V>,
+        full: &mut bool,
+        tables: &mut dyn Tables,
+        round: &mut Round,
+    ) {
+        while let Some(entries) = batch.entries() {
+            let progress = tables.update_all((self.typed.entries)(entries));
+            round.outcome.updated += progress.done as u64;
+            for (key, _) in batch.take(progress.done) {
+                self.succeed(key);
+                if let Some(seen) = &mut self.seen {
+                    seen.insert(key);
+                }
+            }
+            let Some(error) = progress.refused else {
+                batch.clear();
+                return;
+            };
+            let no_room = matches!(error, TableError::Full);
+            *full |= no_room;
+            round.failed(self.map, error);
+            for (key, before) in batch.take(1) {
+                self.restore(key, before);
+                self.fail(key, !no_room, round.now);
+            }
+            if no_room {
+                for key in batch.take_new() {
+                    self.restore(key, None);
+                    self.fail(key, false, round.now);
+                }
+            }
+        }
+        batch.clear();
+    }
+
+    /// The map holds what it is to hold.
+    fn succeed(&mut self, key: K) {
+        if !self.failed.is_empty() {
+            self.failed.remove(&key);
+        }
+    }
+
+    /// What waited in a batch was not done.
+    fn restore(&mut self, key: K, before: Option<V>) {
+        match before {
+            Some(before) => drop(self.written.insert(key, before)),
+            None => drop(self.written.remove(&key)),
+        }
+    }
+
+    fn has_failed(&self, key: K) -> bool {
+        !self.failed.is_empty() && self.failed.contains_key(&key)
+    }
+
     fn is_unsure(&self, key: K) -> bool {
-        self.failed.get(&key).is_some_and(|retry| retry.unsure)
+        !self.failed.is_empty() && self.failed.get(&key).is_some_and(|retry| retry.unsure)
     }
 
     /// The map does not hold what was written there: it is due, whatever is wanted.
@@ -247,26 +323,46 @@ where
     fn adopt(&mut self, installed: &mut Intent) {
         let table = (self.table)(installed);
         self.written = table.iter().map(|(key, value)| (key, *value)).collect();
-        self.fresh = table.iter().map(|(key, _)| key).collect();
+        // What is wanted otherwise was touched.
+        self.fresh.removed = table.iter().map(|(key, _)| key).collect();
         self.failed.clear();
     }
 
     fn collect(&mut self, intent: &mut Intent) {
-        for key in (self.table)(intent).take_dirty() {
-            match self.failed.get_mut(&key) {
-                // A new wish is tried at once; how often the key failed is remembered.
-                Some(retry) => retry.due = None,
-                None => self.fresh.push(key),
-            }
+        let table = (self.table)(intent);
+        if self.failed.is_empty() {
+            return table.take_dirty(&mut self.fresh);
         }
+        let mut dirty = Dirty::default();
+        table.take_dirty(&mut dirty);
+        // A new wish is tried at once; how often the key failed is remembered.
+        let failed = &mut self.failed;
+        let mut is_fresh = |key: &K| match failed.get_mut(key) {
+            Some(retry) => {
+                retry.due = None;
+                false
+            }
+            None => true,
+        };
+        dirty.set.retain(&mut is_fresh);
+        dirty.removed.retain(&mut is_fresh);
+        self.fresh.set.append(&mut dirty.set);
+        self.fresh.removed.append(&mut dirty.removed);
     }
 
     fn delete(&mut self, intent: &mut Intent, tables: &mut dyn Tables, round: &mut Round) {
         let table = (self.table)(intent);
         let before = round.outcome.deleted;
-        self.each_due(round.now, |stage, key| {
-            stage.try_delete(key, table, tables, round)
+        let mut fresh = std::mem::take(&mut self.fresh.removed);
+        let mut batch = Batch::default();
+        self.each_due(&mut fresh, round.now, |stage, key| {
+            stage.try_delete(key, &mut batch, table, tables, round)
         });
+        self.flush_deletes(&mut batch, tables, round);
+        self.fresh.removed = fresh;
+        if self.fresh.removed.is_empty() {
+            self.fresh.removed.shrink_to(ROUND_MAX);
+        }
         if round.outcome.deleted > before && !self.map.is_array() {
             // Whoever found the map full need not wait now.
             for (key, retry) in &mut self.failed {
@@ -280,15 +376,19 @@ where
     fn update(&mut self, intent: &mut Intent, tables: &mut dyn Tables, round: &mut Round) {
         let table = (self.table)(intent);
         let mut full = false;
-        self.each_due(round.now, |stage, key| {
-            stage.try_update(key, &mut full, table, tables, round)
+        let mut fresh = std::mem::take(&mut self.fresh.set);
+        let mut batch = Batch::default();
+        self.each_due(&mut fresh, round.now, |stage, key| {
+            stage.try_update(key, &mut batch, &mut full, table, tables, round)
         });
+        self.flush_updates(&mut batch, &mut full, tables, round);
+        self.fresh.set = fresh;
         if self.failed.is_empty() {
             // Walking through a table costs as much as it was ever large.
             self.failed.shrink_to_fit();
         }
-        if self.fresh.is_empty() {
-            self.fresh.shrink_to(ROUND_MAX);
+        if self.fresh.set.is_empty() {
+            self.fresh.set.shrink_to(ROUND_MAX);
         }
     }
 
@@ -297,12 +397,13 @@ where
     }
 
     fn pending_keys(&self) -> Vec<Key> {
-        let keys = self.fresh.iter().chain(self.failed.keys());
-        keys.map(|key| (self.key)(*key)).collect()
+        let fresh = self.fresh.set.iter().chain(&self.fresh.removed);
+        let keys = fresh.chain(self.failed.keys());
+        keys.map(|key| (self.typed.key)(*key)).collect()
     }
 
     fn pending(&self) -> usize {
-        self.fresh.len() + self.failed.len()
+        self.fresh.set.len() + self.fresh.removed.len() + self.failed.len()
     }
 
     fn audit_begin(&mut self) {
@@ -310,7 +411,7 @@ where
     }
 
     fn audit(&mut self, found: Entry) -> bool {
-        let Some((key, value)) = (self.split)(found) else {
+        let Some((key, value)) = (self.typed.split)(found) else {
             return false;
         };
         let written = match (self.written.get(&key), &mut self.seen) {
@@ -348,7 +449,7 @@ where
     fn due(&self, now: Instant) -> Option<Instant> {
         let retries = self.failed.values();
         let retries = retries.map(|retry| retry.due.unwrap_or(now));
-        let fresh = (!self.fresh.is_empty()).then_some(now);
-        retries.chain(fresh).min()
+        let is_fresh = !self.fresh.set.is_empty() || !self.fresh.removed.is_empty();
+        retries.chain(is_fresh.then_some(now)).min()
     }
 }

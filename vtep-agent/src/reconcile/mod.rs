@@ -17,6 +17,7 @@
 //! no harm: the datapath compares the bridge domain and its generation on both and drops the frame.
 
 mod audit;
+mod batch;
 mod difference;
 mod tables;
 #[cfg(test)]
@@ -32,8 +33,8 @@ use vtep_common::abi::FdbKey;
 use crate::intent::Intent;
 use audit::Audit;
 pub use audit::{AUDIT_EVERY, Contents, Position};
-use difference::{Difference, Stage};
-pub use tables::{Entry, Key, Map, TableError, Tables};
+use difference::{Difference, Stage, Typed};
+pub use tables::{Entries, Entry, Key, Keys, Map, Progress, TableError, Tables};
 
 /// Delay before a failed operation is tried again; doubles with every failure.
 pub const RETRY_MIN: Duration = Duration::from_millis(100);
@@ -91,38 +92,41 @@ enum Trouble {
 impl Reconciler {
     /// Takes all maps as empty.
     pub fn new() -> Self {
-        macro_rules! stage {
-            ($map:ident, $table:ident) => {
-                Box::new(Difference::new(
+        macro_rules! stages {
+            ($($(#[doc = $why:literal])* $map:ident: $table:ident,)*) => {
+                vec![$(Box::new(Difference::new(
                     Map::$map,
-                    Entry::$map,
-                    Key::$map,
-                    |entry| match entry {
-                        Entry::$map(key, value) => Some((key, value)),
-                        _ => None,
+                    Typed {
+                        entries: |entries| Entries::$map(entries),
+                        keys: |keys| Keys::$map(keys),
+                        key: Key::$map,
+                        split: |entry| match entry {
+                            Entry::$map(key, value) => Some((key, value)),
+                            _ => None,
+                        },
                     },
                     |intent| &mut intent.$table,
-                ))
+                )),)*]
             };
         }
-        let stages: Vec<Box<dyn Stage>> = vec![
-            stage!(Settings, settings),
-            stage!(Vteps, vteps),
-            stage!(Groups, groups),
-            // Before the ports that are judged by them.
-            stage!(Guards, guards),
-            stage!(Ports, ports),
-            stage!(Flood, flood),
-            stage!(Bds, bds),
-            // Before what forwards: a crash in between must not lose who is there.
-            stage!(Endpoints, endpoints),
-            stage!(Fdb, fdb),
-            stage!(Arp, arp),
-            stage!(Nd, nd),
-            stage!(Sources, sources),
-            stage!(PortIndex, port_index),
-            stage!(Vnis, vnis),
-        ];
+        let stages: Vec<Box<dyn Stage>> = stages! {
+            Settings: settings,
+            Vteps: vteps,
+            Groups: groups,
+            /// Before the ports that are judged by them.
+            Guards: guards,
+            Ports: ports,
+            Flood: flood,
+            Bds: bds,
+            /// Before what forwards: a crash in between must not lose who is there.
+            Endpoints: endpoints,
+            Fdb: fdb,
+            Arp: arp,
+            Nd: nd,
+            Sources: sources,
+            PortIndex: port_index,
+            Vnis: vnis,
+        };
         Self {
             stages,
             audit: Audit::default(),

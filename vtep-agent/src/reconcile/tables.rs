@@ -25,8 +25,51 @@ pub trait Tables {
     /// [`TableError::Refused`]
     fn delete(&mut self, key: Key) -> Result<(), TableError>;
 
+    /// Writes entries of one map in their order, up to the first that is refused.
+    fn update_all(&mut self, entries: Entries<'_>) -> Progress {
+        Progress::of(entries.iter().map(|entry| self.update(entry)))
+    }
+
+    /// Removes entries of one map in their order, up to the first that is refused.
+    fn delete_all(&mut self, keys: Keys<'_>) -> Progress {
+        Progress::of(keys.iter().map(|key| self.delete(key)))
+    }
+
     /// Most entries of a map.
     fn capacity(&self, map: Map) -> u32;
+}
+
+/// How far a sequence of operations came.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// So many from the first on are done.
+    pub done: usize,
+    /// Why the one after them is not. What comes after that one was not tried.
+    pub refused: Option<TableError>,
+}
+
+/// Of a single operation.
+impl From<Progress> for Result<(), TableError> {
+    fn from(progress: Progress) -> Self {
+        progress.refused.map_or(Ok(()), Err)
+    }
+}
+
+impl Progress {
+    /// Operations one by one, each carried out when it is its turn.
+    pub fn of(operations: impl Iterator<Item = Result<(), TableError>>) -> Self {
+        let mut progress = Self::default();
+        for operation in operations {
+            match operation {
+                Ok(()) => progress.done += 1,
+                Err(error) => {
+                    progress.refused = Some(error);
+                    break;
+                }
+            }
+        }
+        progress
+    }
 }
 
 /// Why an entry was not written.
@@ -59,6 +102,38 @@ macro_rules! maps {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Key {
             $($(#[$doc])* $map($key),)*
+        }
+
+        /// Entries of one map.
+        #[derive(Clone, Copy, Debug)]
+        pub enum Entries<'a> {
+            $($(#[$doc])* $map(&'a [($key, $value)]),)*
+        }
+
+        /// Keys of one map.
+        #[derive(Clone, Copy, Debug)]
+        pub enum Keys<'a> {
+            $($(#[$doc])* $map(&'a [$key]),)*
+        }
+
+        impl<'a> Entries<'a> {
+            /// One by one.
+            pub fn iter(self) -> Box<dyn Iterator<Item = Entry> + 'a> {
+                match self {
+                    $(Self::$map(entries) => Box::new(
+                        entries.iter().map(|(key, value)| Entry::$map(*key, *value)),
+                    ),)*
+                }
+            }
+        }
+
+        impl<'a> Keys<'a> {
+            /// One by one.
+            pub fn iter(self) -> Box<dyn Iterator<Item = Key> + 'a> {
+                match self {
+                    $(Self::$map(keys) => Box::new(keys.iter().copied().map(Key::$map)),)*
+                }
+            }
         }
 
         impl Map {
