@@ -64,8 +64,8 @@ impl Core {
             Drain::Drained => return Err(CommandError::Drained),
         }
         let time = time.unwrap_or(self.config.vtep.drain_time);
-        let origins = self.bds.values().flat_map(|bd| bd.macs().origins());
-        let local = origins.flatten().count();
+        let macs = self.bds.values().map(|bd| bd.macs().census());
+        let local: u64 = macs.map(|macs| macs.learned + macs.declared).sum();
         if local > 0 {
             tracing::warn!(
                 macs = local,

@@ -1,6 +1,6 @@
 //! From best routes to what bridge domains use of them.
 
-use std::{collections::BTreeSet, net::Ipv4Addr, time::Instant};
+use std::{collections::BTreeSet, net::Ipv4Addr, rc::Rc, sync::Arc, time::Instant};
 
 use vtep_common::abi::BdId;
 
@@ -90,19 +90,17 @@ impl Core {
         self.nexthops.acquire(bd, vtep, check, intent, outputs, now);
     }
 
-    pub(super) fn change(&mut self, change: Change, now: Instant) {
-        let matching = |best: &Option<Best>| match best {
-            Some(best) => self.targets.matching(&best.attributes),
-            None => Vec::new(),
-        };
-        let was = matching(&change.before);
-        let is = matching(&change.after);
-        for bd in &is {
-            let before = change.before.as_ref().filter(|_| was.contains(bd));
-            self.apply(*bd, &change.key, before, change.after.as_ref(), now);
+    /// A best path changed. `matching` is for all changes of one input.
+    pub(super) fn change(&mut self, change: Change, matching: &mut Matching, now: Instant) {
+        let (before, after) = (change.before.as_ref(), change.after.as_ref());
+        let was = matching.of(before, &self.targets);
+        let is = matching.of(after, &self.targets);
+        for bd in is.iter() {
+            let before = before.filter(|_| was.contains(bd));
+            self.apply(*bd, &change.key, before, after, now);
         }
-        for bd in was.into_iter().filter(|bd| !is.contains(bd)) {
-            self.apply(bd, &change.key, change.before.as_ref(), None, now);
+        for bd in was.iter().filter(|bd| !is.contains(bd)) {
+            self.apply(*bd, &change.key, before, None, now);
         }
     }
 
@@ -126,7 +124,7 @@ impl Core {
                 None
             }
         });
-        let confirmed = after.clone();
+        let confirmed = after.clone().filter(|_| !self.held.is_empty());
         self.exchange(bd, before, after, now);
         if let Some(route) = confirmed {
             self.confirm(bd, &route, now);
@@ -213,5 +211,26 @@ fn needs(bd: BdId, imported: &Imported) -> (Ipv4Addr, Option<GroupKey>) {
         }
         Imported::Receiver(_, receiver) => (receiver.next_hop, None),
         Imported::Replicator(_, replicator) => (replicator.next_hop, None),
+    }
+}
+
+/// The bridge domains that import what was asked for last: routes that come or go together mostly have
+/// one set of attributes.
+#[derive(Default)]
+pub(super) struct Matching(Option<(Arc<Attributes>, Rc<[BdId]>)>);
+
+impl Matching {
+    fn of(&mut self, best: Option<&Best>, targets: &TargetIndex) -> Rc<[BdId]> {
+        let Some(best) = best else {
+            return Rc::default();
+        };
+        match &self.0 {
+            Some((last, bds)) if Arc::ptr_eq(last, &best.attributes) => Rc::clone(bds),
+            _ => {
+                let bds: Rc<[BdId]> = targets.matching(&best.attributes).into();
+                self.0 = Some((Arc::clone(&best.attributes), Rc::clone(&bds)));
+                bds
+            }
+        }
     }
 }

@@ -42,7 +42,7 @@ pub use io::{Command, DeclaredEndpoint, HostNextHop, HostRoute, Input, Link, Out
 pub use peers::PeerRoutes;
 pub use rows::{PIECE, Piece, Rows};
 pub use state::{SavedBd, SavedEndpoint, SavedPort, State};
-pub use views::{BdStats, ByOrigin};
+pub use views::BdStats;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -197,10 +197,14 @@ impl Core {
             Input::Paths(address, paths) => {
                 if let IpAddr::V4(address) = address.to_canonical() {
                     let reachable = !paths.is_empty();
+                    let was_lost = self.nexthops.is_lost(address);
                     let bds = self.nexthops.set_paths(address, paths, &mut self.intent);
                     for bd in bds {
-                        if let Some(bd) = self.bd_mut(bd) {
-                            bd.set_reachable(address, reachable);
+                        match self.bd_mut(bd) {
+                            // The first path to a VTEP: no route was ever said to have none.
+                            Some(bd) if reachable && !was_lost => bd.touch_flood(),
+                            Some(bd) => bd.set_reachable(address, reachable),
+                            None => {}
                         }
                     }
                     // The underlay's VLAN is that of the paths.

@@ -4,7 +4,7 @@
 mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
     time::Instant,
 };
@@ -15,7 +15,7 @@ use vtep_common::abi::{
 };
 
 use super::{Output, held::v4, index::Indexes};
-use crate::{config::SourceCheck, intent::Intent};
+use crate::{config::SourceCheck, intent::Intent, types::hash::HashMap};
 
 /// VTEPs by address and next-hop groups by what they reach, each with a count of the imported routes
 /// that need it. What nobody needs is kept until [`Nexthops::collect`], so that replacing the last
@@ -72,7 +72,7 @@ impl Nexthops {
     pub(super) fn new() -> Self {
         Self {
             vteps: BTreeMap::new(),
-            groups: HashMap::new(),
+            groups: HashMap::default(),
             vtep_indexes: Indexes::below(MAX_VTEPS),
             group_indexes: Indexes::below(MAX_GROUPS),
             unused_vteps: BTreeSet::new(),
@@ -387,7 +387,7 @@ impl Nexthops {
 
     /// Number of VTEPs that each bridge domain uses.
     pub(super) fn count_by_bd(&self) -> HashMap<BdId, u64> {
-        let mut counts = HashMap::new();
+        let mut counts = HashMap::default();
         for bd in self.vteps.values().flat_map(Vtep::bds) {
             *counts.entry(bd).or_default() += 1;
         }

@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use super::{Core, Output};
+use super::{Core, Output, imports::Matching};
 use crate::{
     bgp::{
         peer::PeerEvent,
@@ -267,12 +267,13 @@ impl Core {
     }
 
     fn changes(&mut self, changes: Vec<Change>, now: Instant) {
+        let mut matching = Matching::default();
         for change in changes {
             if self.peers.reflecting {
                 self.adj_out
                     .reflect(change.key.clone(), change.after.clone());
             }
-            self.change(change, now);
+            self.change(change, &mut matching, now);
         }
     }
 

@@ -1,7 +1,7 @@
 //! What `show` prints, in a fixed order.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
     time::Instant,
 };
@@ -12,8 +12,8 @@ use super::{CommandError, Core};
 use crate::{
     bgp::wire::Membership,
     config::{FloodPolicy, PeerConfig, Replication, XdpMode},
-    evpn::{BindingOrigin, BridgeDomain, Local, Origin, ProbeCounts, Winner},
-    types::{BdName, Mac, PeerId},
+    evpn::{BindingOrigin, BridgeDomain, Census, Local, Origin, ProbeCounts, Winner},
+    types::{BdName, Mac, PeerId, hash::HashMap},
     view,
 };
 
@@ -25,9 +25,9 @@ pub struct BdStats {
     /// Its index in the datapath's tables.
     pub id: BdId,
     /// MACs.
-    pub macs: ByOrigin,
+    pub macs: Census,
     /// IP to MAC bindings.
-    pub neighbors: ByOrigin,
+    pub neighbors: Census,
     /// Other VTEPs.
     pub vteps: u64,
     /// MACs that changed place since the start.
@@ -40,17 +40,6 @@ pub struct BdStats {
     pub probes: ProbeCounts,
     /// A replicator makes the copies of what is broadcast.
     pub assisted: bool,
-}
-
-/// A number by origin.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ByOrigin {
-    /// From frames.
-    pub learned: u64,
-    /// By an orchestrator.
-    pub declared: u64,
-    /// From BGP.
-    pub remote: u64,
 }
 
 impl Core {
@@ -150,7 +139,7 @@ impl Core {
     /// When there is no such bridge domain.
     pub fn vteps(&self, bd: Option<&BdName>) -> Result<Vec<view::Vtep>, CommandError> {
         let filter = self.filter(bd)?;
-        let mut macs: HashMap<Ipv4Addr, u64> = HashMap::new();
+        let mut macs: HashMap<Ipv4Addr, u64> = HashMap::default();
         for bd in self.selected(bd)? {
             for (_, winner) in bd.macs().iter() {
                 if let Winner::Remote(_, remote) = winner {
@@ -335,13 +324,7 @@ impl Core {
     }
 
     fn bd_view(&self, bd: &BridgeDomain, vteps: &HashMap<BdId, u64>) -> view::Bd {
-        let (mut local_macs, mut remote_macs) = (0, 0);
-        for origin in bd.macs().origins() {
-            match origin {
-                Some(_) => local_macs += 1,
-                None => remote_macs += 1,
-            }
-        }
+        let macs = bd.macs().census();
         view::Bd {
             name: bd.config.name.to_string(),
             vni: bd.config.vni.get(),
@@ -349,35 +332,19 @@ impl Core {
             rt_import: bd.rt_import.iter().map(ToString::to_string).collect(),
             rt_export: bd.rt_export.iter().map(ToString::to_string).collect(),
             ports: self.ports.of_bd(bd.id).count() as u64,
-            local_macs,
-            remote_macs,
+            local_macs: macs.learned + macs.declared,
+            remote_macs: macs.remote,
             vteps: vteps.get(&bd.id.bd).copied().unwrap_or(0),
         }
     }
 }
 
 fn stats_of(bd: &BridgeDomain, vteps: &HashMap<BdId, u64>) -> BdStats {
-    let mut macs = ByOrigin::default();
-    for origin in bd.macs().origins() {
-        *match origin {
-            None => &mut macs.remote,
-            Some(Origin::Declared) => &mut macs.declared,
-            Some(Origin::Learned) => &mut macs.learned,
-        } += 1;
-    }
-    let mut neighbors = ByOrigin::default();
-    for origin in bd.neighbors().origins() {
-        *match origin {
-            BindingOrigin::Remote => &mut neighbors.remote,
-            BindingOrigin::Declared => &mut neighbors.declared,
-            BindingOrigin::Learned => &mut neighbors.learned,
-        } += 1;
-    }
     BdStats {
         name: bd.config.name.clone(),
         id: bd.id.bd,
-        macs,
-        neighbors,
+        macs: bd.macs().census(),
+        neighbors: bd.neighbors().census(),
         vteps: vteps.get(&bd.id.bd).copied().unwrap_or(0),
         mac_moves: bd.macs().moves(),
         duplicate_macs: bd.macs().duplicates().count() as u64,

@@ -6,7 +6,7 @@ mod duplicates;
 pub use addresses::is_host_address;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
     time::{Duration, Instant},
@@ -22,7 +22,7 @@ use super::{
 use crate::{
     bgp::wire::{ArpNd, Attributes, MacMobility, Route, RouteKey},
     config::BdConfig,
-    types::{ImportTarget, Mac, RouteTarget, hash::HashSet},
+    types::{ImportTarget, Mac, RouteTarget, hash::HashMap},
 };
 
 /// A bridge domain, one MAC-VRF with one broadcast domain (RFC 7432 §6.1).
@@ -53,11 +53,11 @@ pub struct BridgeDomain {
 #[derive(Debug, Default)]
 pub struct Dirty {
     /// MACs whose owner or routes may have changed.
-    pub macs: HashSet<Mac>,
+    pub macs: Vec<Mac>,
     /// Ports whose number of MACs changed.
-    pub ports: HashSet<Slot>,
+    pub ports: Vec<Slot>,
     /// Addresses whose binding may have changed.
-    pub ips: HashSet<IpAddr>,
+    pub ips: Vec<IpAddr>,
     /// Those of them that VMs should hear of.
     pub news: Vec<IpAddr>,
     /// The flood list may have changed.
@@ -84,8 +84,8 @@ impl BridgeDomain {
             receivers: ReceiverTable::default(),
             probes: Probes::default(),
             originator,
-            declared: HashMap::new(),
-            announced: HashMap::new(),
+            declared: HashMap::default(),
+            announced: HashMap::default(),
             flood_dirty: true,
             as_mac: None,
         }
@@ -225,6 +225,12 @@ impl BridgeDomain {
     pub fn routes(&mut self, mac: Mac) -> (Vec<(Route, Arc<Attributes>)>, Vec<RouteKey>) {
         let mut announce = Vec::new();
         let mut ips = BTreeSet::new();
+        if self.macs.local(mac).is_none()
+            && !self.announced.contains_key(&mac)
+            && Some(mac) != self.as_mac
+        {
+            return (announce, Vec::new());
+        }
         let quiet = self.macs.duplicate(mac).is_some_and(Duplicate::is_quiet);
         if let Some(local) = self.macs.local(mac).filter(|_| !quiet) {
             announce.push(self.originator.mac_ip(mac, local.mobility, None));

@@ -1,7 +1,7 @@
 //! Which bridge domains a route is for, and whether it can be used there.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fmt,
     net::{IpAddr, Ipv4Addr},
 };
@@ -17,7 +17,7 @@ use crate::{
         },
     },
     config::BdConfig,
-    types::{Esi, EthernetTag, ImportTarget, Mac, RouteTarget, Vni},
+    types::{Esi, EthernetTag, ImportTarget, Mac, RouteTarget, Vni, hash::HashMap},
 };
 
 /// Bridge domains by what they import. A route costs as many look-ups as it has targets.
@@ -156,11 +156,11 @@ impl TargetIndex {
 
 /// Without the community the configured encapsulation is meant (RFC 8365 §6).
 fn encapsulation(attributes: &Attributes) -> Result<(), Unused> {
-    let tunnels: Vec<_> = attributes.tunnels().collect();
-    if tunnels.is_empty() || tunnels.contains(&Encapsulation::VXLAN) {
+    let mut tunnels = attributes.tunnels().peekable();
+    if tunnels.peek().is_none() || tunnels.any(|tunnel| tunnel == Encapsulation::VXLAN) {
         Ok(())
     } else {
-        Err(Unused::Encapsulation(tunnels))
+        Err(Unused::Encapsulation(attributes.tunnels().collect()))
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod duplicate;
 mod entry;
+mod vteps;
 
 pub use duplicate::Duplicate;
 pub use entry::{Local, MacEntry, Origin, Remote, RemoteId, Winner};
@@ -14,7 +15,7 @@ use std::{
 };
 
 use self::entry::{Declared, loses};
-use super::{memory::Memory, mobility, moves::Moves};
+use super::{BindingOrigin, Census, memory::Memory, mobility, moves::Moves};
 use crate::{
     bgp::wire::MacMobility,
     config::DuplicatePolicy,
@@ -39,8 +40,10 @@ pub struct MacTable {
     ports: HashMap<Slot, HashSet<Mac>>,
     /// Vacant entries.
     remembered: Memory,
-    dirty: HashSet<Mac>,
-    dirty_ports: HashSet<Slot>,
+    census: Census,
+    /// Some are there twice.
+    dirty: Vec<Mac>,
+    dirty_ports: Vec<Slot>,
     moves: u64,
     policy: DuplicatePolicy,
     /// Moves of the last while in which we took part.
@@ -96,8 +99,9 @@ impl MacTable {
             entries: HashMap::default(),
             ports: HashMap::default(),
             remembered: Memory::default(),
-            dirty: HashSet::default(),
-            dirty_ports: HashSet::default(),
+            census: Census::default(),
+            dirty: Vec::new(),
+            dirty_ports: Vec::new(),
             moves: 0,
             policy: DuplicatePolicy::default(),
             recent: Moves::default(),
@@ -110,9 +114,10 @@ impl MacTable {
     pub fn learn(&mut self, mac: Mac, slot: Slot, limit: usize, now: Instant) -> Learned {
         let full = self.port_count(slot) >= limit;
         if let Some(entry) = self.entries.get(&mac) {
-            let sticky = entry.declared.is_some_and(|declared| declared.sticky);
-            match (&entry.local, entry.best_remote()) {
-                _ if entry.declared.is_some_and(|d| d.slot != slot) => {
+            let declared = entry.rest().declared;
+            let sticky = declared.is_some_and(|declared| declared.sticky);
+            match (&entry.rest().local, entry.best_remote()) {
+                _ if declared.is_some_and(|declared| declared.slot != slot) => {
                     return Learned::Refused(Refused::Declared);
                 }
                 (Some(local), _) if local.slot == slot => return Learned::Unchanged,
@@ -133,16 +138,18 @@ impl MacTable {
     /// claim is gone.
     pub fn declare(&mut self, mac: Mac, slot: Slot, sticky: bool, now: Instant) -> Learned {
         let entry = self.entries.entry(mac).or_default();
-        self.remembered.recall(mac, &mut entry.vacant_until);
-        let sequence = entry.local.map_or(0, |local| local.mobility.sequence);
-        entry.declared = Some(Declared {
+        let rest = entry.rest_mut();
+        self.remembered.recall(mac, &mut rest.vacant_until);
+        let sequence = rest.local.map_or(0, |local| local.mobility.sequence);
+        rest.declared = Some(Declared {
             slot,
             sticky,
             sequence,
             since: now,
         });
+        let is_here = rest.local.is_some_and(|local| local.slot == slot);
         let elsewhere = entry.best_remote().map(|(_, remote)| *remote);
-        if entry.local.is_none_or(|local| local.slot != slot) && self.is_held(mac) {
+        if !is_here && self.is_held(mac) {
             return Learned::Refused(Refused::Duplicate);
         }
         match elsewhere {
@@ -159,15 +166,18 @@ impl MacTable {
         let Some(entry) = self.entries.get_mut(&mac) else {
             return;
         };
-        if entry.declared.take().is_some() {
+        if entry.rest().declared.is_some() {
+            entry.rest_mut().declared = None;
             self.release(mac, now);
         }
     }
 
     /// Gives up our claim to a learned MAC: it aged, or its port is gone.
     pub fn forget(&mut self, mac: Mac, now: Instant) {
-        let local = self.entries.get(&mac).and_then(|entry| entry.local);
-        if local.is_some_and(|local| local.origin == Origin::Learned) {
+        if self
+            .local(mac)
+            .is_some_and(|local| local.origin == Origin::Learned)
+        {
             self.release(mac, now);
         }
     }
@@ -185,7 +195,7 @@ impl MacTable {
             Entry::Vacant(_) if remote.is_none() => return Contest::default(),
             Entry::Vacant(entry) => entry.insert(Box::default()),
         };
-        let was_remote = entry.local.is_none() && !entry.remote.is_empty();
+        let was = entry.owner();
         let claimed = |entry: &MacEntry| {
             let best = entry.best_remote();
             best.map(|(_, remote)| (remote.next_hop, remote.sequence))
@@ -196,22 +206,27 @@ impl MacTable {
             entry.floor = mobility::later(entry.floor, old.sequence.wrapping_add(1));
         }
         if let Some(remote) = remote {
-            // Mostly there is one route; a vector would begin with room for four.
-            if entry.remote.is_empty() {
-                entry.remote.reserve_exact(1);
-            }
             entry.remote.push((id, remote));
-            self.remembered.recall(mac, &mut entry.vacant_until);
+            if entry.rest().vacant_until.is_some() {
+                self.remembered
+                    .recall(mac, &mut entry.rest_mut().vacant_until);
+                entry.shed();
+            }
         }
+        self.census.change(was, entry.owner());
         let to = claimed(entry);
-        if let (true, Some((from, _)), Some((to, _))) = (was_remote, from, to) {
+        if let (Some(BindingOrigin::Remote), Some((from, _)), Some((to, _))) = (was, from, to) {
             self.moves += u64::from(from != to);
         }
-        self.dirty.insert(mac);
+        self.dirty.push(mac);
+        let rest = entry.rest();
+        if rest.local.is_none() && rest.declared.is_none() && to.is_some() {
+            return Contest::default();
+        }
         // Another VTEP has the MAC as well, as often as we do: with its next frame it takes it.
         let tied = to != from
-            && entry.evidence
-            && entry.local.is_some_and(|local| {
+            && rest.evidence
+            && rest.local.is_some_and(|local| {
                 let ours = local.mobility;
                 !ours.sticky && to.is_some_and(|(_, sequence)| sequence == ours.sequence)
             });
@@ -240,39 +255,15 @@ impl MacTable {
 
     /// What is announced with the MAC changed.
     pub fn touch(&mut self, mac: Mac) {
-        self.dirty.insert(mac);
-    }
-
-    /// A VTEP's place in the datapath's tables changed.
-    pub fn touch_vtep(&mut self, vtep: Ipv4Addr) {
-        let there = self.entries.iter().filter(|(_, entry)| {
-            matches!(entry.winner(), Some(Winner::Remote(_, remote)) if remote.next_hop == vtep)
-        });
-        self.dirty.extend(there.map(|(mac, _)| *mac));
-    }
-
-    /// There is a path to a VTEP, or none any more. A MAC that only it claims stays there: what is sent to
-    /// it is dropped and counted, not flooded.
-    pub fn set_reachable(&mut self, vtep: Ipv4Addr, reachable: bool) {
-        for (mac, entry) in &mut self.entries {
-            let alone = entry.remote.len() < 2;
-            for (_, remote) in &mut entry.remote {
-                if remote.next_hop == vtep && remote.unreachable == reachable {
-                    remote.unreachable = !reachable;
-                    if !alone {
-                        self.dirty.insert(*mac);
-                    }
-                }
-            }
-        }
+        self.dirty.push(mac);
     }
 
     /// MACs whose owner, or what is known of it, may have changed since the last call, and ports whose
     /// number of MACs did.
-    pub fn take_dirty(&mut self) -> (HashSet<Mac>, HashSet<Slot>) {
+    pub fn take_dirty(&mut self) -> (Vec<Mac>, Vec<Slot>) {
         (
-            std::mem::take(&mut self.dirty),
-            std::mem::take(&mut self.dirty_ports),
+            take_distinct(&mut self.dirty),
+            take_distinct(&mut self.dirty_ports),
         )
     }
 
@@ -289,7 +280,7 @@ impl MacTable {
 
     /// Our claim, while it wins.
     pub fn local(&self, mac: Mac) -> Option<&Local> {
-        self.entries.get(&mac)?.local.as_ref()
+        self.entries.get(&mac)?.rest().local.as_ref()
     }
 
     /// Addresses that routes bind to the MAC.
@@ -311,11 +302,9 @@ impl MacTable {
             .filter_map(|(mac, entry)| Some((*mac, entry.winner()?)))
     }
 
-    /// How each MAC that has an owner is known: `None` from a route. Does not weigh routes.
-    pub fn origins(&self) -> impl Iterator<Item = Option<Origin>> {
-        let entries = self.entries.values().map(Box::as_ref);
-        let owned = entries.filter(|entry| entry.local.is_some() || !entry.remote.is_empty());
-        owned.map(|entry| entry.local.map(|local| local.origin))
+    /// How many MACs have an owner, by how it is known.
+    pub fn census(&self) -> Census {
+        self.census
     }
 
     /// MACs that a port has.
@@ -344,12 +333,14 @@ impl MacTable {
     /// Our claim wins from now on: there is evidence that the MAC is on this port.
     fn claim(&mut self, mac: Mac, slot: Slot, now: Instant) -> Learned {
         let entry = self.entries.entry(mac).or_default();
-        self.remembered.recall(mac, &mut entry.vacant_until);
-        self.dirty.insert(mac);
-        let declared = entry.declared;
+        let was = entry.owner();
+        self.remembered
+            .recall(mac, &mut entry.rest_mut().vacant_until);
+        self.dirty.push(mac);
+        let declared = entry.rest().declared;
         let origin = declared.map_or(Origin::Learned, |_| Origin::Declared);
         let sticky = declared.is_some_and(|declared| declared.sticky);
-        let (sequence, outcome) = match &entry.local {
+        let (sequence, outcome) = match &entry.rest().local {
             // The same PE, hence no mobility event for others (RFC 7432 §15).
             Some(local) if local.slot == slot => (local.mobility.sequence, Learned::Unchanged),
             Some(local) => (local.mobility.sequence, Learned::Moved(local.slot)),
@@ -357,16 +348,18 @@ impl MacTable {
         };
         // Sticky routes have sequence number 0 (RFC 7432 §15.2).
         let sequence = if sticky { 0 } else { sequence };
-        entry.local = Some(Local {
+        let rest = entry.rest_mut();
+        rest.local = Some(Local {
             slot,
             origin,
             mobility: MacMobility { sticky, sequence },
             since: now,
         });
-        if let Some(declared) = &mut entry.declared {
+        if let Some(declared) = &mut rest.declared {
             declared.sequence = sequence;
         }
-        entry.evidence = true;
+        rest.evidence = true;
+        self.census.change(was, entry.owner());
         let moved = matches!(outcome, Learned::Moved(_))
             || outcome == Learned::New && !entry.remote.is_empty();
         self.moves += u64::from(moved);
@@ -392,13 +385,14 @@ impl MacTable {
         };
         let best = entry.best_remote().map(|(_, remote)| *remote);
         let mut contest = Contest::default();
-        match (entry.local, entry.declared, best) {
+        let was = entry.owner();
+        match (entry.rest().local, entry.rest().declared, best) {
             (Some(local), _, Some(remote)) => {
                 contest.sticky = local.mobility.sticky
                     && (remote.sticky || mobility::compare(remote.sequence, 0).is_gt());
                 if loses(local.mobility, vtep, &remote) {
                     self.moves += 1;
-                    let counts = entry.evidence && !remote.sticky;
+                    let counts = entry.rest().evidence && !remote.sticky;
                     self.release(mac, now);
                     contest.lost = Some(local.slot);
                     if counts {
@@ -413,13 +407,15 @@ impl MacTable {
                     sequence: declared.sequence,
                 };
                 if best.is_none_or(|remote| !loses(mobility, vtep, &remote)) {
-                    entry.local = Some(Local {
+                    let rest = entry.rest_mut();
+                    rest.local = Some(Local {
                         slot: declared.slot,
                         origin: Origin::Declared,
                         mobility,
                         since: declared.since,
                     });
-                    entry.evidence = false;
+                    rest.evidence = false;
+                    self.census.change(was, entry.owner());
                     self.list(mac, declared.slot);
                 }
             }
@@ -430,11 +426,15 @@ impl MacTable {
     }
 
     fn release(&mut self, mac: Mac, now: Instant) {
-        self.dirty.insert(mac);
+        self.dirty.push(mac);
         if let Some(entry) = self.entries.get_mut(&mac)
-            && let Some(local) = entry.local.take()
+            && let Some(local) = entry.rest().local
         {
+            let was = entry.owner();
+            entry.rest_mut().local = None;
+            entry.shed();
             entry.floor = mobility::later(entry.floor, local.mobility.sequence);
+            self.census.change(was, entry.owner());
             self.unlist(mac, local.slot);
         }
         self.tidy(mac, now);
@@ -442,7 +442,7 @@ impl MacTable {
 
     fn list(&mut self, mac: Mac, slot: Slot) {
         if self.ports.entry(slot).or_default().insert(mac) {
-            self.dirty_ports.insert(slot);
+            self.dirty_ports.push(slot);
         }
     }
 
@@ -450,7 +450,7 @@ impl MacTable {
         if let Some(macs) = self.ports.get_mut(&slot)
             && macs.remove(&mac)
         {
-            self.dirty_ports.insert(slot);
+            self.dirty_ports.push(slot);
             if macs.is_empty() {
                 self.ports.remove(&slot);
             }
@@ -465,17 +465,25 @@ impl MacTable {
             return;
         };
         let entry = occupied.get_mut();
-        if entry.declared.is_some() || entry.local.is_some() || !entry.remote.is_empty() || held {
+        if entry.owner().is_some() || entry.rest().declared.is_some() || held {
             return;
         }
         if entry.floor == 0 {
             occupied.remove();
-        } else if entry.vacant_until.is_none() {
+        } else if entry.rest().vacant_until.is_none() {
             let (end, forgotten) = self.remembered.begin(mac, now);
-            entry.vacant_until = Some(end);
+            entry.rest_mut().vacant_until = Some(end);
             if let Some(forgotten) = forgotten {
                 self.entries.remove(&forgotten);
             }
         }
     }
+}
+
+/// Each once, in order.
+pub(super) fn take_distinct<T: Ord>(list: &mut Vec<T>) -> Vec<T> {
+    let mut taken = std::mem::take(list);
+    taken.sort_unstable();
+    taken.dedup();
+    taken
 }

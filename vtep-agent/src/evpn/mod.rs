@@ -3,6 +3,7 @@
 
 mod announcement;
 mod bd;
+mod census;
 mod frame;
 mod import;
 mod mac;
@@ -16,6 +17,7 @@ mod receiver;
 
 pub use announcement::announcement;
 pub use bd::{BridgeDomain, Dirty, is_host_address};
+pub use census::Census;
 pub use import::{Imported, TargetIndex, Unused, encapsulation_name, import};
 pub use mac::{
     Contest, Duplicate, Learned, Local, MacEntry, MacTable, Origin, Refused, Remote, RemoteId,

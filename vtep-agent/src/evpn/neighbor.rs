@@ -12,15 +12,12 @@ use std::{
     time::Instant,
 };
 
-use self::entry::Neighbor;
-use super::moves::Moves;
+use self::entry::Entries;
+use super::{Census, mac::take_distinct, moves::Moves};
 use crate::{
     bgp::wire::ArpNd,
     config::DuplicateIpPolicy,
-    types::{
-        Mac, RouteDistinguisher,
-        hash::{HashMap, HashSet},
-    },
+    types::{Mac, RouteDistinguisher, hash::HashMap},
 };
 
 /// Most addresses that one local MAC may have by learning: a VM that answers for a whole subnet does
@@ -30,13 +27,13 @@ const MAX_IPS_PER_MAC: usize = 64;
 /// Who has which address.
 #[derive(Debug, Default)]
 pub struct NeighborTable {
-    /// In boxes: a table has room for up to twice what is in it.
-    entries: HashMap<IpAddr, Box<Neighbor>>,
+    entries: Entries,
     /// Addresses of local MACs.
     local: HashMap<Mac, BTreeSet<IpAddr>>,
     /// Addresses that several hosts have on purpose.
     anycast: BTreeSet<IpAddr>,
-    dirty: HashSet<IpAddr>,
+    /// Some are there twice.
+    dirty: Vec<IpAddr>,
     /// Addresses that VMs may have in their caches with another MAC.
     news: Vec<IpAddr>,
     policy: DuplicateIpPolicy,
@@ -58,7 +55,7 @@ impl NeighborTable {
         let shared = self.anycast.contains(&ip);
         let before = self.get(ip).copied();
         let known = self.local.get(&mac).map_or(0, BTreeSet::len);
-        let entry = self.entries.get(&ip);
+        let entry = self.entries.get(ip);
         let rival = |local: &&Binding| !shared || local.mac == mac;
         let current = entry.and_then(|entry| entry.local.iter().find(rival));
         let current = current.copied();
@@ -89,22 +86,22 @@ impl NeighborTable {
         if let Some(previous) = previous {
             self.unbind(ip, previous);
         }
-        self.entries.entry(ip).or_default().local.push(binding);
+        self.entries.entry(ip).local.push(binding);
         self.local.entry(mac).or_default().insert(ip);
-        self.dirty.insert(ip);
+        self.dirty.push(ip);
         self.claimed(ip, before, binding.since);
         Some(previous.filter(|previous| *previous != mac))
     }
 
     /// Takes the binding of a local MAC to `ip` away.
     pub fn unbind(&mut self, ip: IpAddr, mac: Mac) {
-        let Some(entry) = self.entries.get_mut(&ip) else {
+        let Some(entry) = self.entries.get_mut(ip) else {
             return;
         };
         let before = entry.local.len();
         entry.local.retain(|binding| binding.mac != mac);
         if entry.local.len() != before {
-            self.dirty.insert(ip);
+            self.dirty.push(ip);
             if let Some(ips) = self.local.get_mut(&mac) {
                 ips.remove(&ip);
                 if ips.is_empty() {
@@ -113,7 +110,7 @@ impl NeighborTable {
             }
         }
         if entry.is_empty() {
-            self.entries.remove(&ip);
+            self.entries.remove(ip);
         }
     }
 
@@ -139,12 +136,12 @@ impl NeighborTable {
     ) -> Option<Mac> {
         let before = self.get(ip).copied();
         let stays = self.anycast.contains(&ip) || self.holds_against(ip, mac);
-        let entry = self.entries.entry(ip).or_default();
+        let entry = self.entries.entry(ip);
         let position = entry
             .remote
             .iter()
             .position(|(other, binding)| *other == rd && binding.mac == mac);
-        self.dirty.insert(ip);
+        self.dirty.push(ip);
         let mut displaced = None;
         match (position, flags) {
             (Some(index), Some(flags)) => {
@@ -164,9 +161,6 @@ impl NeighborTable {
                     flags,
                     since: now,
                 };
-                if entry.remote.is_empty() {
-                    entry.remote.reserve_exact(1);
-                }
                 entry.remote.push((rd, binding));
                 let local = entry.local.first().filter(|_| !stays);
                 displaced = local
@@ -176,7 +170,7 @@ impl NeighborTable {
             (None, None) => {}
         }
         if entry.is_empty() {
-            self.entries.remove(&ip);
+            self.entries.remove(ip);
         }
         if let Some(displaced) = displaced {
             self.unbind(ip, displaced);
@@ -208,8 +202,8 @@ impl NeighborTable {
     }
 
     /// Addresses whose binding may have changed since the last call.
-    pub fn take_dirty(&mut self) -> HashSet<IpAddr> {
-        std::mem::take(&mut self.dirty)
+    pub fn take_dirty(&mut self) -> Vec<IpAddr> {
+        take_distinct(&mut self.dirty)
     }
 
     /// Addresses that have a new MAC since the last call, of which VMs do not know from its owner.
@@ -220,30 +214,33 @@ impl NeighborTable {
     /// The binding in force: that which a duplicate is held with; an immutable one (RFC 9047 §3.2),
     /// a declared one first; then the newest.
     pub fn get(&self, ip: IpAddr) -> Option<&Binding> {
-        self.entries.get(&ip)?.selected(self.held(ip))
+        self.entries.get(ip)?.selected(self.held(ip))
     }
 
     /// Addresses of which something is known, in no particular order.
     pub fn known(&self) -> impl Iterator<Item = IpAddr> {
-        self.entries.keys().copied()
+        self.entries.iter().map(|(ip, _)| ip)
     }
 
     /// All bindings in force, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (IpAddr, &Binding)> {
         self.entries
             .iter()
-            .filter_map(|(ip, entry)| Some((*ip, entry.selected(self.held(*ip))?)))
+            .filter_map(|(ip, entry)| Some((ip, entry.selected(self.held(ip))?)))
     }
 
-    /// How each binding in force is known.
-    pub fn origins(&self) -> impl Iterator<Item = BindingOrigin> {
-        self.entries
-            .iter()
-            .filter_map(|(ip, entry)| match &entry.local[..] {
-                [] => Some(BindingOrigin::Remote),
-                [local] if entry.remote.is_empty() => Some(local.origin),
-                _ => entry.selected(self.held(*ip)).map(|binding| binding.origin),
-            })
+    /// How many bindings are in force, by how they are known. Looks at those only that a local MAC
+    /// claims: all others are remote.
+    pub fn census(&self) -> Census {
+        let claimed: BTreeSet<_> = self.local.values().flatten().collect();
+        let mut census = Census {
+            remote: (self.entries.len() - claimed.len()) as u64,
+            ..Census::default()
+        };
+        for ip in claimed {
+            census.change(None, self.get(*ip).map(|binding| binding.origin));
+        }
+        census
     }
 
     /// The address was learned of this MAC, which is local.
@@ -259,7 +256,7 @@ impl NeighborTable {
     }
 
     fn local_binding(&self, ip: IpAddr, mac: Mac) -> Option<&Binding> {
-        let mut local = self.entries.get(&ip)?.local.iter();
+        let mut local = self.entries.get(ip)?.local.iter();
         local.find(|binding| binding.mac == mac)
     }
 

@@ -2,12 +2,12 @@
 //! who makes copies for us (RFC 9574).
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     net::Ipv4Addr,
     time::{Duration, Instant},
 };
 
-use crate::bgp::wire::RouteKey;
+use crate::{bgp::wire::RouteKey, types::hash::HashMap};
 
 /// How long a replicator that is new waits before it is used: it has to know all receivers first
 /// (RFC 9574 §5.2).

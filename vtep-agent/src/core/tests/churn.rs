@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     bgp::wire::MacMobility,
     core::DeclaredEndpoint,
+    evpn::{BindingOrigin, Census, Origin, Winner},
     reconcile::{Entry, Key, Map, Reconciler, TableError, Tables},
 };
 
@@ -80,7 +81,8 @@ fn day(fixture: &mut Fixture, number: u8) {
     fixture.frame(ifindex, mac(201));
     fixture.handle(Input::Peer(RR, PeerEvent::Refresh(Family::EVPN)));
 
-    // And the evening.
+    // Before the evening.
+    check_census(&fixture.core);
     fixture.command(Command::DeleteBd(bd)).unwrap();
     fixture.handle(Input::LinkGone(ifindex));
     for (ifindex, name) in [(TAP1, "tap1"), (TAP2, "tap2")] {
@@ -92,7 +94,33 @@ fn day(fixture: &mut Fixture, number: u8) {
     for _ in 0..20 {
         fixture.advance(Duration::from_secs(60));
     }
+    check_census(&fixture.core);
     assert_eq!(fixture.core.deadline(), None, "nothing is left to forget");
+}
+
+/// The numbers that are kept are those that a walk through the tables finds.
+fn check_census(core: &Core) {
+    for bd in core.bds.values() {
+        let (mut macs, mut neighbors) = (Census::default(), Census::default());
+        for (_, winner) in bd.macs().iter() {
+            *match winner {
+                Winner::Local(local) if local.origin == Origin::Declared => &mut macs.declared,
+                Winner::Local(_) => &mut macs.learned,
+                Winner::Remote(..) => &mut macs.remote,
+            } += 1;
+        }
+        for (_, binding) in bd.neighbors().iter() {
+            *match binding.origin {
+                BindingOrigin::Declared => &mut neighbors.declared,
+                BindingOrigin::Learned => &mut neighbors.learned,
+                BindingOrigin::Remote => &mut neighbors.remote,
+            } += 1;
+        }
+        assert_eq!(
+            (bd.macs().census(), bd.neighbors().census()),
+            (macs, neighbors)
+        );
+    }
 }
 
 /// The whole core as text is a measure of every table in it, whatever tables there will be. The first

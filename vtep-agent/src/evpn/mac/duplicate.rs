@@ -111,10 +111,12 @@ impl MacTable {
         if duplicate.is_held()
             && let Some(entry) = self.entries.get_mut(&mac)
         {
-            entry.held_by = entry.best_remote().map(|(_, remote)| remote.next_hop);
+            let best = entry.best_remote().map(|(_, remote)| remote.next_hop);
+            entry.rest_mut().held_by = best;
+            entry.shed();
         }
         self.found.push(mac);
-        self.dirty.insert(mac);
+        self.dirty.push(mac);
     }
 
     /// Lets go what has been held long enough, which is the answer, and forgets old moves.
@@ -127,7 +129,7 @@ impl MacTable {
                 over.push(*mac);
             } else if is_due(duplicate.quiet_at) {
                 duplicate.quiet_at = None;
-                self.dirty.insert(*mac);
+                self.dirty.push(*mac);
             }
         }
         for mac in &over {
@@ -153,9 +155,10 @@ impl MacTable {
             return;
         };
         self.recent.forget(mac);
-        self.dirty.insert(mac);
+        self.dirty.push(mac);
         if let Some(entry) = self.entries.get_mut(&mac) {
-            entry.held_by = None;
+            entry.rest_mut().held_by = None;
+            entry.shed();
         }
         if duplicate.is_black_hole() {
             self.forget(mac, now);

@@ -6,10 +6,12 @@ use std::{
     time::Instant,
 };
 
+use smallvec::SmallVec;
+
 use super::Slot;
 use crate::{
     bgp::wire::{ArpNd, MacMobility},
-    evpn::mobility,
+    evpn::{BindingOrigin, mobility},
     types::{EthernetTag, RouteDistinguisher},
 };
 
@@ -76,15 +78,22 @@ pub enum Winner<'a> {
     Remote(RemoteId, &'a Remote),
 }
 
-/// All claims to one MAC.
+/// All claims to one MAC. There is one of these for each MAC of the fabric, and nearly all of them are
+/// behind other VTEPs, by one route: that is in here, and all else elsewhere.
 #[derive(Debug, Default)]
 pub struct MacEntry {
+    pub(super) remote: SmallVec<[(RemoteId, Remote); 1]>,
+    /// The least sequence number of our next claim.
+    pub(super) floor: u32,
+    rest: Option<Box<Rest>>,
+}
+
+/// What there is to know of a MAC besides what routes say.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rest {
     pub(super) declared: Option<Declared>,
     /// Present exactly while our claim wins.
     pub(super) local: Option<Local>,
-    pub(super) remote: Vec<(RemoteId, Remote)>,
-    /// The least sequence number of our next claim.
-    pub(super) floor: u32,
     /// Set while nobody claims it: until when the floor is remembered.
     pub(super) vacant_until: Option<Instant>,
     /// Our claim rests on something that was seen here, not on a declaration that won again because
@@ -103,9 +112,43 @@ pub(super) struct Declared {
     pub(super) since: Instant,
 }
 
+static NOTHING: Rest = Rest {
+    declared: None,
+    local: None,
+    vacant_until: None,
+    evidence: false,
+    held_by: None,
+};
+
 impl MacEntry {
+    pub(super) fn rest(&self) -> &Rest {
+        self.rest.as_deref().unwrap_or(&NOTHING)
+    }
+
+    /// To be changed.
+    pub(super) fn rest_mut(&mut self) -> &mut Rest {
+        self.rest.get_or_insert_default()
+    }
+
+    /// Gives back the memory of what means nothing any more.
+    pub(super) fn shed(&mut self) {
+        self.rest.take_if(|rest| {
+            let claimed = rest.declared.is_some() || rest.local.is_some();
+            !claimed && rest.vacant_until.is_none() && rest.held_by.is_none()
+        });
+    }
+
+    /// How its owner is known, if it has one.
+    pub(super) fn owner(&self) -> Option<BindingOrigin> {
+        match self.rest().local.map(|local| local.origin) {
+            Some(Origin::Learned) => Some(BindingOrigin::Learned),
+            Some(Origin::Declared) => Some(BindingOrigin::Declared),
+            None => (!self.remote.is_empty()).then_some(BindingOrigin::Remote),
+        }
+    }
+
     pub(super) fn winner(&self) -> Option<Winner<'_>> {
-        match &self.local {
+        match &self.rest().local {
             Some(local) => Some(Winner::Local(local)),
             None => self
                 .best_remote()
@@ -120,7 +163,7 @@ impl MacEntry {
     pub(super) fn best_remote(&self) -> Option<&(RemoteId, Remote)> {
         let preference = |a: &&(RemoteId, Remote), b: &&(RemoteId, Remote)| {
             let ((a_id, a), (b_id, b)) = (a, b);
-            let is_held = |remote: &Remote| self.held_by == Some(remote.next_hop);
+            let is_held = |remote: &Remote| self.rest().held_by == Some(remote.next_hop);
             is_held(a)
                 .cmp(&is_held(b))
                 .then_with(|| b.unreachable.cmp(&a.unreachable))
@@ -130,7 +173,10 @@ impl MacEntry {
                 .then_with(|| Reverse(a.next_hop).cmp(&Reverse(b.next_hop)))
                 .then_with(|| Reverse(a_id).cmp(&Reverse(b_id)))
         };
-        self.remote.iter().max_by(preference)
+        match &self.remote[..] {
+            [only] => Some(only),
+            several => several.iter().max_by(preference),
+        }
     }
 
     /// RFC 7432 §15: one more than the highest that was received, none for a MAC that is new.

@@ -106,7 +106,7 @@ impl NeighborTable {
     pub(super) fn let_go(&mut self, ip: IpAddr) -> Option<(IpAddr, Mac)> {
         let found = self.duplicates.remove(&ip)?;
         self.recent.forget(ip);
-        self.dirty.insert(ip);
+        self.dirty.push(ip);
         Some((ip, found.mac))
     }
 
@@ -145,6 +145,6 @@ impl NeighborTable {
             self.news.push(ip);
         }
         self.found.push(ip);
-        self.dirty.insert(ip);
+        self.dirty.push(ip);
     }
 }

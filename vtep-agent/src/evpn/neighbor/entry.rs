@@ -1,10 +1,15 @@
 //! Everybody who says something about one address, and who is believed.
 
-use std::time::Instant;
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Instant,
+};
+
+use smallvec::SmallVec;
 
 use crate::{
     bgp::wire::ArpNd,
-    types::{Mac, RouteDistinguisher},
+    types::{Mac, RouteDistinguisher, hash::HashMap},
 };
 
 /// How a binding is known.
@@ -36,7 +41,66 @@ pub struct Binding {
 pub(super) struct Neighbor {
     /// One, but for anycast addresses.
     pub(super) local: Vec<Binding>,
-    pub(super) remote: Vec<(RouteDistinguisher, Binding)>,
+    /// Mostly one.
+    pub(super) remote: SmallVec<[(RouteDistinguisher, Binding); 1]>,
+}
+
+/// Claims by address. In boxes: a table has room for up to twice what is in it. By family, since most
+/// are IPv4 addresses, which need a third of the room.
+#[derive(Debug, Default)]
+pub(super) struct Entries {
+    v4: HashMap<Ipv4Addr, Box<Neighbor>>,
+    v6: HashMap<Ipv6Addr, Box<Neighbor>>,
+}
+
+impl Entries {
+    pub(super) fn len(&self) -> usize {
+        self.v4.len() + self.v6.len()
+    }
+
+    pub(super) fn get(&self, ip: IpAddr) -> Option<&Neighbor> {
+        match ip {
+            IpAddr::V4(ip) => self.v4.get(&ip),
+            IpAddr::V6(ip) => self.v6.get(&ip),
+        }
+        .map(Box::as_ref)
+    }
+
+    pub(super) fn get_mut(&mut self, ip: IpAddr) -> Option<&mut Neighbor> {
+        match ip {
+            IpAddr::V4(ip) => self.v4.get_mut(&ip),
+            IpAddr::V6(ip) => self.v6.get_mut(&ip),
+        }
+        .map(Box::as_mut)
+    }
+
+    /// Empty if it is new.
+    pub(super) fn entry(&mut self, ip: IpAddr) -> &mut Neighbor {
+        match ip {
+            IpAddr::V4(ip) => self.v4.entry(ip).or_default(),
+            IpAddr::V6(ip) => self.v6.entry(ip).or_default(),
+        }
+    }
+
+    pub(super) fn remove(&mut self, ip: IpAddr) {
+        match ip {
+            IpAddr::V4(ip) => drop(self.v4.remove(&ip)),
+            IpAddr::V6(ip) => drop(self.v6.remove(&ip)),
+        }
+    }
+
+    /// In no particular order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (IpAddr, &Neighbor)> {
+        let v4 = self
+            .v4
+            .iter()
+            .map(|(ip, entry)| (IpAddr::V4(*ip), &**entry));
+        let v6 = self
+            .v6
+            .iter()
+            .map(|(ip, entry)| (IpAddr::V6(*ip), &**entry));
+        v4.chain(v6)
+    }
 }
 
 impl Neighbor {
