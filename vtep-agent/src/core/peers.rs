@@ -287,7 +287,7 @@ impl Core {
         match reflecting {
             true => {
                 for (key, best) in self.adj_in.best() {
-                    self.adj_out.reflect(key.clone(), Some(best));
+                    self.adj_out.reflect(key, Some(best));
                 }
             }
             false => self.adj_out.stop_reflecting(),

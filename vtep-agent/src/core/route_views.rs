@@ -21,19 +21,16 @@ use crate::{
 impl Core {
     /// The keys of all routes, or of those that may concern a bridge domain, in no particular order.
     /// Some may be there twice.
-    pub(super) fn route_keys(
-        &self,
-        bd: Option<&BdName>,
-    ) -> Result<Vec<Arc<RouteKey>>, CommandError> {
+    pub(super) fn route_keys(&self, bd: Option<&BdName>) -> Result<Vec<RouteKey>, CommandError> {
         let bd = self.filter(bd)?.and_then(|id| self.bds.get(&id));
         let mut keys: Vec<_> = match bd {
-            None => self.adj_in.keys().cloned().collect(),
-            Some(bd) => self.adj_in.keys_imported(&bd.rt_import).cloned().collect(),
+            None => self.adj_in.keys().collect(),
+            Some(bd) => self.adj_in.keys_imported(&bd.rt_import).collect(),
         };
         let rd = bd.map(|bd| bd.originator().rd());
         let own = self.adj_out.routes();
         let own = own.filter(|(route, _)| rd.is_none_or(|rd| route_rd(route) == Some(rd)));
-        keys.extend(own.map(|(route, _)| Arc::new(route.key())));
+        keys.extend(own.map(|(route, _)| route.key()));
         Ok(keys)
     }
 

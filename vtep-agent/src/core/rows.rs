@@ -48,7 +48,7 @@ struct Routes {
     bd: Option<BdName>,
     /// Entries of `fdb` that the datapath did not have when the routes were asked for.
     unwritten: Arc<HashSet<FdbKey>>,
-    keys: Vec<Arc<RouteKey>>,
+    keys: Vec<RouteKey>,
 }
 
 /// A key in a bridge domain.

@@ -98,7 +98,7 @@ impl Underlay {
     /// Every prefix that is wanted or known.
     fn prefixes(&self) -> BTreeSet<IpNet> {
         let known = self.ribs.values().flat_map(AdjRibIn::keys);
-        let known = known.filter_map(|key| prefix_of(key));
+        let known = known.filter_map(|key| prefix_of(&key));
         self.wanted.keys().copied().chain(known).collect()
     }
 }

@@ -43,7 +43,7 @@ impl Core {
         let rib = self.underlay.ribs.get(&family);
         let paths = rib.into_iter().flat_map(|rib| rib.paths());
         let received = paths.filter_map(|(key, path, not_best)| {
-            let prefix = prefix_of(key)?;
+            let prefix = prefix_of(&key)?;
             let view = self.unicast_route(prefix, path, not_best, problems);
             Some((prefix, Some(path.peer), view))
         });

@@ -1,24 +1,21 @@
 //! What peers told us, by NLRI, and the best of it.
 
-use std::{
-    collections::{BTreeMap, hash_map::Entry as MapEntry},
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use super::{
-    Best, Change, NotBest, Path, Received, Speaker, decision, intern::Interner, paths::Paths,
-    stale::Stale, target_routes::TargetRoutes,
+    Best, Change, NotBest, Path, Received, Speaker, decision,
+    intern::Interner,
+    paths::Paths,
+    routes::{RouteId, Routes},
+    stale::Stale,
+    target_routes::TargetRoutes,
 };
 use crate::{
     bgp::{
         peer::Session,
         wire::{Attributes, Family, PathId, Route, RouteKey, Update},
     },
-    types::{
-        ImportTarget, PeerId,
-        hash::{HashMap, HashSet},
-    },
+    types::{ImportTarget, PeerId, hash::HashSet},
 };
 
 /// Routes of one family from all peers. A route is kept even when nothing imports it, so that a new bridge domain
@@ -27,10 +24,9 @@ use crate::{
 pub struct AdjRibIn {
     family: Family,
     speaker: Speaker,
-    /// A key is in several tables, and once in memory.
-    pub(super) routes: HashMap<Arc<RouteKey>, Paths>,
+    pub(super) routes: Routes,
     pub(super) attributes: Interner,
-    targets: TargetRoutes<Arc<RouteKey>>,
+    targets: TargetRoutes<RouteId>,
     pub(super) peers: BTreeMap<PeerId, Peer>,
     /// A change of the best path's peer alone is a change.
     pub(super) reflecting: bool,
@@ -40,7 +36,7 @@ pub struct AdjRibIn {
 pub(super) struct Peer {
     /// `None` while it restarts.
     pub(super) session: Option<Arc<Session>>,
-    pub(super) keys: HashSet<Arc<RouteKey>>,
+    pub(super) routes: HashSet<RouteId>,
     pub(super) stale: Option<Stale>,
     /// It ended its first routes of this session.
     pub(super) end_of_rib: bool,
@@ -54,7 +50,7 @@ impl AdjRibIn {
         Self {
             family,
             speaker,
-            routes: HashMap::default(),
+            routes: Routes::default(),
             attributes: Interner::default(),
             targets: TargetRoutes::default(),
             peers: BTreeMap::new(),
@@ -82,7 +78,7 @@ impl AdjRibIn {
         };
         let state = self.peers.entry(peer).or_insert_with(|| Peer {
             session: None,
-            keys: HashSet::default(),
+            routes: HashSet::default(),
             stale: None,
             end_of_rib: false,
             received: Received::default(),
@@ -98,9 +94,9 @@ impl AdjRibIn {
         let Some(gone) = self.peers.remove(&peer) else {
             return Vec::new();
         };
-        gone.keys
+        gone.routes
             .into_iter()
-            .filter_map(|key| self.remove(peer, &key, |_| true))
+            .filter_map(|id| self.remove(peer, id, |_| true))
             .collect()
     }
 
@@ -178,21 +174,22 @@ impl AdjRibIn {
     /// up to the step of [`Step::Internal`], at most `limit`. Their AS_PATHs are the same unless
     /// `relax` is set; then their length is.
     pub fn multipath(&self, key: &RouteKey, limit: usize, relax: bool) -> Vec<&Path> {
-        let Some(entry) = self.routes.get(key) else {
+        let Some(entry) = self.find(key) else {
             return Vec::new();
         };
         decision::multipath(&entry.paths, limit, relax)
     }
 
     /// Keys of all routes, in no particular order.
-    pub fn keys(&self) -> impl Iterator<Item = &Arc<RouteKey>> {
-        self.routes.keys()
+    pub fn keys(&self) -> impl Iterator<Item = RouteKey> {
+        self.routes.iter().map(|(key, _)| key)
     }
 
     /// Keys of the routes that have a path with one of these targets. Only these
     /// routes are visited.
-    pub fn keys_imported(&self, imports: &[ImportTarget]) -> impl Iterator<Item = &Arc<RouteKey>> {
-        self.targets.imported(imports.iter()).into_iter()
+    pub fn keys_imported(&self, imports: &[ImportTarget]) -> impl Iterator<Item = RouteKey> {
+        let imported = self.targets.imported(imports.iter()).into_iter();
+        imported.filter_map(|id| self.routes.get(*id)?.key())
     }
 
     /// Whether a peer ended its first routes of this session.
@@ -201,19 +198,19 @@ impl AdjRibIn {
     }
 
     /// All paths, best first or not, in no particular order of keys; each with why it is not the best.
-    pub fn paths(&self) -> impl Iterator<Item = (&RouteKey, &Path, Option<NotBest>)> {
+    pub fn paths(&self) -> impl Iterator<Item = (RouteKey, &Path, Option<NotBest>)> {
         self.routes.iter().flat_map(|(key, entry)| {
             entry
                 .paths
                 .iter()
                 .enumerate()
-                .map(move |(index, path)| (&**key, path, entry.not_best(index, path)))
+                .map(move |(index, path)| (key.clone(), path, entry.not_best(index, path)))
         })
     }
 
     /// The paths to one NLRI; each with why it is not the best.
     pub fn paths_of(&self, key: &RouteKey) -> impl Iterator<Item = (&Path, Option<NotBest>)> {
-        let entry = self.routes.get(key).into_iter();
+        let entry = self.find(key).into_iter();
         entry.flat_map(|entry| {
             let paths = entry.paths.iter().enumerate();
             paths.map(|(index, path)| (path, entry.not_best(index, path)))
@@ -221,10 +218,10 @@ impl AdjRibIn {
     }
 
     /// The best path of every NLRI that has one.
-    pub fn best(&self) -> impl Iterator<Item = (&RouteKey, Best)> {
+    pub fn best(&self) -> impl Iterator<Item = (RouteKey, Best)> {
         self.routes
             .iter()
-            .filter_map(|(key, entry)| entry.best().map(|best| (&**key, best)))
+            .filter_map(|(key, entry)| entry.best().map(|best| (key, best)))
     }
 
     /// Other targets are imported than before: judges the routes with one of `changed` anew, and
@@ -235,15 +232,15 @@ impl AdjRibIn {
         imported: impl Fn(&Attributes) -> bool,
     ) -> Vec<(RouteKey, Best)> {
         let mut affected = Vec::new();
-        for key in self.targets.imported(changed) {
-            let Some(entry) = self.routes.get_mut(key) else {
+        for id in self.targets.imported(changed) {
+            let Some(entry) = self.routes.get_mut(*id) else {
                 continue;
             };
             for path in &mut entry.paths {
                 let imported = imported(&path.attributes);
                 path.accept(imported, &mut self.peers);
             }
-            affected.extend(entry.best().map(|best| (RouteKey::clone(key), best)));
+            affected.extend(entry.key().zip(entry.best()));
         }
         affected
     }
@@ -260,11 +257,14 @@ impl AdjRibIn {
         peer.map_or(0, |peer| peer.received.total() as usize)
     }
 
+    fn find(&self, key: &RouteKey) -> Option<&Paths> {
+        self.routes.get(self.routes.find(key)?)
+    }
+
     fn insert(&mut self, path: Path) -> Option<Change> {
         let key = path.route.key();
-        let known = self.routes.get_key_value(&key).map(|(key, _)| key);
-        let key = known.map_or_else(|| Arc::new(key), Arc::clone);
-        let entry = self.routes.entry(Arc::clone(&key)).or_default();
+        let id = self.routes.find_or_add(&key);
+        let entry = self.routes.get_mut(id)?;
         let before = entry.best();
         let same = |old: &&mut Path| (old.peer, old.path_id) == (path.peer, path.path_id);
         let old = entry.paths.iter_mut().find(same);
@@ -272,53 +272,45 @@ impl AdjRibIn {
             if let Some(old) = &old {
                 peer.received.remove(old);
             } else {
-                peer.keys.insert(Arc::clone(&key));
+                peer.routes.insert(id);
             }
             peer.received.add(&path);
         }
         let attributes = old.as_ref().map(|old| &old.attributes);
         if attributes.is_none_or(|old| !Arc::ptr_eq(old, &path.attributes)) {
-            self.targets.insert(&key, &path.attributes);
+            self.targets.insert(&id, &path.attributes);
         }
         match old {
             Some(old) => {
                 let old = std::mem::replace(old, path);
-                entry.unindex(&mut self.targets, &key, &old);
+                entry.unindex(&mut self.targets, id, &old);
             }
-            None => {
-                // Mostly there is one path; a vector would begin with room for four.
-                if entry.paths.is_empty() {
-                    entry.paths.reserve_exact(1);
-                }
-                entry.paths.push(path);
-            }
+            None => entry.paths.push(path),
         }
         entry.decide();
-        Change::between(&key, before, entry.best(), self.reflecting)
+        Change::between(key, before, entry.best(), self.reflecting)
     }
 
     /// A peer takes one of its paths back. What it hasn't announced is ignored.
     fn withdraw(&mut self, peer: PeerId, id: Option<PathId>, key: &RouteKey) -> Option<Change> {
-        let key = Arc::clone(self.peers.get(&peer)?.keys.get(key)?);
-        self.remove(peer, &key, |path| path.path_id == id)
+        let route = self.routes.find(key)?;
+        self.remove(peer, route, |path| path.path_id == id)
     }
 
-    /// Takes those of `peer`'s paths away that are `gone`, and with the last one the key.
+    /// Takes those of `peer`'s paths away that are `gone`, and with the last one the NLRI.
     pub(super) fn remove(
         &mut self,
         peer: PeerId,
-        key: &Arc<RouteKey>,
+        id: RouteId,
         gone: impl Fn(&Path) -> bool,
     ) -> Option<Change> {
-        let MapEntry::Occupied(mut occupied) = self.routes.entry(Arc::clone(key)) else {
-            return None;
-        };
-        let entry = occupied.get_mut();
+        let entry = self.routes.get_mut(id)?;
+        let key = entry.key()?;
         let before = entry.best();
         let is_gone = |path: &Path| path.peer == peer && gone(path);
         while let Some(index) = entry.paths.iter().position(is_gone) {
             let path = entry.paths.remove(index);
-            entry.unindex(&mut self.targets, key, &path);
+            entry.unindex(&mut self.targets, id, &path);
             if let Some(peer) = self.peers.get_mut(&peer) {
                 peer.received.remove(&path);
             }
@@ -326,12 +318,12 @@ impl AdjRibIn {
         if entry.of(peer).next().is_none()
             && let Some(peer) = self.peers.get_mut(&peer)
         {
-            peer.keys.remove(key);
+            peer.routes.remove(&id);
         }
         entry.decide();
         let after = entry.best();
         if entry.paths.is_empty() {
-            occupied.remove();
+            self.routes.remove(id, &key);
         }
         Change::between(key, before, after, self.reflecting)
     }

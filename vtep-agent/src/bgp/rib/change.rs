@@ -39,7 +39,7 @@ pub struct Best {
 impl Change {
     /// Where the path came from matters only to those to whom it is told again.
     pub(super) fn between(
-        key: &RouteKey,
+        key: RouteKey,
         before: Option<Best>,
         after: Option<Best>,
         reflecting: bool,
@@ -53,11 +53,7 @@ impl Change {
             }
             _ => false,
         };
-        (!same).then(|| Self {
-            key: key.clone(),
-            before,
-            after,
-        })
+        (!same).then(|| Self { key, before, after })
     }
 }
 

@@ -1,9 +1,9 @@
 //! One copy of each set of attributes. A peer that sends every route in an UPDATE of its own repeats
 //! them, and so does a second reflector.
 
-use std::{collections::HashSet, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
-use crate::bgp::wire::Attributes;
+use crate::{bgp::wire::Attributes, types::hash::HashSet};
 
 /// Sets below this number are not worth a sweep.
 const SWEEP_MIN: usize = 1024;
@@ -43,7 +43,7 @@ impl fmt::Debug for Interner {
 impl Default for Interner {
     fn default() -> Self {
         Self {
-            sets: HashSet::new(),
+            sets: HashSet::default(),
             sweep_at: SWEEP_MIN,
         }
     }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{AdjRibIn, Change, Path, adj_in::Peer};
+use super::{AdjRibIn, Change, Path, adj_in::Peer, routes::RouteId};
 use crate::{bgp::wire::Attributes, types::PeerId};
 
 /// The community LLGR_STALE: the path is the least preferred, and no news for peers that don't know
@@ -59,21 +59,24 @@ impl AdjRibIn {
         };
         let routes = &self.routes;
         let forbidden = |path: &Path| path.attributes.communities.contains(&NO_LLGR);
-        let concerned = |key: &&Arc<_>| {
-            let entry = routes.get(*key);
+        let concerned = |id: &&RouteId| {
+            let entry = routes.get(**id);
             entry.is_some_and(|entry| entry.of(peer).any(forbidden))
         };
-        let gone: Vec<_> = state.keys.iter().filter(concerned).cloned().collect();
+        let gone: Vec<_> = state.routes.iter().filter(concerned).copied().collect();
         let mut changes: Vec<_> = gone
             .into_iter()
-            .filter_map(|key| self.remove(peer, &key, forbidden))
+            .filter_map(|id| self.remove(peer, id, forbidden))
             .collect();
-        let kept = self.peers.get(&peer).map(|peer| &peer.keys);
-        let kept: Vec<_> = kept.into_iter().flatten().cloned().collect();
+        let kept = self.peers.get(&peer).map(|peer| &peer.routes);
+        let kept: Vec<_> = kept.into_iter().flatten().copied().collect();
         // Routes of one UPDATE share their attributes before and after.
         let mut marked: HashMap<Arc<Attributes>, Arc<Attributes>> = HashMap::new();
-        for key in kept {
-            let Some(entry) = self.routes.get_mut(&key) else {
+        for id in kept {
+            let Some(entry) = self.routes.get_mut(id) else {
+                continue;
+            };
+            let Some(key) = entry.key() else {
                 continue;
             };
             let before = entry.best();
@@ -89,7 +92,7 @@ impl AdjRibIn {
                 path.attributes = Arc::clone(with_mark);
             }
             entry.decide();
-            changes.extend(Change::between(&key, before, entry.best(), self.reflecting));
+            changes.extend(Change::between(key, before, entry.best(), self.reflecting));
         }
         changes
     }

@@ -10,6 +10,7 @@ mod long_lived;
 mod memberships;
 mod paths;
 mod reflect;
+mod routes;
 mod speaker;
 mod stale;
 mod target_routes;

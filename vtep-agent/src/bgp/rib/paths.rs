@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Instant};
 
-use super::{Best, Rejected, Step, adj_in::Peer, decision, target_routes::TargetRoutes};
+use smallvec::SmallVec;
+
+use super::{
+    Best, Rejected, Step, adj_in::Peer, decision, routes::RouteId, target_routes::TargetRoutes,
+};
 use crate::{
     bgp::{
         peer::Session,
@@ -36,7 +40,8 @@ pub struct Path {
 
 #[derive(Debug, Default)]
 pub(super) struct Paths {
-    pub(super) paths: Vec<Path>,
+    /// Mostly one.
+    pub(super) paths: SmallVec<[Path; 1]>,
     /// Index of the best one, as short as it may be: there is one of these for each NLRI.
     best: Option<u32>,
 }
@@ -62,15 +67,21 @@ pub enum NotBest {
 }
 
 impl Paths {
+    /// The NLRI; `None` without a path to it.
+    pub(super) fn key(&self) -> Option<RouteKey> {
+        self.paths.first().map(|path| path.route.key())
+    }
+
+    /// Whether they are paths to this NLRI.
+    pub(super) fn has_key(&self, key: &RouteKey) -> bool {
+        let route = self.paths.first().map(|path| &path.route);
+        route.is_some_and(|route| route.has_key(key))
+    }
+
     /// A path of it is gone.
-    pub(super) fn unindex(
-        &self,
-        targets: &mut TargetRoutes<Arc<RouteKey>>,
-        key: &Arc<RouteKey>,
-        gone: &Path,
-    ) {
+    pub(super) fn unindex(&self, targets: &mut TargetRoutes<RouteId>, id: RouteId, gone: &Path) {
         let others = self.paths.iter().map(|path| &*path.attributes);
-        targets.remove(key, &gone.attributes, others);
+        targets.remove(&id, &gone.attributes, others);
     }
 
     pub(super) fn of(&self, peer: PeerId) -> impl Iterator<Item = &Path> {

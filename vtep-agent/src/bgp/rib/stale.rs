@@ -6,11 +6,10 @@
 
 use std::{
     fmt,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
-use super::{AdjRibIn, Change, long_lived::LongLived};
+use super::{AdjRibIn, Change, long_lived::LongLived, routes::RouteId};
 use crate::{bgp::peer::Retention, types::PeerId};
 
 /// How long stale routes outlive the moment from which their peer could have sent them again: the
@@ -175,8 +174,8 @@ impl AdjRibIn {
             until,
             long_lived,
         });
-        for key in &state.keys {
-            if let Some(entry) = self.routes.get_mut(key) {
+        for id in &state.routes {
+            if let Some(entry) = self.routes.get_mut(*id) {
                 entry.mark_stale(peer);
             }
         }
@@ -200,10 +199,11 @@ impl AdjRibIn {
             return Vec::new();
         }
         let routes = &self.routes;
-        let is_stale = |key: &&Arc<_>| routes.get(*key).is_some_and(|entry| entry.is_stale(peer));
-        let keys: Vec<_> = state.keys.iter().filter(is_stale).cloned().collect();
-        keys.into_iter()
-            .filter_map(|key| self.remove(peer, &key, |path| path.stale))
+        let is_stale = |id: &&RouteId| routes.get(**id).is_some_and(|entry| entry.is_stale(peer));
+        let stale: Vec<_> = state.routes.iter().filter(is_stale).copied().collect();
+        stale
+            .into_iter()
+            .filter_map(|id| self.remove(peer, id, |path| path.stale))
             .collect()
     }
 }

@@ -1,7 +1,12 @@
 //! Routes and their keys: EVPN (RFC 7432 §7, RFC 9136 §3), IPv4 and IPv6 unicast (RFC 4271 §4.3,
 //! RFC 2545), route target membership (RFC 4684 §4).
 
-use std::{fmt, net::IpAddr};
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    mem,
+    net::IpAddr,
+};
 
 use bytes::Bytes;
 
@@ -112,7 +117,7 @@ pub struct IpPrefix {
 
 /// What identifies a route in a table of one family: everything in the NLRI that its RFC calls part
 /// of the key. `Display` is the form that FRR prints, without the RD.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RouteKey {
     /// Type 1 (RFC 7432 §7.1).
     EthernetAd {
@@ -241,6 +246,16 @@ impl Route {
             Self::Membership(membership) => RouteKey::Membership(membership),
         }
     }
+
+    /// Whether this is what identifies the route.
+    pub fn has_key(&self, key: &RouteKey) -> bool {
+        match (self, key) {
+            (Self::MacIp(route), RouteKey::MacIp { rd, tag, mac, ip }) => {
+                (route.mac, route.rd, route.ip, route.tag) == (*mac, *rd, *ip, *tag)
+            }
+            _ => self.key() == *key,
+        }
+    }
 }
 
 impl RouteKey {
@@ -251,6 +266,47 @@ impl RouteKey {
             Self::Membership(_) => Family::RTC,
             _ => Family::EVPN,
         }
+    }
+}
+
+/// Field by field, but for type 2: nearly all routes are of it, and whole words are hashed several times
+/// as fast as single octets.
+impl Hash for RouteKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self {
+            Self::MacIp { rd, tag, mac, ip } => {
+                let [a, b, c, d, e, f] = mac.0;
+                state.write_u64(u64::from_ne_bytes(rd.0));
+                state.write_u64(u64::from_be_bytes([2, 0, a, b, c, d, e, f]));
+                match ip {
+                    None => state.write_u64(tag.0.into()),
+                    Some(IpAddr::V4(ip)) => {
+                        state.write_u64(u64::from(ip.to_bits()) << 32 | u64::from(tag.0));
+                    }
+                    Some(IpAddr::V6(ip)) => {
+                        state.write_u128(ip.to_bits());
+                        state.write_u64(tag.0.into());
+                    }
+                }
+                return;
+            }
+            Self::EthernetAd { rd, esi, tag } => (rd, esi, tag).hash(state),
+            Self::Imet {
+                rd,
+                tag,
+                originator,
+            } => (rd, tag, originator).hash(state),
+            Self::EthernetSegment {
+                rd,
+                esi,
+                originator,
+            } => (rd, esi, originator).hash(state),
+            Self::IpPrefix { rd, tag, prefix } => (rd, tag, prefix).hash(state),
+            Self::Opaque { route_type, value } => (route_type, value).hash(state),
+            Self::Unicast(prefix) => prefix.hash(state),
+            Self::Membership(membership) => membership.hash(state),
+        }
+        mem::discriminant(self).hash(state);
     }
 }
 

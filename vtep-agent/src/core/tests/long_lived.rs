@@ -87,7 +87,7 @@ fn with_community(
 /// Communities of the path that a peer sent, `None` when there is none.
 fn communities(fixture: &Fixture, peer: PeerId, route: &Route) -> Option<Vec<u32>> {
     let mut paths = fixture.core.adj_in.paths();
-    let path = paths.find(|(key, path, _)| path.peer == peer && **key == route.key());
+    let path = paths.find(|(key, path, _)| path.peer == peer && *key == route.key());
     path.map(|(_, path, _)| path.attributes.communities.clone())
 }
 
@@ -147,7 +147,7 @@ fn gr_010_least_preferred() {
     announce(&mut fixture, OTHER, (route.clone(), weak));
     let best = |fixture: &Fixture| {
         let mut paths = fixture.core.adj_in.paths();
-        let best = paths.find(|(key, _, reason)| **key == route.key() && reason.is_none());
+        let best = paths.find(|(key, _, reason)| *key == route.key() && reason.is_none());
         best.unwrap().1.peer
     };
     assert_eq!(best(&fixture), RR);
