@@ -15,7 +15,7 @@ use super::{Core, Output, nexthops::GroupKey, ports::Port};
 use crate::{
     bgp::wire::ArpNd,
     config::{FloodPolicy, SourceCheck, UnicastForward, UnknownNeighbors, UnknownVni},
-    evpn::{BridgeDomain, Duplicate, DuplicateIp, Origin, Slot, Winner},
+    evpn::{BridgeDomain, Duplicate, DuplicateIp, Local, Origin, Slot, Winner},
     types::Mac,
 };
 
@@ -53,7 +53,9 @@ impl Core {
         for ip in dirty.ips {
             self.publish_neighbor(&bd, ip);
         }
-        self.unsolicited.extend(id, dirty.news);
+        if !dirty.news.is_empty() && self.ports.of_bd(bd.id).next().is_some() {
+            self.unsolicited.extend(id, dirty.news);
+        }
         for slot in dirty.ports {
             self.publish_port(&bd, slot);
         }
@@ -149,13 +151,18 @@ impl Core {
 
     fn publish_mac(&mut self, bd: &mut BridgeDomain, mac: Mac) {
         let key = FdbKey::new(bd.id.bd, mac);
-        self.publish_endpoint(bd, mac);
+        let winner = bd.macs().winner(mac);
+        let local = match winner {
+            Some(Winner::Local(local)) => Some(*local),
+            _ => None,
+        };
+        self.publish_endpoint(bd, mac, local);
         let duplicate = bd.macs().duplicate(mac);
         // What stays where it is has no business elsewhere.
         let held = duplicate.is_some_and(Duplicate::is_held);
         let black_hole =
             bd.as_mac() == Some(mac) || duplicate.is_some_and(Duplicate::is_black_hole);
-        let word = match bd.macs().winner(mac) {
+        let word = match winner {
             _ if black_hole => Some(FdbWord::new(bd.id, 0, FdbFlags::BLACK_HOLE)),
             Some(Winner::Local(local)) => {
                 let pinned = held || local.origin == Origin::Declared;
@@ -182,6 +189,9 @@ impl Core {
                 self.intent.fdb.remove(key);
             }
         }
+        if local.is_none() && !bd.announces(mac) {
+            return;
+        }
         let (announce, withdraw) = bd.routes(mac);
         for key in withdraw {
             self.adj_out.withdraw(&key);
@@ -192,9 +202,8 @@ impl Core {
     }
 
     /// What the next run has to know of a local MAC.
-    fn publish_endpoint(&mut self, bd: &BridgeDomain, mac: Mac) {
+    fn publish_endpoint(&mut self, bd: &BridgeDomain, mac: Mac, local: Option<Local>) {
         let key = EndpointKey::new(bd.config.vni.get(), mac);
-        let local = bd.macs().local(mac);
         match local.and_then(|local| Some((local, self.ports.get(local.slot)?))) {
             Some((local, port)) => {
                 let declared = local.origin == Origin::Declared;

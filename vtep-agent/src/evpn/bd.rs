@@ -221,16 +221,15 @@ impl BridgeDomain {
         self.macs.set_reachable(vtep, reachable);
     }
 
+    /// There are routes of ours for a MAC, or have to be although nobody has it here.
+    pub fn announces(&self, mac: Mac) -> bool {
+        self.announced.contains_key(&mac) || self.as_mac == Some(mac)
+    }
+
     /// The routes that announce a MAC and its addresses, and the keys of those that are to go.
     pub fn routes(&mut self, mac: Mac) -> (Vec<(Route, Arc<Attributes>)>, Vec<RouteKey>) {
         let mut announce = Vec::new();
         let mut ips = BTreeSet::new();
-        if self.macs.local(mac).is_none()
-            && !self.announced.contains_key(&mac)
-            && Some(mac) != self.as_mac
-        {
-            return (announce, Vec::new());
-        }
         let quiet = self.macs.duplicate(mac).is_some_and(Duplicate::is_quiet);
         if let Some(local) = self.macs.local(mac).filter(|_| !quiet) {
             announce.push(self.originator.mac_ip(mac, local.mobility, None));
