@@ -57,17 +57,7 @@ enum Job {
         options: vm::Options,
     },
     /// Measures vtep against the kernel's own bridge and vxlan
-    Bench {
-        /// Three short rounds: whether it works, not how fast
-        #[arg(long)]
-        quick: bool,
-        /// Only this row; may be repeated
-        #[arg(long, value_name = "N")]
-        row: Vec<u32>,
-        /// Also writes all samples to a file
-        #[arg(long, value_name = "FILE")]
-        json: Option<PathBuf>,
-    },
+    Bench(bench::Options),
     /// Attacks the codec, the session state machine and the frame parser with libFuzzer
     Fuzz {
         /// Only this target; may be repeated
@@ -110,7 +100,7 @@ fn run(job: Job) -> Result<()> {
         Job::Lint => lint::run(),
         Job::Demo { keep, frr } => demo::run(keep, frr),
         Job::Vm { options } => vm::run(&options),
-        Job::Bench { quick, row, json } => bench::run(quick, &row, json),
+        Job::Bench(options) => bench::run(&options),
         Job::Fuzz {
             target,
             minutes,

@@ -3,15 +3,17 @@
 //! Started by `cargo xtask bench`, which builds it and the agent for release first. What is measured
 //! and how is in docs/benchmarks.md.
 
+mod compare;
 mod control;
 mod device;
 mod load;
+mod picture;
 mod report;
 mod rig;
 mod rows;
 mod sys;
 
-use std::{env, path::PathBuf, process::ExitCode, thread};
+use std::{env, fs, path::PathBuf, process::ExitCode, thread};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -28,6 +30,8 @@ struct Options {
     control: bool,
     quick: bool,
     json: Option<PathBuf>,
+    svg: Option<PathBuf>,
+    compare: Option<serde_json::Value>,
 }
 
 fn main() -> ExitCode {
@@ -47,6 +51,8 @@ fn options() -> Result<Options> {
         control: false,
         quick: false,
         json: None,
+        svg: None,
+        compare: None,
     };
     let mut arguments = env::args().skip(1);
     while let Some(argument) = arguments.next() {
@@ -58,6 +64,13 @@ fn options() -> Result<Options> {
         match &*argument {
             "--quick" => (options.effort, options.quick) = (Effort::QUICK, true),
             "--json" => options.json = Some(value()?.into()),
+            "--svg" => options.svg = Some(value()?.into()),
+            "--compare" => {
+                let file = value()?;
+                let text = fs::read(&file).with_context(|| format!("cannot read {file}"))?;
+                let report = serde_json::from_slice(&text);
+                options.compare = Some(report.with_context(|| format!("{file} is no report"))?);
+            }
             "--row" => {
                 let number: usize = value()?.parse().context("--row wants a number")?;
                 if number == control::ROW {
@@ -67,7 +80,9 @@ fn options() -> Result<Options> {
                 let row = Row::ALL.into_iter().find(|row| row.number() == number);
                 options.rows.push(row.context("there is no such row")?);
             }
-            other => bail!("unknown argument {other}; known are --quick, --json and --row"),
+            other => bail!(
+                "unknown argument {other}; known are --quick, --row, --json, --svg and --compare"
+            ),
         }
     }
     if options.rows.is_empty() && !options.control {
@@ -112,10 +127,18 @@ fn run(options: &Options) -> Result<()> {
         .control
         .then(|| control::run(options.quick))
         .transpose()?;
-    match &options.json {
-        Some(file) => report.write(file, control),
-        None => Ok(()),
+    let report = report.json(control)?;
+    if let Some(earlier) = &options.compare {
+        compare::print(earlier, &report);
     }
+    let write = |file: &Option<PathBuf>, text: String| match file {
+        Some(file) => {
+            fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
+        }
+        None => Ok(()),
+    };
+    write(&options.svg, picture::svg(&report))?;
+    write(&options.json, serde_json::to_string_pretty(&report)? + "\n")
 }
 
 /// Measures all variants in turn, so that what slows the machine down meets them alike.

@@ -1,8 +1,8 @@
-//! Medians, ratios, the table, and the file.
+//! Medians, ratios, and the table.
 
-use std::{fs, path::Path, thread};
+use std::{fs, thread};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde_json::json;
 
 use crate::{
@@ -92,16 +92,14 @@ impl Report {
         );
     }
 
-    /// Writes everything, every sample included, and where it was measured; `control` is row 6.
-    pub(crate) fn write(&self, file: &Path, control: Option<serde_json::Value>) -> Result<()> {
-        let report = json!({
+    /// Everything, every sample included, and where it was measured; `control` is row 6.
+    pub(crate) fn json(&self, control: Option<serde_json::Value>) -> Result<serde_json::Value> {
+        Ok(json!({
             "kernel": fs::read_to_string("/proc/sys/kernel/osrelease")?.trim_end(),
             "processors": thread::available_parallelism()?.get(),
             "lines": self.lines.iter().map(Line::json).collect::<Vec<_>>(),
             "control": control,
-        });
-        let text = serde_json::to_string_pretty(&report)?;
-        fs::write(file, text + "\n").with_context(|| format!("cannot write {}", file.display()))
+        }))
     }
 }
 
