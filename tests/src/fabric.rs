@@ -6,6 +6,8 @@ use crate::BgpMessage;
 
 /// AS of the fabric; all is iBGP.
 const ASN: u16 = 65000;
+/// Type 2 routes in a message, of 39 octets each.
+const IN_MESSAGE: usize = 100;
 
 /// VTEPs that all have MACs in the same bridge domains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,66 +33,99 @@ impl Fabric {
 
     /// VNIs of the bridge domains.
     pub fn vnis(&self) -> impl Iterator<Item = u32> + use<> {
-        (1..=self.bds).map(vni)
+        (1..=self.bds).map(Self::vni)
+    }
+
+    /// Address of the Nth VTEP.
+    pub fn vtep(number: u16) -> Ipv4Addr {
+        let [high, low] = number.to_be_bytes();
+        Ipv4Addr::new(198, 19, high, low)
+    }
+
+    /// VNI of a bridge domain.
+    pub fn vni(bd: u16) -> u32 {
+        10_000 + u32::from(bd)
     }
 
     /// The UPDATEs that announce everything: for each VTEP and bridge domain one with the IMET route
-    /// (RFC 7432 §7.3) and one with the MACs (§7.2); then End-of-RIB (RFC 4724 §2).
+    /// (RFC 7432 §7.3) and those with the MACs (§7.2); then End-of-RIB (RFC 4724 §2).
     pub fn announcements(&self) -> Vec<u8> {
         let mut stream = Vec::new();
-        self.each(|vtep, bd| {
-            let tunnel = [&[0, 6][..], &label(bd), &vtep.octets()].concat();
-            let pmsi = attribute(0xc0, 22, &tunnel);
-            stream.extend(update(
-                &[reach(vtep, &imet(vtep, bd)), common(bd), pmsi].concat(),
-            ));
-            let macs = self.mac_routes(vtep, bd);
-            stream.extend(update(&[reach(vtep, &macs), common(bd)].concat()));
-        });
+        self.each(|vtep, bd| stream.extend(self.announcements_of(vtep, bd)));
         stream.extend(update(&unreach(&[])));
+        stream
+    }
+
+    /// Those of one bridge domain alone, whatever its number.
+    pub fn announcements_in(&self, bd: u16) -> Vec<u8> {
+        let vteps = (1..=self.vteps).map(Self::vtep);
+        vteps
+            .flat_map(|vtep| self.announcements_of(vtep, bd))
+            .collect()
+    }
+
+    fn announcements_of(&self, vtep: Ipv4Addr, bd: u16) -> Vec<u8> {
+        let tunnel = [&[0, 6][..], &label(bd), &vtep.octets()].concat();
+        let pmsi = attribute(0xc0, 22, &tunnel);
+        let mut stream = update(&[reach(vtep, &imet(vtep, bd)), common(bd), pmsi].concat());
+        for macs in self.mac_routes(vtep, bd) {
+            stream.extend(update(&[reach(vtep, &macs), common(bd)].concat()));
+        }
         stream
     }
 
     /// The UPDATEs that withdraw the MACs.
     pub fn withdrawals(&self) -> Vec<u8> {
         let mut stream = Vec::new();
-        self.each(|vtep, bd| stream.extend(update(&unreach(&self.mac_routes(vtep, bd)))));
+        self.each(|vtep, bd| {
+            for macs in self.mac_routes(vtep, bd) {
+                stream.extend(update(&unreach(&macs)));
+            }
+        });
         stream
     }
 
     fn each(&self, mut of: impl FnMut(Ipv4Addr, u16)) {
         for number in 1..=self.vteps {
-            let [high, low] = number.to_be_bytes();
             for bd in 1..=self.bds {
-                of(Ipv4Addr::new(198, 19, high, low), bd);
+                of(Self::vtep(number), bd);
             }
         }
     }
 
-    fn mac_routes(&self, vtep: Ipv4Addr, bd: u16) -> Vec<u8> {
+    /// MACs of a VTEP in a bridge domain: those of the Nth VTEP are 02:NN:NN:BD:MM:MM, all from 1 on.
+    pub fn mac(vtep: u16, bd: u16, number: u16) -> [u8; 6] {
+        let ([high, low], [n_high, n_low]) = (vtep.to_be_bytes(), number.to_be_bytes());
+        [0x02, high, low, bd as u8, n_high, n_low]
+    }
+
+    /// As many routes in each part as fit into one message.
+    fn mac_routes(&self, vtep: Ipv4Addr, bd: u16) -> Vec<Vec<u8>> {
         let [_, _, high, low] = vtep.octets();
-        let mut nlri = Vec::new();
-        for n in 1..=self.macs {
+        let number = u16::from_be_bytes([high, low]);
+        let route = |n: &u16| {
             let [n_high, n_low] = n.to_be_bytes();
-            nlri.extend([2, 37]);
+            let mut nlri = vec![2, 37];
             nlri.extend(rd(vtep, bd));
             // No Ethernet segment, no tag.
             nlri.extend([0; 10 + 4]);
-            nlri.extend([48, 0x02, high, low, bd as u8, n_high, n_low]);
+            nlri.push(48);
+            nlri.extend(Self::mac(number, bd, *n));
             nlri.extend([32, 10, low, n_high, n_low]);
             nlri.extend(label(bd));
-        }
-        nlri
+            nlri
+        };
+        let numbers: Vec<_> = (1..=self.macs).collect();
+        numbers
+            .chunks(IN_MESSAGE)
+            .map(|part| part.iter().flat_map(route).collect())
+            .collect()
     }
-}
-
-fn vni(bd: u16) -> u32 {
-    10_000 + u32::from(bd)
 }
 
 /// A VNI in a label field (RFC 8365 §5.1.3).
 fn label(bd: u16) -> [u8; 3] {
-    let [_, label @ ..] = vni(bd).to_be_bytes();
+    let [_, label @ ..] = Fabric::vni(bd).to_be_bytes();
     label
 }
 
@@ -105,7 +140,7 @@ fn imet(vtep: Ipv4Addr, bd: u16) -> Vec<u8> {
 
 /// ORIGIN, an empty AS_PATH, LOCAL_PREF; the target `AS:VNI` and VXLAN encapsulation.
 fn common(bd: u16) -> Vec<u8> {
-    let [asn, vni] = [u32::from(ASN), vni(bd)].map(u32::to_be_bytes);
+    let [asn, vni] = [u32::from(ASN), Fabric::vni(bd)].map(u32::to_be_bytes);
     let target = [&[0x00, 0x02][..], asn.get(2..).unwrap_or_default(), &vni].concat();
     let vxlan = [0x03, 0x0c, 0, 0, 0, 0, 0, 8];
     [

@@ -36,6 +36,15 @@ pub(crate) struct Template {
     pub(crate) bytes: Vec<u8>,
     /// Offsets of bytes that tell the flows apart.
     pub(crate) flow: Vec<usize>,
+    /// Numbers of which each frame has random ones.
+    pub(crate) random: Vec<Random>,
+}
+
+/// Two bytes of a frame, in network byte order: from 1 to `most`, a power of two.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Random {
+    pub(crate) offset: usize,
+    pub(crate) most: u16,
 }
 
 /// How fast frames come.
@@ -163,6 +172,7 @@ const R4: u8 = 4;
 const R5: u8 = 5;
 const R6: u8 = 6;
 const R7: u8 = 7;
+const R8: u8 = 8;
 const R10: u8 = 10;
 
 /// Idle turns that make the sender's program as slow as one frame of a rate takes.
@@ -239,6 +249,19 @@ fn sender(template: &Template, ifindex: u32, idle: i32) -> Result<Vec<u64>> {
     for offset in &template.flow {
         // *(u8 *)(r2 + offset) = r0
         stores.push(instruction(0x73, R2, R0, i16::try_from(*offset)?, 0));
+    }
+    for random in &template.random {
+        // r2 is a scratch register of the call; the frame is in r8 meanwhile.
+        stores.extend([
+            instruction(0xbf, R8, R2, 0, 0), // r8 = r2
+            CALL_RANDOM,
+            instruction(0xbf, R2, R8, 0, 0), // r2 = r8
+            instruction(0x57, R0, 0, 0, i32::from(random.most) - 1), // r0 &= most - 1
+            instruction(0x07, R0, 0, 0, 1),  // r0 += 1
+            instruction(0xdc, R0, 0, 0, 16), // to big-endian
+            // *(u16 *)(r2 + offset) = r0
+            instruction(0x6b, R2, R0, i16::try_from(random.offset)?, 0),
+        ]);
     }
     stores.extend([
         mov(R1, i32::try_from(ifindex)?),

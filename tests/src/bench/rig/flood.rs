@@ -79,6 +79,7 @@ impl Flooder {
         Ok(Template {
             bytes: datagram(mac(self.vm.mac())?, [0xff; 6], [from, to]),
             flow: vec![35],
+            random: Vec::new(),
         })
     }
 }

@@ -1,9 +1,11 @@
 //! The kernel's own VTEP, with everything in its tables that FRR would put there.
 
+use std::{fs, net::Ipv4Addr};
+
 use anyhow::Result;
 use vtep_tests::{Host, LinuxBd, Vm};
 
-use super::{FAR, FAR6, Flooder, VNI};
+use super::{FAR, FAR6, Flooder, Table, VNI};
 
 /// A bridge for a VM, and the way to a remote one.
 pub(super) fn bridge(host: &Host, vm: &Vm, remote: &Vm, remote_host: &Host) -> Result<LinuxBd> {
@@ -43,15 +45,33 @@ pub(super) fn tell(host: &Host, bd: &LinuxBd, far: &Vm) -> Result<()> {
 pub(super) fn flood(host: &Host, flooder: &Flooder) -> Result<()> {
     let bd = LinuxBd::create(host, flooder.vni)?;
     plug(host, &bd, &flooder.vm)?;
-    let append = |vtep| {
+    let append = |vtep: Ipv4Addr| {
         format!(
             "fdb append 00:00:00:00:00:00 dev {} dst {vtep} self\n",
             bd.vxlan()
         )
     };
-    let batch: String = flooder.vteps().map(append).collect();
+    batch(host, &bd, flooder.vteps().map(append))
+}
+
+/// A bridge with all MACs of a table.
+pub(super) fn table(host: &Host, table: &Table) -> Result<()> {
+    let bd = LinuxBd::create(host, table.vni())?;
+    plug(host, &bd, &table.vm)?;
+    let vxlan = bd.vxlan();
+    let add = |(mac, vtep): ([u8; 6], Ipv4Addr)| {
+        let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+        format!(
+            "fdb add {mac} dev {vxlan} dst {vtep} self\nfdb add {mac} dev {vxlan} master static\n"
+        )
+    };
+    batch(host, &bd, table.macs().map(add))
+}
+
+/// Runs lines of `bridge`.
+fn batch(host: &Host, bd: &LinuxBd, lines: impl Iterator<Item = String>) -> Result<()> {
     let file = host.lab().directory().join(bd.vxlan());
-    std::fs::write(&file, batch)?;
+    fs::write(&file, lines.collect::<String>())?;
     let line = format!("bridge -batch {}", file.display());
     host.ns().run(&line).map(drop)
 }

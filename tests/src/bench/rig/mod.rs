@@ -2,6 +2,7 @@
 
 mod flood;
 mod kernel;
+mod tables;
 mod vtep;
 
 use std::{
@@ -12,9 +13,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use vtep_tests::{Agent, Host, Lab, Ping, RouteReflector, UnderlayOptions, Vm, VmSpec, Vxlan};
+use vtep_tests::{
+    Agent, Host, Lab, Ping, RouteReflector, ScriptedPeer, UnderlayOptions, Vm, VmSpec, Vxlan,
+};
 
-pub(crate) use self::flood::Flooder;
+pub(crate) use self::{flood::Flooder, tables::Table};
 use crate::{
     device::{self, Receiver},
     load::Template,
@@ -55,6 +58,14 @@ impl Variant {
             Self::Tc => "vtep tc",
         }
     }
+
+    /// The agent's `xdp` setting.
+    fn xdp(self) -> &'static str {
+        match self {
+            Self::Xdp => "native",
+            Self::Kernel | Self::Tc => "off",
+        }
+    }
 }
 
 /// Around the VTEP under test.
@@ -66,10 +77,12 @@ pub(crate) enum Setup {
     VethTso,
     /// The VM on a tap with the offloads of virtio-net; an uplink without.
     Tap,
+    /// As the first, with tables of many sizes.
+    Tables,
 }
 
 impl Setup {
-    pub(crate) const ALL: [Self; 3] = [Self::Veth, Self::VethTso, Self::Tap];
+    pub(crate) const ALL: [Self; 4] = [Self::Veth, Self::VethTso, Self::Tap, Self::Tables];
 
     /// Its name in tables.
     pub(crate) fn name(self) -> &'static str {
@@ -77,6 +90,7 @@ impl Setup {
             Self::Veth => "veth",
             Self::VethTso => "veth tso",
             Self::Tap => "tap",
+            Self::Tables => "tables",
         }
     }
 }
@@ -87,12 +101,15 @@ pub(crate) struct Rig {
     // Dropped in this order: who uses the devices before the lab.
     agent: Option<Agent>,
     _speaker: Option<RouteReflector>,
+    _peer: Option<ScriptedPeer>,
     pub(crate) variant: Variant,
     pub(crate) near: Vm,
     /// Another VM on the host under test, in [`Setup::Veth`].
     neighbor: Option<Vm>,
     /// VMs that broadcast, in [`Setup::Veth`].
     pub(crate) flooders: Vec<Flooder>,
+    /// VMs with many MACs to talk to, in [`Setup::Tables`].
+    pub(crate) tables: Vec<Table>,
     pub(crate) far: Vm,
     pub(crate) host: Host,
     pub(crate) far_host: Host,
@@ -126,7 +143,7 @@ impl Rig {
         }
         let near = match setup {
             Setup::Tap => host.tap_vm("vm1", &VmSpec::new(1).offload())?,
-            Setup::Veth | Setup::VethTso => host.vm("vm1", &VmSpec::new(1))?,
+            Setup::Veth | Setup::VethTso | Setup::Tables => host.vm("vm1", &VmSpec::new(1))?,
         };
         let mut spec = VmSpec::new(2);
         spec.addresses.push(format!("{UNTOLD}/24"));
@@ -135,7 +152,7 @@ impl Rig {
         let uplink = Receiver::on(host.ns(), Host::UPLINK, TESTED)?;
         let port = match setup {
             Setup::Tap => None,
-            Setup::Veth | Setup::VethTso => Some(Receiver::on(host.ns(), near.port(), TESTED)?),
+            _ => Some(Receiver::on(host.ns(), near.port(), TESTED)?),
         };
         Receiver::on(far_host.ns(), Host::UPLINK, LOADER)?;
         let (neighbor, flooders) = match setup {
@@ -143,10 +160,14 @@ impl Rig {
                 Some(host.vm("vm3", &VmSpec::new(3))?),
                 flood::all(&host, &far_host)?,
             ),
-            Setup::Tap | Setup::VethTso => (None, Vec::new()),
+            _ => (None, Vec::new()),
+        };
+        let tables = match setup {
+            Setup::Tables => tables::all(&host, &far_host)?,
+            _ => Vec::new(),
         };
 
-        let (mut agent, mut speaker) = (None, None);
+        let (mut agent, mut speaker, mut peer) = (None, None, None);
         match variant {
             Variant::Kernel => {
                 let bd = kernel::bridge(&host, &near, &far, &far_host)?;
@@ -157,27 +178,37 @@ impl Rig {
                 for flooder in &flooders {
                     kernel::flood(&host, flooder)?;
                 }
+                for table in &tables {
+                    kernel::table(&host, table)?;
+                }
+            }
+            Variant::Xdp | Variant::Tc if setup == Setup::Tables => {
+                let (told, by) = vtep::with_tables(&host, &far_host, &tables, variant.xdp())?;
+                (agent, peer) = (Some(told), Some(by));
             }
             Variant::Xdp | Variant::Tc => {
-                let routes = vtep::announce(&far_host, &host, &far, &flooders)?;
-                let xdp = match variant {
-                    Variant::Xdp => "native",
-                    Variant::Kernel | Variant::Tc => "off",
-                };
+                let (routes, xdp) = (
+                    vtep::announce(&far_host, &host, &far, &flooders)?,
+                    variant.xdp(),
+                );
                 agent = Some(vtep::start(&host, &far_host, &far, &flooders, xdp)?);
                 speaker = Some(routes);
             }
         }
-        Ping::to(&FAR.to_string())
-            .until_answered(near.ns())
-            .with_context(|| format!("{} does not forward", variant.name()))?;
+        if setup != Setup::Tables {
+            Ping::to(&FAR.to_string())
+                .until_answered(near.ns())
+                .with_context(|| format!("{} does not forward", variant.name()))?;
+        }
         Ok(Self {
             agent,
             _speaker: speaker,
+            _peer: peer,
             variant,
             near,
             neighbor,
             flooders,
+            tables,
             far,
             host,
             far_host,
@@ -200,6 +231,7 @@ impl Rig {
         Ok(Template {
             bytes,
             flow: vec![35, 50 + 35],
+            random: Vec::new(),
         })
     }
 
@@ -208,6 +240,7 @@ impl Rig {
         Ok(Template {
             bytes: datagram(mac(self.near.mac())?, mac(self.far.mac())?, [NEAR, FAR]),
             flow: vec![35],
+            random: Vec::new(),
         })
     }
 
@@ -217,6 +250,7 @@ impl Rig {
         Ok(Template {
             bytes: datagram(mac(self.near.mac())?, neighbor, [NEAR, FAR]),
             flow: vec![35],
+            random: Vec::new(),
         })
     }
 

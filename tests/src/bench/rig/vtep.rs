@@ -2,11 +2,13 @@
 
 use std::{net::Ipv4Addr, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde_json::json;
-use vtep_tests::{Agent, AgentConfig, Host, RouteReflector, Vm, eventually, wait_flood};
+use vtep_tests::{
+    Agent, AgentConfig, BgpMessage, Host, RouteReflector, ScriptedPeer, Vm, eventually, wait_flood,
+};
 
-use super::{FAR, FAR6, Flooder, VNI};
+use super::{FAR, FAR6, Flooder, Table, VNI, tables};
 
 const ASN: u32 = 65000;
 
@@ -35,6 +37,36 @@ pub(super) fn start(
         wait_flood(&agent, &flooder.bd(), flooder.size.vteps as usize)?;
     }
     Ok(agent)
+}
+
+/// The agent with the tables, which a speaker made for the purpose tells it. Nothing need be heard of
+/// the session after that: its hold time is 0.
+pub(super) fn with_tables(
+    host: &Host,
+    far_host: &Host,
+    tables: &[Table],
+    xdp: &str,
+) -> Result<(Agent, ScriptedPeer)> {
+    let mut config = AgentConfig::new(host, ASN)
+        .vtep(&format!("xdp = \"{xdp}\""))
+        .vtep(&format!("max_macs = {}", tables::ROOM))
+        .peer(far_host.address(), ASN);
+    for table in tables {
+        let lines = format!("ports = [{:?}]\nageing = 0", table.vm.port());
+        config = config.bd_with(&table.name(), table.vni(), &lines);
+    }
+    let agent = Agent::start(host, &config)?;
+    let mut peer = ScriptedPeer::accept(far_host)?;
+    peer.establish(&BgpMessage::open(ASN, 0, far_host.address()))?;
+    peer.send_raw(&tables::announcements(tables))?;
+    let wanted: usize = tables.iter().map(Table::len).sum();
+    eventually(Duration::from_secs(120), || {
+        let metrics = agent.metrics()?;
+        let entries = metrics.value("vtep_map_entries", &["map=\"fdb\""])? as usize;
+        ensure!(entries >= wanted, "{entries} of {wanted} MACs");
+        Ok(())
+    })?;
+    Ok((agent, peer))
 }
 
 /// A BGP speaker on the far host, which announces its VM, and all VTEPs that take floods.

@@ -23,10 +23,11 @@ pub(crate) enum Row {
     BetweenVms = 7,
     Transactions = 8,
     Cost = 9,
+    Tables = 10,
 }
 
 impl Row {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::FromWire,
         Self::FromVm,
         Self::Tcp,
@@ -35,6 +36,7 @@ impl Row {
         Self::BetweenVms,
         Self::Transactions,
         Self::Cost,
+        Self::Tables,
     ];
 
     /// Its number.
@@ -44,7 +46,11 @@ impl Row {
 
     /// Whether it is measured in a setup.
     pub(crate) fn runs_in(self, setup: Setup) -> bool {
-        self == Self::Tcp || setup == Setup::Veth
+        match self {
+            Self::Tcp => setup != Setup::Tables,
+            Self::Tables => setup == Setup::Tables,
+            _ => setup == Setup::Veth,
+        }
     }
 
     /// One measurement: a value for each of the row's lines.
@@ -58,6 +64,7 @@ impl Row {
             Self::BetweenVms => packets::between_vms(rig, effort),
             Self::Transactions => tcp::transactions(rig, effort),
             Self::Cost => cost::measure(rig, effort),
+            Self::Tables => packets::tables(rig, effort),
         }
     }
 }

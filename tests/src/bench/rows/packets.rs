@@ -100,6 +100,25 @@ pub(super) fn flood(rig: &Rig, effort: &Effort) -> Result<Vec<Value>> {
         .collect()
 }
 
+/// Unicast from VMs whose bridge domains have more and more MACs, to all of them at random.
+pub(super) fn tables(rig: &Rig, effort: &Effort) -> Result<Vec<Value>> {
+    rig.tables
+        .iter()
+        .map(|table| {
+            let path = Path {
+                load: (table.vm.ns(), Vm::NIC),
+                template: table.datagrams()?,
+                bursts: false,
+                receiver: &table.port,
+                sink: (rig.host.ns(), Host::UPLINK, Hook::Egress),
+            };
+            let [passed, _] = path.measure(effort)?;
+            let frames = passed.per_core / 1e6;
+            Ok(Value::more(table.size.name, "Mpps/core", frames))
+        })
+        .collect()
+}
+
 /// Answers per second that the VTEP gives to requests of the VM.
 pub(super) fn answers(rig: &Rig, effort: &Effort, request: &[u8]) -> Result<f64> {
     let path = Path {
@@ -107,6 +126,7 @@ pub(super) fn answers(rig: &Rig, effort: &Effort, request: &[u8]) -> Result<f64>
         template: Template {
             bytes: request.to_vec(),
             flow: Vec::new(),
+            random: Vec::new(),
         },
         bursts: false,
         receiver: rig.port.as_ref().context("no veth")?,
