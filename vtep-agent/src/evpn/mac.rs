@@ -41,6 +41,10 @@ pub struct MacTable {
     /// Vacant entries.
     remembered: Memory,
     census: Census,
+    /// VTEPs to which the underlay has no path.
+    lost: HashSet<Ipv4Addr>,
+    /// MACs that routes of several VTEPs claim.
+    contested: HashSet<Mac>,
     /// Some are there twice.
     dirty: Vec<Mac>,
     dirty_ports: Vec<Slot>,
@@ -100,6 +104,8 @@ impl MacTable {
             ports: HashMap::default(),
             remembered: Memory::default(),
             census: Census::default(),
+            lost: HashSet::default(),
+            contested: HashSet::default(),
             dirty: Vec::new(),
             dirty_ports: Vec::new(),
             moves: 0,
@@ -190,6 +196,9 @@ impl MacTable {
         remote: Option<Remote>,
         now: Instant,
     ) -> Contest {
+        if let Some(remote) = &remote {
+            self.note_reachable(remote.next_hop, !remote.unreachable);
+        }
         let entry = match self.entries.entry(mac) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(_) if remote.is_none() => return Contest::default(),
@@ -214,6 +223,12 @@ impl MacTable {
             }
         }
         self.census.change(was, entry.owner());
+        if entry.is_contested() {
+            self.contested.insert(mac);
+            entry.set_unreachable(&self.lost);
+        } else if !self.contested.is_empty() {
+            self.contested.remove(&mac);
+        }
         let to = claimed(entry);
         if let (Some(BindingOrigin::Remote), Some((from, _)), Some((to, _))) = (was, from, to) {
             self.moves += u64::from(from != to);

@@ -12,7 +12,7 @@ use super::Slot;
 use crate::{
     bgp::wire::{ArpNd, MacMobility},
     evpn::{BindingOrigin, mobility},
-    types::{EthernetTag, RouteDistinguisher},
+    types::{EthernetTag, RouteDistinguisher, hash::HashSet},
 };
 
 /// How we know a local MAC.
@@ -59,7 +59,7 @@ pub struct Remote {
     pub sequence: u32,
     /// Mobility's sticky flag.
     pub sticky: bool,
-    /// The underlay has no path to the VTEP.
+    /// The underlay has no path to the VTEP. Up to date where another VTEP claims the MAC, too.
     pub unreachable: bool,
     /// Long-lived stale: only where there is nothing else (RFC 9494 §4.3).
     pub long_lived_stale: bool,
@@ -153,6 +153,19 @@ impl MacEntry {
             None => self
                 .best_remote()
                 .map(|(id, remote)| Winner::Remote(*id, remote)),
+        }
+    }
+
+    /// Routes of several VTEPs claim it.
+    pub(super) fn is_contested(&self) -> bool {
+        let mut next_hops = self.remote.iter().map(|(_, remote)| remote.next_hop);
+        let first = next_hops.next();
+        next_hops.any(|next_hop| Some(next_hop) != first)
+    }
+
+    pub(super) fn set_unreachable(&mut self, lost: &HashSet<Ipv4Addr>) {
+        for (_, remote) in &mut self.remote {
+            remote.unreachable = lost.contains(&remote.next_hop);
         }
     }
 

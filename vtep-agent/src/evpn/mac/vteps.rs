@@ -1,4 +1,4 @@
-//! What becomes of MACs when something happens to the VTEP that they are behind. Looks at all of them.
+//! What becomes of MACs when something happens to the VTEP that they are behind.
 
 use std::net::Ipv4Addr;
 
@@ -14,18 +14,24 @@ impl MacTable {
     }
 
     /// There is a path to a VTEP, or none any more. A MAC that only it claims stays there: what is sent to
-    /// it is dropped and counted, not flooded.
+    /// it is dropped and counted, not flooded. Only MACs that others claim too are visited: a spine that
+    /// fails takes the paths to many VTEPs at once.
     pub fn set_reachable(&mut self, vtep: Ipv4Addr, reachable: bool) {
-        for (mac, entry) in &mut self.entries {
-            let alone = entry.remote.len() < 2;
-            for (_, remote) in &mut entry.remote {
-                if remote.next_hop == vtep && remote.unreachable == reachable {
-                    remote.unreachable = !reachable;
-                    if !alone {
-                        self.dirty.push(*mac);
-                    }
-                }
+        self.note_reachable(vtep, reachable);
+        for mac in &self.contested {
+            if let Some(entry) = self.entries.get_mut(mac) {
+                entry.set_unreachable(&self.lost);
+                self.dirty.push(*mac);
             }
         }
+    }
+
+    pub(super) fn note_reachable(&mut self, vtep: Ipv4Addr, reachable: bool) {
+        match reachable {
+            // Mostly there are none.
+            true if self.lost.is_empty() => false,
+            true => self.lost.remove(&vtep),
+            false => self.lost.insert(vtep),
+        };
     }
 }
