@@ -59,6 +59,8 @@ fn build() -> Result<PathBuf> {
         // of host crates would turn on nightly features.
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_ENCODED_RUSTFLAGS", flags)
+        // Incremental builds split programs into parts whose stacks the verifier adds up.
+        .env_remove("CARGO_INCREMENTAL")
         .env_remove("RUSTC_WORKSPACE_WRAPPER")
         .env_remove("RUSTC_WRAPPER")
         .env_remove("RUSTFLAGS");

@@ -108,22 +108,17 @@ impl ReceiverTable {
     /// Each receiver once, however many routes name it (RFC 9572 §5.2), in order. It is pruned if all
     /// of them ask for that.
     pub fn distinct(&self) -> Vec<Receiver> {
-        let mut found: BTreeMap<(Ipv4Addr, u32), Pruned> = BTreeMap::new();
-        for receiver in self.routes.values() {
-            let pruned = found
-                .entry((receiver.next_hop, receiver.vni))
-                .or_insert(receiver.pruned);
-            pruned.broadcast &= receiver.pruned.broadcast;
-            pruned.unknown &= receiver.pruned.unknown;
-        }
-        let found = found.into_iter();
+        let mut found: Vec<_> = self.routes.values().copied().collect();
+        found.sort_unstable_by_key(|receiver| (receiver.next_hop, receiver.vni));
+        found.dedup_by(|other, first| {
+            let same = (other.next_hop, other.vni) == (first.next_hop, first.vni);
+            if same {
+                first.pruned.broadcast &= other.pruned.broadcast;
+                first.pruned.unknown &= other.pruned.unknown;
+            }
+            same
+        });
         found
-            .map(|((next_hop, vni), pruned)| Receiver {
-                next_hop,
-                vni,
-                pruned,
-            })
-            .collect()
     }
 
     /// All replicators and what becomes of them, in the order of their routes. `seed` spreads leaves
