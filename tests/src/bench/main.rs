@@ -99,6 +99,7 @@ fn run(options: &Options) -> Result<()> {
         "one processor for the load and one for the VTEP are needed"
     );
     let mut report = Report::default();
+    let mut failures = Vec::new();
     for setup in Setup::ALL {
         let mut rows = options
             .rows
@@ -113,10 +114,20 @@ fn run(options: &Options) -> Result<()> {
             .into_iter()
             .map(|variant| Rig::new(variant, setup))
             .collect::<Result<Vec<_>>>()?;
-        rows.try_for_each(|row| alternate(*row, &rigs, setup, &options.effort, &mut report))?;
+        for row in rows {
+            // The others are worth having all the same.
+            if let Err(error) = alternate(*row, &rigs, setup, &options.effort, &mut report) {
+                eprintln!("{error:#}");
+                failures.push(format!("row {} in {}", row.number(), setup.name()));
+            }
+        }
         for rig in &rigs {
-            for drops in rig.drops()? {
-                eprintln!("{}: {drops}", rig.variant.name());
+            // Said for the reader, and no reason to lose what was measured.
+            match rig.drops() {
+                Ok(drops) => drops
+                    .iter()
+                    .for_each(|drops| eprintln!("{}: {drops}", rig.variant.name())),
+                Err(error) => eprintln!("{}: no metrics: {error:#}", rig.variant.name()),
             }
         }
     }
@@ -138,7 +149,9 @@ fn run(options: &Options) -> Result<()> {
         None => Ok(()),
     };
     write(&options.svg, picture::svg(&report))?;
-    write(&options.json, serde_json::to_string_pretty(&report)? + "\n")
+    write(&options.json, serde_json::to_string_pretty(&report)? + "\n")?;
+    ensure!(failures.is_empty(), "not complete: {}", failures.join(", "));
+    Ok(())
 }
 
 /// Measures all variants in turn, so that what slows the machine down meets them alike.

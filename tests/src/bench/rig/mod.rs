@@ -141,6 +141,12 @@ impl Rig {
                     if absent { Ok(()) } else { Err(error) }
                 })?;
         }
+        // Known for good: while processors are busy with load, nobody gets to answer.
+        let mac = far_host.mac()?.map(|byte| format!("{byte:02x}")).join(":");
+        let (address, uplink) = (far_host.address(), Host::UPLINK);
+        host.ns().ip(&format!(
+            "neigh replace {address} lladdr {mac} dev {uplink} nud permanent\n"
+        ))?;
         let near = match setup {
             Setup::Tap => host.tap_vm("vm1", &VmSpec::new(1).offload())?,
             Setup::Veth | Setup::VethTso | Setup::Tables => host.vm("vm1", &VmSpec::new(1))?,

@@ -53,12 +53,7 @@ pub(crate) struct Table {
 /// One for each size; the host has a way to all their VTEPs.
 pub(super) fn all(host: &Host, far_host: &Host) -> Result<Vec<Table>> {
     let (prefix, via) = (Fabric::PREFIX, far_host.address());
-    let mac = far_host.mac()?.map(|byte| format!("{byte:02x}")).join(":");
-    // Known at once: nobody is pinged here, and under load the far host does not get to answer.
-    host.ns().ip(&format!(
-        "route add {prefix} via {via}\nneigh replace {via} lladdr {mac} dev {} nud permanent\n",
-        Host::UPLINK
-    ))?;
+    host.ns().ip(&format!("route add {prefix} via {via}\n"))?;
     let table = |(number, size): (u8, Size)| {
         let vm = host.vm(
             &format!("t{number}"),
