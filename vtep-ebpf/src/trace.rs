@@ -22,6 +22,7 @@ use vtep_common::{
 };
 
 use crate::{
+    count,
     maps::{self, Maps, trace_filter, trace_frame, traces},
     packet::Packet,
     skb::Skb,
@@ -74,14 +75,22 @@ pub fn overlay(skb: Skb) {
     }
 }
 
-/// The verdict on the frame that came in last.
+/// What the kernel gets for the frame that came in last, which is traced and, with `drop` for an
+/// action, counted.
 #[inline(always)]
-pub fn verdict<T>(verdict: &Result<Done<T>, DropReason>) {
+pub fn conclude<T>(verdict: Result<Done<T>, DropReason>, drop: T) -> T {
     if is_on() {
-        match verdict {
+        match &verdict {
             Ok(done) => trace_verdict(done.fate.code(), 0),
             Err(reason) => trace_verdict(Fate::Dropped.code(), *reason as u32),
         };
+    }
+    match verdict {
+        Ok(done) => done.action,
+        Err(reason) => {
+            count::dropped(reason);
+            drop
+        }
     }
 }
 

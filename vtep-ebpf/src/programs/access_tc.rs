@@ -39,14 +39,7 @@ pub fn access_tc(context: TcContext) -> i32 {
         }
         verdict
     });
-    trace::verdict(&verdict);
-    match verdict {
-        Ok(done) => done.action,
-        Err(reason) => {
-            count::dropped(reason);
-            DROP
-        }
-    }
+    trace::conclude(verdict, DROP)
 }
 
 /// The port and bridge domain that the device and the frame's tag select.

@@ -21,15 +21,7 @@ use crate::{
 pub fn overlay_tc(context: TcContext) -> i32 {
     let skb = Skb::new(context.skb.skb);
     trace::overlay(skb);
-    let verdict = run(skb);
-    trace::verdict(&verdict);
-    match verdict {
-        Ok(done) => done.action,
-        Err(reason) => {
-            count::dropped(reason);
-            DROP
-        }
-    }
+    trace::conclude(run(skb), DROP)
 }
 
 #[inline(always)]

@@ -25,15 +25,7 @@ const HEADERS: u32 = 14 + 36 + 18 + 40;
 pub fn underlay_tc(context: TcContext) -> i32 {
     let skb = Skb::new(context.skb.skb);
     trace::underlay(skb);
-    let verdict = run(skb);
-    trace::verdict(&verdict);
-    match verdict {
-        Ok(done) => done.action,
-        Err(reason) => {
-            count::dropped(reason);
-            DROP
-        }
-    }
+    trace::conclude(run(skb), DROP)
 }
 
 #[inline(always)]

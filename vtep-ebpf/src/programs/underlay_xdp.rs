@@ -44,15 +44,7 @@ pub fn underlay_xdp_generic(context: XdpContext) -> u32 {
 #[inline(always)]
 fn entry<const NATIVE: bool>(context: &XdpContext) -> u32 {
     trace::underlay_xdp(context.ctx);
-    let verdict = run::<NATIVE>(Xdp::new(context.ctx));
-    trace::verdict(&verdict);
-    match verdict {
-        Ok(done) => done.action,
-        Err(reason) => {
-            count::dropped(reason);
-            XDP_DROP
-        }
-    }
+    trace::conclude(run::<NATIVE>(Xdp::new(context.ctx)), XDP_DROP)
 }
 
 #[inline(always)]
