@@ -3,20 +3,18 @@
 use std::net::Ipv4Addr;
 
 use anyhow::Result;
-use vtep_tests::{Host, Vm, VmSpec};
+use vtep_tests::{Fabric, Host, Vm, VmSpec, parse_mac};
 
-use super::{TESTED, datagram, mac};
+use super::{TESTED, datagram};
 use crate::{device::Receiver, load::Template};
 
-/// VTEPs that are only routes; all of them behind the far host.
-const VTEPS: Ipv4Addr = Ipv4Addr::new(198, 19, 0, 0);
 const FIRST_VNI: u32 = 200;
 const FIRST_VM: u8 = 20;
 
 /// How many VTEPs a broadcast goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Size {
-    pub(crate) vteps: u32,
+    pub(crate) vteps: u16,
     /// Its name in tables.
     pub(crate) name: &'static str,
 }
@@ -29,7 +27,7 @@ const SIZES: [Size; 5] = [
     size(1000, "  to 1,000 VTEPs"),
 ];
 
-const fn size(vteps: u32, name: &'static str) -> Size {
+const fn size(vteps: u16, name: &'static str) -> Size {
     Size { vteps, name }
 }
 
@@ -43,12 +41,8 @@ pub(crate) struct Flooder {
     pub(crate) port: Receiver,
 }
 
-/// One for each size; the host has a way to all their VTEPs.
-pub(super) fn all(host: &Host, far_host: &Host) -> Result<Vec<Flooder>> {
-    host.ns().ip(&format!(
-        "route add {VTEPS}/16 via {}\n",
-        far_host.address()
-    ))?;
+/// One for each size.
+pub(super) fn all(host: &Host) -> Result<Vec<Flooder>> {
     let flooder = |(number, size): (u8, Size)| {
         let spec = VmSpec::new(FIRST_VM + number).silent();
         let vm = host.vm(&format!("f{}", size.vteps), &spec)?;
@@ -68,16 +62,16 @@ impl Flooder {
         format!("flood{}", self.size.vteps)
     }
 
-    /// The VTEPs.
+    /// The VTEPs, which are only routes.
     pub(crate) fn vteps(&self) -> impl Iterator<Item = Ipv4Addr> {
-        (1..=self.size.vteps).map(|number| Ipv4Addr::from(VTEPS.to_bits() + number))
+        (1..=self.size.vteps).map(Fabric::vtep)
     }
 
     /// Small UDP packets for everybody.
     pub(crate) fn broadcasts(&self) -> Result<Template> {
         let (from, to) = (Ipv4Addr::new(10, 0, 0, 9), Ipv4Addr::new(10, 0, 0, 255));
         Ok(Template {
-            bytes: datagram(mac(self.vm.mac())?, [0xff; 6], [from, to]),
+            bytes: datagram(parse_mac(self.vm.mac())?, [0xff; 6], [from, to]),
             flow: vec![35],
             random: Vec::new(),
         })

@@ -3,7 +3,7 @@
 use std::{fs, net::Ipv4Addr};
 
 use anyhow::Result;
-use vtep_tests::{Host, LinuxBd, Vm};
+use vtep_tests::{Host, LinuxBd, Vm, mac_text};
 
 use super::{FAR, FAR6, Flooder, Table, VNI};
 
@@ -60,7 +60,7 @@ pub(super) fn table(host: &Host, table: &Table) -> Result<()> {
     plug(host, &bd, &table.vm)?;
     let vxlan = bd.vxlan();
     let add = |(mac, vtep): ([u8; 6], Ipv4Addr)| {
-        let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+        let mac = mac_text(mac);
         format!(
             "fdb add {mac} dev {vxlan} dst {vtep} self\nfdb add {mac} dev {vxlan} master static\n"
         )

@@ -14,7 +14,8 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use vtep_tests::{
-    Agent, Host, Lab, Ping, RouteReflector, ScriptedPeer, UnderlayOptions, Vm, VmSpec, Vxlan,
+    Agent, Fabric, Host, Lab, Ping, RouteReflector, ScriptedPeer, UnderlayOptions, Vm, VmSpec,
+    Vxlan, mac_text, parse_mac,
 };
 
 pub(crate) use self::{flood::Flooder, tables::Table};
@@ -141,11 +142,14 @@ impl Rig {
                     if absent { Ok(()) } else { Err(error) }
                 })?;
         }
-        // Known for good: while processors are busy with load, nobody gets to answer.
-        let mac = far_host.mac()?.map(|byte| format!("{byte:02x}")).join(":");
-        let (address, uplink) = (far_host.address(), Host::UPLINK);
+        // Known for good: while processors are busy with load, nobody gets to answer. VTEPs that are
+        // only routes are behind it, too.
+        let (address, mac) = (far_host.address(), mac_text(far_host.mac()?));
         host.ns().ip(&format!(
-            "neigh replace {address} lladdr {mac} dev {uplink} nud permanent\n"
+            "neigh replace {address} lladdr {mac} dev {uplink} nud permanent\n\
+             route add {prefix} via {address}\n",
+            uplink = Host::UPLINK,
+            prefix = Fabric::PREFIX,
         ))?;
         let near = match setup {
             Setup::Tap => host.tap_vm("vm1", &VmSpec::new(1).offload())?,
@@ -162,14 +166,11 @@ impl Rig {
         };
         Receiver::on(far_host.ns(), Host::UPLINK, LOADER)?;
         let (neighbor, flooders) = match setup {
-            Setup::Veth => (
-                Some(host.vm("vm3", &VmSpec::new(3))?),
-                flood::all(&host, &far_host)?,
-            ),
+            Setup::Veth => (Some(host.vm("vm3", &VmSpec::new(3))?), flood::all(&host)?),
             _ => (None, Vec::new()),
         };
         let tables = match setup {
-            Setup::Tables => tables::all(&host, &far_host)?,
+            Setup::Tables => tables::all(&host)?,
             _ => Vec::new(),
         };
 
@@ -226,7 +227,11 @@ impl Rig {
 
     /// Small UDP packets for the VM, as the far VTEP encapsulates them.
     pub(crate) fn wire_datagrams(&self) -> Result<Template> {
-        let inner = datagram(mac(self.far.mac())?, mac(self.near.mac())?, [FAR, NEAR]);
+        let inner = datagram(
+            parse_mac(self.far.mac())?,
+            parse_mac(self.near.mac())?,
+            [FAR, NEAR],
+        );
         let mut bytes = Vxlan::frame(&self.far_host, &self.host, VNI, &inner)?;
         // No outer UDP checksum, as usual; its source port tells the flows apart, too.
         bytes.get_mut(40..42).context("a short frame")?.fill(0);
@@ -244,7 +249,11 @@ impl Rig {
     /// Small UDP packets of the VM for the far one.
     pub(crate) fn vm_datagrams(&self) -> Result<Template> {
         Ok(Template {
-            bytes: datagram(mac(self.near.mac())?, mac(self.far.mac())?, [NEAR, FAR]),
+            bytes: datagram(
+                parse_mac(self.near.mac())?,
+                parse_mac(self.far.mac())?,
+                [NEAR, FAR],
+            ),
             flow: vec![35],
             random: Vec::new(),
         })
@@ -252,9 +261,9 @@ impl Rig {
 
     /// Small UDP packets of the VM for the one beside it.
     pub(crate) fn neighbor_datagrams(&self) -> Result<Template> {
-        let neighbor = mac(self.neighbor()?.mac())?;
+        let neighbor = parse_mac(self.neighbor()?.mac())?;
         Ok(Template {
-            bytes: datagram(mac(self.near.mac())?, neighbor, [NEAR, FAR]),
+            bytes: datagram(parse_mac(self.near.mac())?, neighbor, [NEAR, FAR]),
             flow: vec![35],
             random: Vec::new(),
         })
@@ -341,11 +350,4 @@ fn datagram(source: [u8; 6], destination: [u8; 6], [from, to]: [Ipv4Addr; 2]) ->
         &[0x5a; 18],
     ]
     .concat()
-}
-
-/// A MAC address from its text.
-pub(crate) fn mac(text: &str) -> Result<[u8; 6]> {
-    let bytes = text.split(':').map(|byte| u8::from_str_radix(byte, 16));
-    let bytes: Vec<u8> = bytes.collect::<Result<_, _>>()?;
-    bytes.try_into().ok().context("not a MAC address")
 }

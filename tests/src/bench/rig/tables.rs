@@ -3,9 +3,9 @@
 use std::net::Ipv4Addr;
 
 use anyhow::Result;
-use vtep_tests::{Fabric, Host, Vm, VmSpec};
+use vtep_tests::{Fabric, Host, Vm, VmSpec, parse_mac};
 
-use super::{NEAR, TESTED, UNTOLD, datagram, mac};
+use super::{NEAR, TESTED, UNTOLD, datagram};
 use crate::{
     device::Receiver,
     load::{Random, Template},
@@ -50,10 +50,8 @@ pub(crate) struct Table {
     pub(crate) port: Receiver,
 }
 
-/// One for each size; the host has a way to all their VTEPs.
-pub(super) fn all(host: &Host, far_host: &Host) -> Result<Vec<Table>> {
-    let (prefix, via) = (Fabric::PREFIX, far_host.address());
-    host.ns().ip(&format!("route add {prefix} via {via}\n"))?;
+/// One for each size.
+pub(super) fn all(host: &Host) -> Result<Vec<Table>> {
     let table = |(number, size): (u8, Size)| {
         let vm = host.vm(
             &format!("t{number}"),
@@ -99,7 +97,7 @@ impl Table {
         let destination = Fabric::mac(1, self.bd, 1);
         let random = |offset, most| Random { offset, most };
         Ok(Template {
-            bytes: datagram(mac(self.vm.mac())?, destination, [NEAR, UNTOLD]),
+            bytes: datagram(parse_mac(self.vm.mac())?, destination, [NEAR, UNTOLD]),
             flow: vec![35],
             // Bytes of the destination.
             random: vec![random(1, self.size.vteps), random(4, self.size.macs)],

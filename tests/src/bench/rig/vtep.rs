@@ -34,7 +34,7 @@ pub(super) fn start(
     agent.wait_row("macs", &[("mac", json!(far.mac()))])?;
     wait_flood(&agent, "blue", 1)?;
     for flooder in flooders {
-        wait_flood(&agent, &flooder.bd(), flooder.size.vteps as usize)?;
+        wait_flood(&agent, &flooder.bd(), usize::from(flooder.size.vteps))?;
     }
     Ok(agent)
 }

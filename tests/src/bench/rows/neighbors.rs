@@ -6,11 +6,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use vtep_tests::{PacketSocket, Vm};
+use etherparse::PacketBuilder;
+use vtep_tests::{PacketSocket, Vm, parse_mac};
 
 use super::{Effort, MICROSECOND, Times, Value, packets};
 use crate::{
-    rig::{FAR, FAR6, LOADER, NEAR, NEAR6, Rig, UNTOLD, mac},
+    rig::{FAR, FAR6, LOADER, NEAR, NEAR6, Rig, UNTOLD},
     sys,
 };
 
@@ -23,10 +24,10 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// give.
 pub(super) fn measure(rig: &Rig, effort: &Effort) -> Result<Vec<Value>> {
     sys::pin(0, LOADER)?;
-    let source = mac(rig.near.mac())?;
+    let source = parse_mac(rig.near.mac())?;
     let (arp, nd) = (
         Question::arp(source, FAR.octets()),
-        Question::nd(source, FAR6),
+        Question::nd(source, FAR6)?,
     );
     let untold = Question::arp(source, UNTOLD.octets());
     let mut values = Vec::new();
@@ -82,37 +83,23 @@ impl Question {
     }
 
     /// A solicitation (RFC 4861 §4.3) from the near VM to the solicited-node group of the target.
-    fn nd(source: [u8; 6], target: Ipv6Addr) -> Self {
+    fn nd(source: [u8; 6], target: Ipv6Addr) -> Result<Self> {
         let target = target.octets();
         let [.., a, b, c] = target;
-        let mut group = [0; 16];
-        for (byte, value) in group
-            .iter_mut()
-            .zip([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c])
-        {
-            *byte = value;
-        }
-        let addresses = [NEAR6.octets(), group].concat();
-        // Type 135, no code; checksum; reserved; target; source link-layer address.
-        let mut message = [&[135, 0, 0, 0, 0, 0, 0, 0][..], &target, &[1, 1], &source].concat();
-        let length = [0, message.len() as u8];
-        let sum = checksum(&[&addresses[..], &[0, 0], &length, &[0, 58], &message].concat());
-        for (byte, value) in message.iter_mut().skip(2).zip(sum.to_be_bytes()) {
-            *byte = value;
-        }
-        let ethernet = [
-            &[0x33, 0x33, 0xff, a, b, c][..],
-            &source,
-            &IPV6.to_be_bytes(),
-        ]
-        .concat();
-        let ip = [&[0x60, 0, 0, 0][..], &length, &[58, 255], &addresses].concat();
-        Self {
+        let group = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c];
+        let builder = PacketBuilder::ethernet2(source, [0x33, 0x33, 0xff, a, b, c])
+            .ipv6(NEAR6.octets(), group, 255)
+            .icmpv6_raw(135, 0, [0; 4]);
+        // The target, and the source link-layer address.
+        let payload = [&target[..], &[1, 1], &source].concat();
+        let mut request = Vec::with_capacity(builder.size(payload.len()));
+        builder.write(&mut request, &payload)?;
+        Ok(Self {
             ethertype: IPV6,
-            request: [ethernet, ip, message].concat(),
+            request,
             // The type, and the target.
             answer: vec![(54, vec![136]), (62, target.to_vec())],
-        }
+        })
     }
 
     /// Times from request to answer, one after the other.
@@ -143,16 +130,4 @@ impl Question {
                 .is_some_and(|rest| rest.starts_with(bytes))
         })
     }
-}
-
-/// RFC 1071, over an even number of bytes.
-fn checksum(bytes: &[u8]) -> u16 {
-    let words = bytes.chunks(2);
-    let mut sum: u32 = words
-        .map(|word| word.iter().fold(0, |sum, byte| sum << 8 | u32::from(*byte)))
-        .sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
 }
