@@ -68,6 +68,11 @@ fn a_full_map_is_seen() -> Result<()> {
     let lab = Lab::new("full")?;
     let underlay = lab.underlay()?;
     let pair = Pair::start_with(&lab, &underlay, |config| config.vtep("max_macs = 4"))?;
+    // First, so that it is others' endpoints which find no room.
+    for number in 1..=2 {
+        let line = format!("port add vnet-vm2 --bd blue --mac 02:00:00:00:02:0{number}");
+        pair.a2.cli(&line)?.done()?;
+    }
     for number in 1..=4 {
         declare(&pair.a1, number)?;
     }
@@ -77,10 +82,6 @@ fn a_full_map_is_seen() -> Result<()> {
         format!("{refusal:?}").contains("vtep.max_macs"),
         "{refusal:?}"
     );
-    for number in 1..=2 {
-        let line = format!("port add vnet-vm2 --bd blue --mac 02:00:00:00:02:0{number}");
-        pair.a2.cli(&line)?.done()?;
-    }
     pair.a2
         .wait_row("macs", &[("mac", json!("02:00:00:00:01:04"))])?;
     eventually(Duration::from_secs(5), || {
@@ -102,7 +103,7 @@ fn a_full_map_is_seen() -> Result<()> {
         status == 503 && reasons.contains("fdb is full"),
         "{reasons}"
     );
-    pair.a2.row(
+    pair.a2.wait_row(
         "routes",
         &[("best", json!(true)), ("installed", json!(false))],
     )?;

@@ -170,7 +170,8 @@ fn bgp_004_hold_timer_expires() -> Result<()> {
 #[test]
 fn bgp_010_and_017_unusual_opens_are_accepted() -> Result<()> {
     let bench = Bench::new("bgp017")?;
-    bench.establish_with(&BgpMessage::open(ASN, HOLD, Ipv4Addr::new(240, 0, 0, 1)))?;
+    let peer = bench.establish_with(&BgpMessage::open(ASN, HOLD, Ipv4Addr::new(240, 0, 0, 1)))?;
+    bench.hang_up(peer)?;
     // Each capability in a parameter of its own, and an unknown one.
     let mut body = vec![4, 0xfd, 0xe8, 0, 90];
     body.extend(bench.peer.address().octets());

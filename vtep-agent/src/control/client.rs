@@ -52,11 +52,11 @@ pub enum ClientError {
 /// The agent is not there, or refuses.
 pub fn call(socket: &Path, message: &Message) -> Result<Value, ClientError> {
     let stream = connect(socket)?;
-    let reply = request(&stream, message).and_then(|()| read_reply(&mut BufReader::new(&stream)));
-    let reply = reply.map_err(|cause| ClientError::Broken {
-        socket: socket.to_owned(),
-        cause,
-    })?;
+    let reply =
+        ask(&mut BufReader::new(&stream), message).map_err(|cause| ClientError::Broken {
+            socket: socket.to_owned(),
+            cause,
+        })?;
     data_of(socket, &reply)
 }
 
@@ -75,9 +75,8 @@ pub fn listen(
         socket: socket.to_owned(),
         cause,
     };
-    request(&stream, message).map_err(broken)?;
     let mut replies = BufReader::new(&stream);
-    data_of(socket, &read_reply(&mut replies).map_err(broken)?)?;
+    data_of(socket, &ask(&mut replies, message).map_err(broken)?)?;
     // The next frame may be long in coming.
     stream.set_read_timeout(None).map_err(broken)?;
     loop {
@@ -108,6 +107,17 @@ fn data_of(socket: &Path, reply: &[u8]) -> Result<Value, ClientError> {
             error: Some(error), ..
         } => Err(ClientError::Refused(error)),
         _ => Err(protocol("a refusal without a reason".to_owned())),
+    }
+}
+
+/// The reply to a request. An agent that refuses the connection says why and hangs up without having
+/// read anything, perhaps before the request is written.
+fn ask(replies: &mut BufReader<&UnixStream>, message: &Message) -> io::Result<Vec<u8>> {
+    match request(replies.get_ref(), message) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            read_reply(replies).map_err(|_| error)
+        }
+        written => written.and_then(|()| read_reply(replies)),
     }
 }
 
@@ -145,5 +155,32 @@ fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::PermissionDenied => "run this as root or in the socket's group",
         _ => "is the agent running? start it with `vtep-agent run --config FILE`",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::control::message::Table;
+
+    /// Who is refused before it has asked learns the reason all the same.
+    #[test]
+    fn a_refusal_before_the_request() {
+        let show = Message::Show {
+            what: Table::Bds,
+            bd: None,
+            family: None,
+        };
+        let refused = |reply: &[u8]| {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            theirs.write_all(reply).unwrap();
+            drop(theirs);
+            ask(&mut BufReader::new(&ours), &show)
+        };
+        assert_eq!(refused(b"no\n").unwrap(), b"no\n");
+        let silent = refused(b"").unwrap_err();
+        assert_eq!(silent.kind(), io::ErrorKind::BrokenPipe);
     }
 }
