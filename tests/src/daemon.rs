@@ -181,6 +181,17 @@ impl Daemon {
         self.child.id()
     }
 
+    /// File descriptors that the process has open.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended.
+    pub fn descriptors(&self) -> Result<usize> {
+        let list = fs::read_dir(format!("/proc/{}/fd", self.pid()))
+            .with_context(|| format!("{} has ended", self.name))?;
+        Ok(list.count())
+    }
+
     /// Memory that the process has now, and had at most.
     ///
     /// # Errors

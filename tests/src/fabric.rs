@@ -170,9 +170,5 @@ fn attribute(flags: u8, code: u8, value: &[u8]) -> Vec<u8> {
 }
 
 fn update(attributes: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(attributes.len())
-        .unwrap_or(u16::MAX)
-        .to_be_bytes();
-    let body = [&[0, 0], &length[..], attributes].concat();
-    BgpMessage::new(BgpMessage::UPDATE, &body).bytes()
+    BgpMessage::update(attributes).bytes()
 }

@@ -8,9 +8,9 @@ use std::{
     },
 };
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, ensure};
 
-use crate::{Lab, Namespace, tap::TapWire};
+use crate::{Lab, Namespace, mac::parse_mac, tap::TapWire};
 
 /// Properties of an [`Underlay`].
 #[derive(Clone, Copy, Debug)]
@@ -176,11 +176,7 @@ impl Host {
         let text = links[0]["address"]
             .as_str()
             .context("the uplink has no address")?;
-        let bytes = text.split(':').map(|byte| u8::from_str_radix(byte, 16));
-        let bytes = bytes.collect::<Result<Vec<_>, _>>()?;
-        bytes
-            .try_into()
-            .map_err(|_| anyhow!("not a MAC address: {text}"))
+        parse_mac(text)
     }
 
     /// The lab it is in.

@@ -34,20 +34,21 @@ impl Imet {
         ];
         // The label is the VNI (RFC 8365 §5.1.3).
         let tunnel = [&[self.flags, self.tunnel, 0, 0, 100][..], &address].concat();
-        update(&[
+        let attributes = [
             attribute(0x80, 14, &reach),
             attribute(0x40, 1, &[0]),
             attribute(0x40, 2, &[]),
             attribute(0x40, 5, &[0, 0, 0, 100]),
             attribute(0xc0, 16, &communities),
             attribute(0xc0, 22, &tunnel),
-        ])
+        ];
+        BgpMessage::update(&attributes.concat())
     }
 
     /// The UPDATE that withdraws it.
     pub fn withdraw(&self) -> BgpMessage {
         let unreach = [&[0, 25, 70][..], &self.nlri()].concat();
-        update(&[attribute(0x80, 15, &unreach)])
+        BgpMessage::update(&attribute(0x80, 15, &unreach))
     }
 
     fn nlri(&self) -> Vec<u8> {
@@ -64,13 +65,4 @@ impl Imet {
 
 fn attribute(flags: u8, code: u8, value: &[u8]) -> Vec<u8> {
     [&[flags, code, value.len() as u8][..], value].concat()
-}
-
-fn update(attributes: &[Vec<u8>]) -> BgpMessage {
-    let attributes = attributes.concat();
-    let length = (attributes.len() as u16).to_be_bytes();
-    BgpMessage::new(
-        BgpMessage::UPDATE,
-        &[&[0, 0], &length[..], &attributes].concat(),
-    )
 }

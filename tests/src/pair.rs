@@ -146,6 +146,33 @@ impl Pair {
     }
 }
 
+/// An agent on each host with `blue`, VNI 100, all of them peers of each other that flood to each
+/// other. `bd` is more lines of the bridge domain's table.
+///
+/// # Errors
+///
+/// When an agent does not start or a session does not come up.
+pub fn mesh(
+    hosts: &[Host],
+    bd: &str,
+    adjust: impl Fn(AgentConfig) -> AgentConfig,
+) -> Result<Vec<Agent>> {
+    let start = |host: &Host| {
+        let others = hosts.iter().filter(|other| other.name() != host.name());
+        let config = others.fold(AgentConfig::new(host, Pair::ASN), |config, other| {
+            config.peer(other.address(), Pair::ASN)
+        });
+        let lines = format!("ports = [\"vnet-*\"]\n{bd}");
+        Agent::start(host, &adjust(config.bd_with("blue", 100, &lines)))
+    };
+    let agents = hosts.iter().map(start).collect::<Result<Vec<_>>>()?;
+    for agent in &agents {
+        agent.wait_established()?;
+        wait_flood(agent, "blue", hosts.len() - 1)?;
+    }
+    Ok(agents)
+}
+
 /// Waits until an agent floods a bridge domain to a number of VTEPs.
 ///
 /// # Errors

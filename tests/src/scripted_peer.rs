@@ -55,6 +55,14 @@ impl BgpMessage {
         }
     }
 
+    /// An UPDATE with path attributes and nothing else.
+    pub fn update(attributes: &[u8]) -> Self {
+        let length = u16::try_from(attributes.len())
+            .unwrap_or(u16::MAX)
+            .to_be_bytes();
+        Self::new(Self::UPDATE, &[&[0, 0], &length[..], attributes].concat())
+    }
+
     /// An OPEN with the capabilities that EVPN needs: multiprotocol 25/70 (RFC 7432 §6) and 4-octet
     /// AS numbers (RFC 6793).
     pub fn open(asn: u32, hold_time: u16, router_id: Ipv4Addr) -> Self {

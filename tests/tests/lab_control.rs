@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::{Result, anyhow, ensure};
-use vtep_tests::{Agent, AgentConfig, Lab, Metrics, Pair, eventually};
+use vtep_tests::{Agent, AgentConfig, Lab, Metrics, Pair, Random, eventually};
 
 const REQUEST: &str = "{\"version\":1,\"command\":\"show\",\"what\":\"bgp\"}\n";
 /// A loaded machine needs time.
@@ -116,11 +116,7 @@ fn a_flood_is_survived() -> Result<()> {
     let underlay = lab.underlay()?;
     let mut pair = Pair::start(&lab, &underlay)?;
     pair.pings()?;
-    let descriptors = |agent: &mut Agent| -> Result<usize> {
-        let list = fs::read_dir(format!("/proc/{}/fd", agent.daemon().pid()))?;
-        Ok(list.count())
-    };
-    let before = descriptors(&mut pair.a1)?;
+    let before = pair.a1.daemon().descriptors()?;
     let socket = pair.a1.socket().to_owned();
     let mut held = Vec::new();
     for number in 0..400_usize {
@@ -148,7 +144,7 @@ fn a_flood_is_survived() -> Result<()> {
     drop(held);
     eventually(PATIENCE, || pair.a1.show("bgp").map(drop))?;
     eventually(PATIENCE, || {
-        let now = descriptors(&mut pair.a1)?;
+        let now = pair.a1.daemon().descriptors()?;
         ensure!(now <= before, "{now} descriptors, {before} before");
         Ok(())
     })?;
@@ -161,7 +157,7 @@ fn a_flood_is_survived() -> Result<()> {
     ensure!(answered > 0);
     pair.a1.metrics()?;
     eventually(PATIENCE, || {
-        let now = descriptors(&mut pair.a1)?;
+        let now = pair.a1.daemon().descriptors()?;
         ensure!(now <= before, "{now} descriptors, {before} before");
         Ok(())
     })?;
@@ -185,16 +181,9 @@ fn http(number: usize) -> Result<bool> {
     Ok(stream.read_to_end(&mut answer).is_ok() && !answer.is_empty())
 }
 
-/// Bytes that repeat from run to run.
+/// A line of nothing, the same from run to run.
 fn noise(seed: usize) -> Vec<u8> {
-    let mut state = seed as u64 | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as u8
-    };
-    let mut bytes: Vec<u8> = (0..500).map(|_| next()).collect();
+    let mut bytes = Random::new(seed as u64).noise(500);
     bytes.push(b'\n');
     bytes
 }

@@ -9,8 +9,7 @@ use std::{
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use vtep_tests::{
-    Agent, AgentConfig, Capture, Host, Lab, PacketSocket, Pair, Ping, Vm, VmSpec, eventually,
-    stays, test_frame, wait_flood,
+    Agent, Capture, Host, Lab, PacketSocket, Ping, Vm, VmSpec, eventually, mesh, stays, test_frame,
 };
 
 /// A loaded machine needs time.
@@ -20,30 +19,6 @@ const PROBE_MAC: [u8; 6] = [0x02, 0x76, 0x74, 0x65, 0x70, 0x00];
 const MAC9: [u8; 6] = [0x02, 0, 0, 0, 0, 0x09];
 /// EtherType of [`test_frame`].
 const TEST: u16 = 0x88b5;
-
-/// A host for each name, and on each an agent with `blue`, peers of each other. `vtep` and `bd` are
-/// more lines of configuration.
-fn agents(hosts: &[Host], vtep: Option<&str>, bd: &str) -> Result<Vec<Agent>> {
-    let start = |host: &Host| {
-        let mut config = AgentConfig::new(host, Pair::ASN);
-        if let Some(line) = vtep {
-            config = config.vtep(line);
-        }
-        for other in hosts.iter().filter(|other| other.name() != host.name()) {
-            config = config.peer(other.address(), Pair::ASN);
-        }
-        Agent::start(
-            host,
-            &config.bd_with("blue", 100, &format!("ports = [\"vnet-*\"]\n{bd}")),
-        )
-    };
-    let agents = hosts.iter().map(start).collect::<Result<Vec<_>>>()?;
-    for agent in &agents {
-        agent.wait_established()?;
-        wait_flood(agent, "blue", hosts.len() - 1)?;
-    }
-    Ok(agents)
-}
 
 fn row(agent: &Agent, vm: &Vm) -> Result<Value> {
     agent.row("macs", &[("mac", json!(vm.mac()))])
@@ -70,7 +45,7 @@ fn silent_and_dead(ageing: u64, silence: Duration) -> Result<()> {
     let hosts = [underlay.host("h1")?, underlay.host("h2")?];
     let vm1 = hosts[0].vm("vm1", &VmSpec::new(1))?;
     let vm2 = hosts[1].vm("vm2", &VmSpec::new(2))?;
-    let agents = agents(&hosts, None, &format!("ageing = {ageing}"))?;
+    let agents = mesh(&hosts, &format!("ageing = {ageing}"), |config| config)?;
     for target in ["10.0.0.2", "fd00::2"] {
         Ping::to(target).until_answered(vm1.ns())?;
     }
@@ -128,7 +103,7 @@ fn dup_001_004_one_mac_on_two_hosts() -> Result<()> {
         hosts[1].vm("vm9b", &VmSpec::new(9).silent())?,
     ];
     let policy = "duplicate = { action = \"drop\", recovery = 0 }";
-    let agents = agents(&hosts, Some(policy), "")?;
+    let agents = mesh(&hosts, "", |config| config.vtep(policy))?;
     Ping::to("10.0.0.2").until_answered(vm1.ns())?;
 
     let sockets = [&twins[0], &twins[1]].map(|vm| PacketSocket::open(vm.ns(), Vm::NIC));
@@ -203,7 +178,7 @@ fn mob_009_a_false_claim_does_not_steal_a_silent_vm() -> Result<()> {
     let hosts = [underlay.host("h1")?, underlay.host("h2")?];
     let vm1 = hosts[0].vm("vm1", &VmSpec::new(1))?;
     let vm2 = hosts[1].vm("vm2", &VmSpec::new(2))?;
-    let agents = agents(&hosts, None, "")?;
+    let agents = mesh(&hosts, "", |config| config)?;
     Ping::to("10.0.0.2").until_answered(vm1.ns())?;
     Ping::to("10.0.0.1").until_answered(vm2.ns())?;
     // Late frames, a loop for a moment: VM 2's port sends one frame of VM 1's.
@@ -242,7 +217,7 @@ fn mob_014_a_hundred_migrations() -> Result<()> {
     for mover in &movers[1..] {
         mover.unplug()?;
     }
-    let agents = agents(&hosts, None, "")?;
+    let agents = mesh(&hosts, "", |config| config)?;
     let announcement = test_frame([0xff; 6], MAC9);
     let data = test_frame(MAC9, [0x02, 0, 0, 0, 0, 0x01]);
     PacketSocket::open(movers[0].ns(), Vm::NIC)?.send(&announcement)?;

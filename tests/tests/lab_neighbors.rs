@@ -4,30 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
-use vtep_tests::{
-    Agent, AgentConfig, Capture, Host, Lab, Pair, Ping, Vm, VmSpec, eventually, wait_flood,
-};
+use vtep_tests::{Agent, Capture, Lab, Ping, Vm, VmSpec, eventually, mesh};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const SHARED: &str = "10.0.0.9";
-
-/// An agent on each of two hosts, peers of each other. `bd` is more of the bridge domain's table.
-fn agents([h1, h2]: [&Host; 2], bd: &str) -> Result<[Agent; 2]> {
-    let config = |here: &Host, there: &Host| {
-        AgentConfig::new(here, Pair::ASN)
-            .peer(there.address(), Pair::ASN)
-            .bd_with("blue", 100, &format!("ports = [\"vnet-*\"]\n{bd}"))
-    };
-    let agents = [
-        Agent::start(h1, &config(h1, h2))?,
-        Agent::start(h2, &config(h2, h1))?,
-    ];
-    for agent in &agents {
-        agent.wait_established()?;
-        wait_flood(agent, "blue", 1)?;
-    }
-    Ok(agents)
-}
 
 fn neighbor(agent: &Agent, ip: &str) -> Result<Value> {
     agent.row("neighbors", &[("ip", json!(ip))])
@@ -40,14 +20,17 @@ fn neighbor(agent: &Agent, ip: &str) -> Result<Value> {
 fn px_017_one_address_on_two_hosts() -> Result<()> {
     let lab = Lab::new("dupip")?;
     let underlay = lab.underlay()?;
-    let (h1, h2) = (underlay.host("h1")?, underlay.host("h2")?);
-    let vm1 = h1.vm("vm1", &VmSpec::new(1))?;
+    let hosts = [underlay.host("h1")?, underlay.host("h2")?];
+    let vm1 = hosts[0].vm("vm1", &VmSpec::new(1))?;
     let shared = |number| VmSpec {
         addresses: vec![format!("{SHARED}/24")],
         ..VmSpec::new(number)
     };
-    let twins = [h1.vm("vm5", &shared(5))?, h2.vm("vm6", &shared(6))?];
-    let agents = agents([&h1, &h2], "")?;
+    let twins = [
+        hosts[0].vm("vm5", &shared(5))?,
+        hosts[1].vm("vm6", &shared(6))?,
+    ];
+    let agents = mesh(&hosts, "", |config| config)?;
     // Who wants to know another's address says its own. Answers may go to the other twin.
     for twin in &twins {
         Ping::to("10.0.0.1").count(2).run(twin.ns())?;
@@ -96,11 +79,11 @@ fn px_017_one_address_on_two_hosts() -> Result<()> {
 fn px_015_caches_follow_an_address() -> Result<()> {
     let lab = Lab::new("told")?;
     let underlay = lab.underlay()?;
-    let (h1, h2) = (underlay.host("h1")?, underlay.host("h2")?);
-    let vm1 = h1.vm("vm1", &VmSpec::new(1))?;
-    let vm2 = h2.vm("vm2", &VmSpec::new(2))?;
+    let hosts = [underlay.host("h1")?, underlay.host("h2")?];
+    let vm1 = hosts[0].vm("vm1", &VmSpec::new(1))?;
+    let vm2 = hosts[1].vm("vm2", &VmSpec::new(2))?;
     // What VM 2 asks for does not get to VM 1.
-    let agents = agents([&h1, &h2], "unknown_neighbors = \"drop\"")?;
+    let agents = mesh(&hosts, "unknown_neighbors = \"drop\"", |config| config)?;
     vm1.ns().ip(&format!(
         "neigh replace {SHARED} lladdr 02:00:00:00:00:55 dev {} nud reachable\n",
         Vm::NIC

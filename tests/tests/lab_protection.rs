@@ -13,34 +13,12 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use serde_json::json;
-use vtep_tests::{
-    Agent, AgentConfig, Capture, Host, Lab, PacketSocket, Pair, Ping, Vm, VmSpec, eventually,
-    wait_flood,
-};
+use vtep_tests::{Capture, Lab, PacketSocket, Ping, Vm, VmSpec, eventually, mesh};
 
 /// Share of a core that an agent may take during a storm: a tenth, and twice that without optimization.
 const LIMIT: f64 = if cfg!(debug_assertions) { 0.2 } else { 0.1 };
 /// How long a storm lasts.
 const STORM: Duration = Duration::from_secs(5);
-
-/// A host for each name, and on each an agent with `blue`, peers of each other. `bd` is more lines of
-/// configuration.
-fn agents(hosts: &[Host], bd: &str) -> Result<Vec<Agent>> {
-    let start = |host: &Host| {
-        let mut config = AgentConfig::new(host, Pair::ASN);
-        for other in hosts.iter().filter(|other| other.name() != host.name()) {
-            config = config.peer(other.address(), Pair::ASN);
-        }
-        let lines = format!("ports = [\"vnet-*\"]\n{bd}");
-        Agent::start(host, &config.bd_with("blue", 100, &lines))
-    };
-    let agents = hosts.iter().map(start).collect::<Result<Vec<_>>>()?;
-    for agent in &agents {
-        agent.wait_established()?;
-        wait_flood(agent, "blue", hosts.len() - 1)?;
-    }
-    Ok(agents)
-}
 
 /// An ARP request in a frame of its own.
 fn arp(source: [u8; 6], sender: ([u8; 6], Ipv4Addr), target: Ipv4Addr) -> Vec<u8> {
@@ -63,7 +41,7 @@ fn declared_endpoints_are_a_source_filter() -> Result<()> {
     let hosts = [underlay.host("h1")?, underlay.host("h2")?];
     let vm1 = hosts[0].vm("vm1", &VmSpec::new(1))?;
     let vm2 = hosts[1].vm("vm2", &VmSpec::new(2))?;
-    let agents = agents(&hosts, "")?;
+    let agents = mesh(&hosts, "", |config| config)?;
     let port = |filter: bool| {
         agents[0].wait_row(
             "ports",
@@ -218,7 +196,7 @@ fn an_arp_storm_of_one_vm() -> Result<()> {
     let vm2 = hosts[0].vm("vm2", &VmSpec::new(2))?;
     let _vm3 = hosts[0].vm("vm3", &VmSpec::new(3))?;
     let _vm4 = hosts[1].vm("vm4", &VmSpec::new(4))?;
-    let mut agents = agents(&hosts, "")?;
+    let mut agents = mesh(&hosts, "", |config| config)?;
     let bridged = underlay.host("bridge")?;
     let twins = [1, 2, 3].map(|n| bridged.vm(&format!("k{n}"), &VmSpec::new(n)));
     let [twin1, twin2, twin3] = twins;
@@ -272,7 +250,7 @@ fn an_unreachable_vtep_leaves_the_flood_list() -> Result<()> {
     ];
     let vm1 = hosts[0].vm("vm1", &VmSpec::new(1))?;
     let _vm3 = hosts[2].vm("vm3", &VmSpec::new(3))?;
-    let agents = agents(&hosts, "")?;
+    let agents = mesh(&hosts, "", |config| config)?;
     Ping::to("10.0.0.3").until_answered(vm1.ns())?;
     let gone = hosts[1].address();
     let listed = |count: usize| {

@@ -8,6 +8,7 @@ use std::{
 
 use vtep_agent::core::Link;
 use vtep_common::abi::Adjacency;
+use vtep_tests::Random;
 
 use crate::{
     namespace::{Namespace, in_namespace, ip_batch, uplink},
@@ -32,7 +33,7 @@ fn a_monitor_that_saw_everything_knows_what_a_fresh_one_reads() {
     };
     println!("VTEP_TEST_SEED={seed}");
     in_namespace(async || {
-        let mut random = Random(seed | 1);
+        let mut random = Random::new(seed);
         let others = [Namespace::new(), Namespace::new(), Namespace::new()];
         for i in 0..others.len() {
             connect(&others, i);
@@ -121,17 +122,5 @@ fn change(random: &mut Random) -> String {
         12 => format!("address del 198.18.{i}.1/24 dev p{i}"),
         13 => format!("link set p{i} down\nlink set p{i} name r{i}\nlink set r{i} up"),
         _ => format!("link set r{i} down\nlink set r{i} name p{i}\nlink set p{i} up"),
-    }
-}
-
-/// xorshift64 (Marsaglia 2003): the same changes for the same seed.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 33) as usize % limit
     }
 }

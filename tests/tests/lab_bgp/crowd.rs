@@ -11,6 +11,8 @@ use tokio::{
     time::{Instant, interval, sleep, timeout, timeout_at},
 };
 
+use vtep_tests::Random;
+
 use super::*;
 
 const WELL_BEHAVED: u8 = 253;
@@ -196,16 +198,10 @@ async fn deaf(to: Ipv4Addr, act: watch::Receiver<Act>) -> Result<usize> {
 
 /// Sends what is no BGP, and what is hardly: how often it was thrown out.
 async fn garbage(to: Ipv4Addr, act: watch::Receiver<Act>) -> Result<u32> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut random = move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as u8
-    };
+    let mut random = Random::new(0x9e37_79b9_7f4a_7c15);
     let mut rounds = 0;
     while *act.borrow() == Act::Trial {
-        let mut noise: Vec<u8> = (0..4000).map(|_| random()).collect();
+        let mut noise = random.noise(4000);
         let mut stream = connect(GARBAGE, to, None).await?;
         if rounds % 2 == 0 {
             open(&mut stream, GARBAGE).await?;

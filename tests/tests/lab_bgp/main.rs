@@ -77,6 +77,16 @@ impl Bench {
         Ok(peer)
     }
 
+    /// Ends a session; the agent has seen it, and refuses the next connection for no collision.
+    fn hang_up(&self, peer: ScriptedPeer) -> Result<()> {
+        drop(peer);
+        eventually(SOON, || {
+            let shown = self.shown()?;
+            ensure!(shown["state"] != "established", "{shown}");
+            Ok(())
+        })
+    }
+
     fn open(&self) -> BgpMessage {
         BgpMessage::open(ASN, HOLD, self.peer.address())
     }
@@ -173,11 +183,5 @@ fn common(origin: u8) -> Vec<u8> {
 }
 
 fn update(attributes: &[u8]) -> BgpMessage {
-    let length = u16::try_from(attributes.len())
-        .unwrap_or(u16::MAX)
-        .to_be_bytes();
-    BgpMessage::new(
-        BgpMessage::UPDATE,
-        &[&[0, 0], &length[..], attributes].concat(),
-    )
+    BgpMessage::update(attributes)
 }

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use vtep_tests::{
     Agent, AgentConfig, Capture, Lab, PacketSocket, Pair, Ping, Vm, VmSpec, Vxlan, count,
-    eventually, test_frame, wait_flood,
+    eventually, mac_text, parse_mac, test_frame, wait_flood,
 };
 
 use crate::{dropped, protocol_counter, wait_dropped};
@@ -67,18 +67,11 @@ fn a_vm_cannot_talk_to_its_host() -> Result<()> {
     ensure!(addresses.trim().is_empty(), "{addresses}");
     let routes = host.run("ip -6 route show")?;
     ensure!(!routes.contains("default"), "{routes}");
+    let source = parse_mac(&port_mac)?;
     let own: Vec<_> = capture
         .stop()?
         .into_iter()
-        .filter(|frame| {
-            let source = frame.bytes.get(6..12).unwrap_or_default();
-            source
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect::<Vec<_>>()
-                .join(":")
-                == port_mac
-        })
+        .filter(|frame| frame.bytes.get(6..12) == Some(&source))
         .collect();
     ensure!(own.is_empty(), "the host answered: {own:02x?}");
     Ok(())
@@ -133,7 +126,7 @@ fn frames_for_the_hosts_own_mac_stay_in_the_overlay() -> Result<()> {
         Ping::to("10.0.0.2").until_answered(pair.vm1.ns())?;
         let uplink = pair.h2.mac()?;
         // A VM that claims the MAC of its host's uplink.
-        let twin = pair.h2.vm("twin", &VmSpec::new(7).mac(&text(uplink)))?;
+        let twin = pair.h2.vm("twin", &VmSpec::new(7).mac(&mac_text(uplink)))?;
         Ping::to("10.0.0.7").until_answered(pair.vm1.ns())?;
         Ping::to("10.0.0.7").count(20).all_answered(pair.vm1.ns())?;
         // With nobody there: flooded or dropped, but not answered by the host, which has the address.
@@ -142,7 +135,7 @@ fn frames_for_the_hosts_own_mac_stay_in_the_overlay() -> Result<()> {
         let vm1 = pair.vm1.ns();
         vm1.ip(&format!(
             "neigh replace 10.0.0.7 lladdr {} dev eth0\n",
-            text(uplink)
+            mac_text(uplink)
         ))?;
         let echoes = || protocol_counter(pair.h2.ns(), "Icmp InEchos");
         let before = echoes()?;
@@ -153,10 +146,6 @@ fn frames_for_the_hosts_own_mac_stay_in_the_overlay() -> Result<()> {
         );
     }
     Ok(())
-}
-
-fn text(mac: [u8; 6]) -> String {
-    mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 /// Outer fragments: the first, which has our port, is dropped and counted; later ones, which have

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::Result;
+use vtep_tests::Random;
 
 use crate::rig::{Cost, Fault, Rig};
 
@@ -40,13 +41,10 @@ fn faults_at_random() -> Result<()> {
         rig.suffer(fault)?;
     }
     let before = rig.holdings()?;
-    let (begun, mut random) = (Instant::now(), seed | 1);
+    let (begun, mut random) = (Instant::now(), Random::new(seed));
     let mut costs: Vec<(Fault, Vec<Cost>)> = Fault::ALL.map(|fault| (fault, Vec::new())).to_vec();
     while begun.elapsed() < Duration::from_secs(seconds) {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        let index = random as usize % costs.len();
+        let index = random.number() as usize % costs.len();
         let (fault, costs) = &mut costs[index];
         costs.push(rig.suffer(*fault)?);
     }

@@ -374,7 +374,7 @@ impl Rig {
 
 fn holdings(agent: &mut Agent, pins: &Path) -> Result<Holdings> {
     let resident = agent.memory()?.resident;
-    let descriptors = fs::read_dir(format!("/proc/{}/fd", agent.daemon().pid()))?.count();
+    let descriptors = agent.daemon().descriptors()?;
     Ok(Holdings {
         descriptors,
         pins: files(pins)?,

@@ -193,7 +193,5 @@ fn shared_route(vtep: &Host) -> BgpMessage {
     attributes.extend([0x40, 1, 1, 0, 0x40, 2, 0, 0x40, 5, 4, 0, 0, 0, 100]);
     attributes.extend([0xc0, 16, 16, 0, 2, 0xfd, 0xe8, 0, 0, 0, 100]);
     attributes.extend([3, 0x0c, 0, 0, 0, 0, 0, 8]);
-    let length = (attributes.len() as u16).to_be_bytes();
-    let body = [&[0, 0], &length[..], &attributes].concat();
-    BgpMessage::new(BgpMessage::UPDATE, &body)
+    BgpMessage::update(&attributes)
 }

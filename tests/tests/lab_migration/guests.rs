@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use vtep_tests::{Host, Namespace, PacketHub};
+use vtep_tests::{Host, Namespace, PacketHub, mac_text};
 
 /// Time between two questions to the VM that is watched, from each correspondent.
 const TICK: Duration = Duration::from_millis(2);
@@ -140,7 +140,7 @@ impl Guests {
         let (mut inside, mut outside) = (String::new(), String::new());
         for vm in vms {
             let (port, index, ns) = (port(*vm), index(*vm), site.host.ns().name());
-            let address = mac(*vm).map(|byte| format!("{byte:02x}")).join(":");
+            let address = mac_text(mac(*vm));
             inside += &format!(
                 "link add vm{vm} index {index} address {address} type veth peer name {port} netns \
                  {ns}\nlink set vm{vm} up\n"

@@ -12,7 +12,9 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use guests::{Guests, HostId, Trip, VmId, mac, port};
 use serde_json::Value;
-use vtep_tests::{Agent, AgentConfig, Frr, Host, Lab, LinuxBd, Pair, eventually, wait_flood};
+use vtep_tests::{
+    Agent, AgentConfig, Frr, Host, Lab, LinuxBd, Pair, eventually, mac_text, wait_flood,
+};
 
 const VNI: u32 = 100;
 const HOSTS: usize = 3;
@@ -236,7 +238,7 @@ impl Site {
 
     /// Whether the rows of the agent on host `at` say that the VM is at `place`.
     fn judge(&self, at: HostId, rows: &Value, vm: VmId, place: HostId) -> Result<()> {
-        let text = mac(vm).map(|byte| format!("{byte:02x}")).join(":");
+        let text = mac_text(mac(vm));
         let row = find(rows, "mac", &text)
             .with_context(|| format!("VM {vm}, {text}, is unknown to agent {at}"))?;
         let right = match place == at {

@@ -11,6 +11,11 @@ const AS_MAC: Mac = Mac([2, 0, 0, 0, 0, 0xff]);
 fn fixture(policy: DuplicateIpPolicy) -> Fixture {
     let mut config = config();
     config.vtep.duplicate_ip = policy;
+    started(config)
+}
+
+/// With a VM on each port.
+fn started(config: Config) -> Fixture {
     let mut fixture = Fixture::start(config, State::default());
     fixture.link(TAP1, "tap1");
     fixture.link(TAP2, "tap2");
@@ -277,13 +282,7 @@ fn rt2_key(mac: Mac) -> String {
 fn px_019_anycast() {
     let mut config = config();
     config.bds[0].anycast = ["fd00::53".parse().unwrap(), IP.parse().unwrap()].into();
-    let mut fixture = Fixture::start(config, State::default());
-    fixture.link(TAP1, "tap1");
-    fixture.link(TAP2, "tap2");
-    fixture.up(RR);
-    fixture.frame(TAP1, mac(1));
-    fixture.frame(TAP2, mac(2));
-    fixture.outputs.clear();
+    let mut fixture = started(config);
     for _ in 0..10 {
         for (port, last) in [(TAP1, 1), (TAP2, 2)] {
             fixture.advance(Duration::from_secs(1));
