@@ -120,6 +120,10 @@ const NEVER_SEES: &[(&str, &[&str])] = &[
             "Instant::now",
             "SystemTime::now",
             "tokio",
+            "foldhash",
+            "std::collections::HashMap",
+            "std::collections::HashSet",
+            "std::hash::RandomState",
         ],
     ),
     (
@@ -135,6 +139,10 @@ const NEVER_SEES: &[(&str, &[&str])] = &[
             "Instant::now",
             "SystemTime::now",
             "tokio",
+            "foldhash",
+            "std::collections::HashMap",
+            "std::collections::HashSet",
+            "std::hash::RandomState",
         ],
     ),
     (
@@ -148,6 +156,10 @@ const NEVER_SEES: &[(&str, &[&str])] = &[
             "crate::observe",
             "crate::reconcile",
             "tokio",
+            "foldhash",
+            "std::collections::HashMap",
+            "std::collections::HashSet",
+            "std::hash::RandomState",
         ],
     ),
     (
@@ -162,6 +174,10 @@ const NEVER_SEES: &[(&str, &[&str])] = &[
             "Instant::now",
             "SystemTime::now",
             "tokio",
+            "foldhash",
+            "std::collections::HashMap",
+            "std::collections::HashSet",
+            "std::hash::RandomState",
         ],
     ),
     (

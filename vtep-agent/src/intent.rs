@@ -7,6 +7,7 @@ use vtep_common::abi::{
     GuardKey, NdKey, NeighborEntry, NhGroup, PortEntry, PortKey, PortRef, Settings, SourceKey,
     VniKey, VtepEntry,
 };
+use zerocopy::{Immutable, IntoBytes};
 
 use crate::types::hash::HashMap;
 
@@ -68,6 +69,60 @@ pub struct Installed {
     pub tables: Intent,
     /// How long ago local MACs were seen.
     pub idle: HashMap<FdbKey, Duration>,
+}
+
+impl Installed {
+    /// The same, made anew by order of keys: what follows from the order of the tables then follows
+    /// from what is in them.
+    #[must_use]
+    pub fn in_order(&self) -> Self {
+        let Intent {
+            settings,
+            vteps,
+            groups,
+            ports,
+            flood,
+            bds,
+            fdb,
+            arp,
+            nd,
+            sources,
+            guards,
+            port_index,
+            vnis,
+            endpoints,
+        } = &self.tables;
+        let idle: Table<_, _> = self.idle.iter().map(|(key, time)| (*key, *time)).collect();
+        Self {
+            tables: Intent {
+                settings: settings.in_order(),
+                vteps: vteps.in_order(),
+                groups: groups.in_order(),
+                ports: ports.in_order(),
+                flood: flood.in_order(),
+                bds: bds.in_order(),
+                fdb: fdb.in_order(),
+                arp: arp.in_order(),
+                nd: nd.in_order(),
+                sources: sources.in_order(),
+                guards: guards.in_order(),
+                port_index: port_index.in_order(),
+                vnis: vnis.in_order(),
+                endpoints: endpoints.in_order(),
+            },
+            idle: idle.in_order().entries,
+        }
+    }
+}
+
+impl<K: Copy + Eq + Hash + Immutable + IntoBytes, V: Clone> Table<K, V> {
+    /// The same entries, with nothing touched.
+    fn in_order(&self) -> Self {
+        let mut entries: Vec<_> = self.entries.iter().collect();
+        entries.sort_unstable_by(|(a, _), (b, _)| a.as_bytes().cmp(b.as_bytes()));
+        let entries = entries.into_iter();
+        entries.map(|(key, value)| (*key, value.clone())).collect()
+    }
 }
 
 impl<K: Copy + Eq + Hash, V: PartialEq> Table<K, V> {

@@ -339,7 +339,10 @@ fn a_large_fabric() {
         let _ = agent.core.peer_routes(REFLECTOR);
     }
     step("10 scrapes of metrics");
-    let routes = agent.core.route_rows(None, HashSet::new()).unwrap();
+    let routes = agent
+        .core
+        .route_rows(None, vtep_agent::types::hash::HashSet::default())
+        .unwrap();
     assert!(routes.len() >= macs);
     step("show routes: keys");
     let longest = tell(&agent, routes);

@@ -23,6 +23,10 @@ impl Core {
     ///
     /// The reason, when it is refused; then nothing has changed.
     pub fn command(&mut self, command: Command, now: Instant) -> Result<Vec<Output>, CommandError> {
+        self.turn(|core| core.carry_out(command, now))
+    }
+
+    fn carry_out(&mut self, command: Command, now: Instant) -> Result<Vec<Output>, CommandError> {
         self.check_takes_part(&command)?;
         match command {
             Command::Reload(config) => self.reload(*config, now)?,

@@ -1,7 +1,7 @@
 //! Flood lists in the datapath's one table of members.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Instant,
 };
 
@@ -11,6 +11,7 @@ use vtep_common::abi::{
 
 use super::{index::QUARANTINE, replication::Copies};
 use crate::intent::Intent;
+use crate::types::hash::HashMap;
 
 /// All flood lists. A list that changes is written to a free part of the table and the bridge domain
 /// switched to it; only members that join at the end are added in place.
@@ -44,7 +45,7 @@ impl FloodLists {
     pub(super) fn new() -> Self {
         Self {
             free: BTreeMap::from([(0, MAX_FLOOD_MEMBERS)]),
-            lists: HashMap::new(),
+            lists: HashMap::default(),
             retired: VecDeque::new(),
             homeless: BTreeSet::new(),
             shrunk: false,

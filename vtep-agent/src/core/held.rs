@@ -5,7 +5,6 @@
 //! goes (RFC 4724 §4.1).
 
 use std::{
-    collections::HashMap,
     net::{IpAddr, Ipv4Addr},
     time::Instant,
 };
@@ -23,7 +22,7 @@ use crate::{
     bgp::wire::{ArpNd, RouteKey},
     evpn::{Imported, Pruned, Receiver, Remote, RemoteId},
     intent::Intent,
-    types::{EthernetTag, Mac, RouteDistinguisher},
+    types::{EthernetTag, Mac, RouteDistinguisher, hash::HashMap},
 };
 
 /// The RD of what no peer has said. Type 0 with administrator 0, which is reserved (RFC 7607).

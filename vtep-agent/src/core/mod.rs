@@ -65,7 +65,7 @@ use crate::{
     config::Config,
     evpn::{BridgeDomain, Slot, TargetIndex},
     intent::{Installed, Intent},
-    types::{BdName, IfName},
+    types::{BdName, IfName, hash},
 };
 
 /// The whole control plane.
@@ -107,12 +107,14 @@ pub struct Core {
     dirty: BTreeSet<BdId>,
     settings_dirty: bool,
     outputs: Vec<Output>,
+    /// Number of the next table, see [`hash::Scope`].
+    tables: u64,
 }
 
 impl Core {
     /// Starts with a configuration and what was saved by the last run.
     pub fn new(config: Config, state: State, start: Start, now: Instant) -> (Self, Vec<Output>) {
-        Self::start(config, state, start, None, now)
+        Self::start_from(config, state, start, None, now)
     }
 
     /// As [`Core::new`] with forwarding preserved, and with what an earlier run left in the datapath's
@@ -128,7 +130,22 @@ impl Core {
         let start = Start {
             forwarding_preserved: true,
         };
-        Self::start(config, state, start, Some(installed), now)
+        Self::start_from(config, state, start, Some(installed), now)
+    }
+
+    fn start_from(
+        config: Config,
+        state: State,
+        start: Start,
+        installed: Option<&Installed>,
+        now: Instant,
+    ) -> (Self, Vec<Output>) {
+        let scope = hash::Scope::enter(0);
+        // Its order comes from elsewhere.
+        let installed = installed.map(Installed::in_order);
+        let (mut core, outputs) = Self::start(config, state, start, installed.as_ref(), now);
+        core.tables = scope.leave();
+        (core, outputs)
     }
 
     fn start(
@@ -170,6 +187,7 @@ impl Core {
             dirty: BTreeSet::new(),
             settings_dirty: true,
             outputs: Vec::new(),
+            tables: 0,
         };
         if let Some(installed) = installed {
             core.begin_recovery(installed, now);
@@ -190,6 +208,10 @@ impl Core {
 
     /// Takes in what happened.
     pub fn handle(&mut self, input: Input, now: Instant) -> Vec<Output> {
+        self.turn(|core| core.take_in(input, now))
+    }
+
+    fn take_in(&mut self, input: Input, now: Instant) -> Vec<Output> {
         match input {
             Input::Peer(peer, event) => self.peer_event(peer, event, now),
             Input::Link(link) => self.link(link, now),
@@ -232,16 +254,20 @@ impl Core {
 
     /// Every device that exists has been reported: an uplink that was not is worth a warning.
     pub fn devices_read(&mut self) {
-        self.devices_read = true;
-        self.report_missing_uplinks();
+        self.turn(|core| {
+            core.devices_read = true;
+            core.report_missing_uplinks();
+        });
     }
 
     /// Withdraws everything that we announced: the last thing that peers hear of us.
     pub fn shutdown(&mut self, now: Instant) -> Vec<Output> {
-        self.adj_out.leave();
-        self.underlay.out.set([]);
-        self.forget_drain();
-        self.finish(now)
+        self.turn(|core| {
+            core.adj_out.leave();
+            core.underlay.out.set([]);
+            core.forget_drain();
+            core.finish(now)
+        })
     }
 
     /// The desired tables, to be read and their changes taken by the reconciler.
@@ -277,6 +303,14 @@ impl Core {
     /// The configuration in force.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Does what makes hash tables, whose order is to be the same whenever it is done again.
+    fn turn<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+        let scope = hash::Scope::enter(self.tables);
+        let done = work(self);
+        self.tables = scope.leave();
+        done
     }
 
     /// A record of the ring buffer. What it was written for may be gone by now.

@@ -1,7 +1,7 @@
 //! VM ports: which devices there are, which of them are whose, and the slots that they have.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     time::Instant,
 };
 
@@ -12,7 +12,7 @@ use crate::{
     config::PortPattern,
     evpn::Slot,
     intent::Intent,
-    types::{BdName, IfName},
+    types::{BdName, IfName, hash::HashMap},
 };
 
 /// Devices, claims to them, and the ports that come of both.
@@ -54,14 +54,14 @@ impl Ports {
     pub(super) fn new() -> Self {
         Self {
             links: BTreeMap::new(),
-            names: HashMap::new(),
-            exact: HashMap::new(),
+            names: HashMap::default(),
+            exact: HashMap::default(),
             globs: Vec::new(),
             ports: BTreeMap::new(),
-            devices: HashMap::new(),
-            bds: HashMap::new(),
+            devices: HashMap::default(),
+            bds: HashMap::default(),
             slots: Indexes::below(MAX_PORTS),
-            left: HashMap::new(),
+            left: HashMap::default(),
         }
     }
 

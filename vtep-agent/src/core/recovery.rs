@@ -7,7 +7,6 @@
 //! [`Input::Recovered`](super::Input::Recovered) says that those are all there.
 
 use std::{
-    collections::HashMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::{Duration, Instant},
 };
@@ -22,7 +21,7 @@ use crate::{
     bgp::wire::ArpNd,
     evpn::Slot,
     intent::{Installed, Intent},
-    types::Mac,
+    types::{Mac, hash::HashMap},
 };
 
 /// What is still to come back.
@@ -162,7 +161,7 @@ impl Core {
 
 /// From both tables of neighbours.
 fn bindings(tables: &Intent) -> Bindings {
-    let mut bindings = Bindings::new();
+    let mut bindings = Bindings::default();
     let mut add = |bd: BdId, ip: IpAddr, entry: &NeighborEntry| {
         if entry.bd() == bd {
             let of_mac = bindings.entry((bd, entry.mac())).or_default();

@@ -1,6 +1,6 @@
 //! `show routes`
 
-use std::{collections::HashSet, fmt::Write, sync::Arc};
+use std::{fmt::Write, sync::Arc};
 
 use vtep_common::abi::{BdId, FdbKey};
 
@@ -14,7 +14,7 @@ use crate::{
     evpn::{
         BridgeDomain, Imported, Replicator, ReplicatorState, Winner, encapsulation_name, import,
     },
-    types::{BdName, Esi, RouteDistinguisher},
+    types::{BdName, Esi, RouteDistinguisher, hash::HashSet},
     view,
 };
 

@@ -5,7 +5,7 @@
 //! A row is told as it is when its piece is; one that is gone by then is left out, one that came after
 //! the keys is missing.
 
-use std::{collections::HashSet, net::IpAddr, sync::Arc, time::Instant};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use serde::Serialize;
 use vtep_common::abi::{BdId, FdbKey};
@@ -13,7 +13,7 @@ use vtep_common::abi::{BdId, FdbKey};
 use super::{CommandError, Core};
 use crate::{
     bgp::wire::RouteKey,
-    types::{BdName, Mac},
+    types::{BdName, Mac, hash::HashSet},
     view,
 };
 

@@ -6,7 +6,7 @@
 //! owner before it is used for long (RFC 4861 §7.3, and stacks do so for ARP).
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::VecDeque,
     net::IpAddr,
     time::{Duration, Instant},
 };
@@ -15,6 +15,7 @@ use vtep_common::abi::{BdId, NeighborFlags};
 
 use super::{Core, Output, publish::advertised, recovery::arp_nd};
 use crate::evpn::announcement;
+use crate::types::hash::HashSet;
 
 /// Addresses that wait.
 const MOST: usize = 8192;

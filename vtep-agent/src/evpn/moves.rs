@@ -1,10 +1,12 @@
 //! How often things have moved lately: what duplicates are found by (RFC 7432 §15.1, RFC 9161 §3.7).
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     hash::Hash,
     time::{Duration, Instant},
 };
+
+use crate::types::hash::HashMap;
 
 /// Moves of one thing that are remembered, at least as many as `moves` may be configured: two ports of
 /// ours with one MAC make thousands a second.
@@ -21,7 +23,7 @@ impl<T> Default for Moves<T> {
     fn default() -> Self {
         Self {
             queue: VecDeque::new(),
-            counts: HashMap::new(),
+            counts: HashMap::default(),
         }
     }
 }

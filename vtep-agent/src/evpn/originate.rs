@@ -1,7 +1,6 @@
 //! Routes of our own for one bridge domain.
 
 use std::{
-    collections::HashMap,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
 };
@@ -13,7 +12,7 @@ use crate::{
         ArpNd, Attributes, Encapsulation, ExtCommunity, Imet, MacIp, MacMobility, PmsiTunnel,
         Route, TunnelType,
     },
-    types::{Esi, EthernetTag, Mac, RouteDistinguisher, RouteTarget, Vni},
+    types::{Esi, EthernetTag, Mac, RouteDistinguisher, RouteTarget, Vni, hash::HashMap},
 };
 
 /// Attribute sets kept for reuse; most routes share one or two.
@@ -53,7 +52,7 @@ impl Originator {
             communities,
             arp_nd: true,
             imet_flags: 0,
-            cache: HashMap::new(),
+            cache: HashMap::default(),
         }
     }
 

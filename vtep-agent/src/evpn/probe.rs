@@ -8,13 +8,13 @@
 mod frame;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::BTreeSet,
     net::IpAddr,
     time::{Duration, Instant},
 };
 
 use super::Slot;
-use crate::types::Mac;
+use crate::types::{Mac, hash::HashMap};
 
 /// Questions to an address before it counts as silent. The last one is a broadcast or multicast.
 pub const QUESTIONS: u8 = 3;

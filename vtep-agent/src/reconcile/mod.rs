@@ -24,13 +24,13 @@ mod tables;
 mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
 use vtep_common::abi::FdbKey;
 
-use crate::intent::Intent;
+use crate::{intent::Intent, types::hash::HashSet};
 use audit::Audit;
 pub use audit::{AUDIT_EVERY, Contents, Position};
 use difference::{Difference, Stage, Typed};

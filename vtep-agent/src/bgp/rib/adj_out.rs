@@ -1,11 +1,7 @@
 //! What we tell peers: routes of our own, and as a route reflector those of other peers; to a peer that
 //! says by route target membership what it wants, no others (RFC 4684).
 
-use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    net::Ipv4Addr,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 use super::{
     Advertisement, Best,
@@ -18,7 +14,10 @@ use crate::{
         peer::Session,
         wire::{AsPath, AsSegment, Attributes, Family, Route, RouteKey, TargetPrefix},
     },
-    types::{Asn, LocalAs, PeerId},
+    types::{
+        Asn, LocalAs, PeerId,
+        hash::{HashMap, HashSet},
+    },
 };
 
 /// LOCAL_PREF of our routes towards internal peers.
@@ -82,9 +81,9 @@ impl AdjRibOut {
                 cluster_id: router_id,
             },
             reflected: Reflected::default(),
-            routes: HashMap::new(),
+            routes: HashMap::default(),
             targets: TargetRoutes::default(),
-            touched: HashMap::new(),
+            touched: HashMap::default(),
             peers: BTreeMap::new(),
             incomplete,
             leaving: false,
@@ -405,7 +404,7 @@ enum Form {
 
 impl Announcements {
     fn new(routes: Vec<Own>) -> Self {
-        let mut groups: HashMap<Arc<Attributes>, Vec<Route>> = HashMap::new();
+        let mut groups: HashMap<Arc<Attributes>, Vec<Route>> = HashMap::default();
         for own in routes {
             groups.entry(own.attributes).or_default().push(own.route);
         }
@@ -417,7 +416,7 @@ impl Announcements {
         groups.sort_by_cached_key(|(_, routes)| routes.first().map(Route::key));
         Self {
             groups,
-            forms: HashMap::new(),
+            forms: HashMap::default(),
         }
     }
 

@@ -1,9 +1,10 @@
 //! What a peer asked for by route target membership (RFC 4684), as a filter of what it is told.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::target_routes::TargetRoutes;
 use crate::bgp::wire::{Attributes, RouteKey, TargetPrefix};
+use crate::types::hash::{HashMap, HashSet};
 
 /// Prefixes of route targets. Several memberships may have the same one: each AS asks for itself.
 #[derive(Clone, Debug, Default)]

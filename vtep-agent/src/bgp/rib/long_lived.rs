@@ -2,13 +2,15 @@
 //! They are used where there is nothing else.
 
 use std::{
-    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::{AdjRibIn, Change, Path, adj_in::Peer, routes::RouteId};
-use crate::{bgp::wire::Attributes, types::PeerId};
+use crate::{
+    bgp::wire::Attributes,
+    types::{PeerId, hash::HashMap},
+};
 
 /// The community LLGR_STALE: the path is the least preferred, and no news for peers that don't know
 /// this.
@@ -71,7 +73,7 @@ impl AdjRibIn {
         let kept = self.peers.get(&peer).map(|peer| &peer.routes);
         let kept: Vec<_> = kept.into_iter().flatten().copied().collect();
         // Routes of one UPDATE share their attributes before and after.
-        let mut marked: HashMap<Arc<Attributes>, Arc<Attributes>> = HashMap::new();
+        let mut marked: HashMap<Arc<Attributes>, Arc<Attributes>> = HashMap::default();
         for id in kept {
             let Some(entry) = self.routes.get_mut(id) else {
                 continue;

@@ -6,7 +6,7 @@
 //! memberships are told to others.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -23,7 +23,7 @@ use crate::{
         peer::{Retention, Session},
         wire::{Attributes, Family, Membership, Route, RouteKey, TargetPrefix, Update},
     },
-    types::{ImportTarget, PeerId},
+    types::{ImportTarget, PeerId, hash::HashMap},
 };
 
 /// How long routes wait for the end of a peer's memberships (RFC 4684 §6).
@@ -293,7 +293,7 @@ impl Memberships {
             let Some(peer) = self.peers.get_mut(&id) else {
                 continue;
             };
-            let mut announce: HashMap<Arc<Attributes>, Vec<Route>> = HashMap::new();
+            let mut announce: HashMap<Arc<Attributes>, Vec<Route>> = HashMap::default();
             let mut withdraw = Vec::new();
             for (membership, attributes) in told {
                 match attributes {

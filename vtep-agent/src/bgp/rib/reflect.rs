@@ -5,11 +5,7 @@
 //! external peer gets our AS in front. The next hop stays the VTEP's in all cases, since tunnels end
 //! there and not here. Long-lived stale paths go only to those who know them (RFC 9494 §4.3).
 
-use std::{
-    collections::{HashMap, HashSet},
-    net::Ipv4Addr,
-    sync::Arc,
-};
+use std::{net::Ipv4Addr, sync::Arc};
 
 use super::{Advertisement, Best, LLGR_STALE, Path, interest::Wants, target_routes::TargetRoutes};
 use crate::{
@@ -17,7 +13,10 @@ use crate::{
         peer::Session,
         wire::{AsPath, AsSegment, Attributes, Route, RouteKey},
     },
-    types::{Asn, LocalAs, PeerId},
+    types::{
+        Asn, LocalAs, PeerId,
+        hash::{HashMap, HashSet},
+    },
 };
 
 /// RFC 1997.
@@ -197,7 +196,7 @@ fn announce<'a>(
     advertisement: &mut Advertisement,
 ) {
     let first = advertisement.announce.len();
-    let mut groups = HashMap::new();
+    let mut groups = HashMap::default();
     for reflection in reflections {
         let key = (Arc::as_ptr(&reflection.attributes), reflection.peer);
         let index = *groups.entry(key).or_insert_with(|| {

@@ -5,11 +5,10 @@
 
 use std::{fmt, hash::BuildHasher as _};
 
-use foldhash::fast::RandomState;
 use hashbrown::{HashTable, hash_table::Entry};
 
 use super::paths::Paths;
-use crate::bgp::wire::RouteKey;
+use crate::{bgp::wire::RouteKey, types::hash::Seeded};
 
 /// Places in a block.
 const BLOCK: usize = 1024;
@@ -24,7 +23,7 @@ pub(super) struct Routes {
     blocks: Vec<Vec<Paths>>,
     free: Vec<RouteId>,
     index: HashTable<Indexed>,
-    hasher: RandomState,
+    hasher: Seeded,
 }
 
 /// The hash is kept, so that an index that grows need not look at every route.

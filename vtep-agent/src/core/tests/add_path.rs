@@ -40,7 +40,7 @@ fn via(vtep: Ipv4Addr, local_pref: u32) -> (Route, Attributes) {
 
 /// The peer's paths: identifier, whether best, why not.
 fn shown(fixture: &Fixture) -> Vec<(Option<u32>, bool, Option<String>)> {
-    let routes = fixture.core.routes(None, &HashSet::new()).unwrap();
+    let routes = fixture.core.routes(None, &HashSet::default()).unwrap();
     let received = routes.into_iter().filter(|route| route.peer.is_some());
     received
         .map(|route| (route.path_id, route.best, route.reason))

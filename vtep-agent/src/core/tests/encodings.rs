@@ -265,7 +265,7 @@ fn enc_017_per_es_routes_stay_apart() {
         (route, attributes)
     };
     let held = |fixture: &Fixture| {
-        let routes = fixture.core.routes(None, &HashSet::new()).unwrap();
+        let routes = fixture.core.routes(None, &HashSet::default()).unwrap();
         let received = routes.into_iter().filter(|route| route.peer.is_some());
         let held = received.map(|route| (route.rd, route.attributes.route_targets));
         held.collect::<Vec<_>>()

@@ -61,7 +61,7 @@ fn gr_001_missing_routes_go_at_end_of_rib() {
     assert!(
         fixture
             .core
-            .routes(None, &HashSet::new())
+            .routes(None, &HashSet::default())
             .unwrap()
             .iter()
             .any(|route| route.stale)
@@ -196,7 +196,7 @@ fn gr_008_moved_here_meanwhile() {
     let mut fixture = restarting();
     fixture.frame(TAP1, mac(1));
     up(&mut fixture, back(true));
-    let routes = fixture.core.routes(None, &HashSet::new()).unwrap();
+    let routes = fixture.core.routes(None, &HashSet::default()).unwrap();
     let own = routes
         .iter()
         .find(|route| route.peer.is_none() && route.route_type == 2)

@@ -30,7 +30,6 @@ mod underlay;
 mod unsolicited;
 
 use std::{
-    collections::HashSet,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
     time::{Duration, Instant},
@@ -53,7 +52,10 @@ use crate::{
         VtepConfig, XdpMode,
     },
     evpn::Originator,
-    types::{Asn, BdName, Families, IfName, Mac, PeerId, RouteDistinguisher, RouteTarget, Vni},
+    types::{
+        Asn, BdName, Families, IfName, Mac, PeerId, RouteDistinguisher, RouteTarget, Vni,
+        hash::HashSet,
+    },
     view,
 };
 
@@ -76,7 +78,11 @@ impl Fixture {
     /// One bridge domain `blue` (VNI 10100) with ports tap1 and tap2, an established route reflector,
     /// and paths to V1 and V2 as soon as they are asked for.
     fn new() -> Self {
-        let mut fixture = Self::start(config(), State::default());
+        Self::new_at(Instant::now())
+    }
+
+    fn new_at(now: Instant) -> Self {
+        let mut fixture = Self::start_at(config(), State::default(), Start::default(), now);
         fixture.link(TAP1, "tap1");
         fixture.link(TAP2, "tap2");
         fixture.up(RR);
@@ -89,7 +95,10 @@ impl Fixture {
     }
 
     fn start_with(config: Config, state: State, start: Start) -> Self {
-        let now = Instant::now();
+        Self::start_at(config, state, start, Instant::now())
+    }
+
+    fn start_at(config: Config, state: State, start: Start, now: Instant) -> Self {
         let (core, outputs) = Core::new(config, state, start, now);
         Self { core, now, outputs }
     }
@@ -254,7 +263,7 @@ impl Fixture {
 
     fn route(&self, route: &Route) -> view::Route {
         let key = route.key().to_string();
-        let routes = self.core.routes(None, &HashSet::new()).unwrap();
+        let routes = self.core.routes(None, &HashSet::default()).unwrap();
         let is = |view: &&view::Route| view.key == key && view.peer.is_some();
         routes.iter().find(is).unwrap().clone()
     }

@@ -19,7 +19,7 @@ fn fabric() -> Fixture {
 }
 
 fn routes(fixture: &Fixture, bd: Option<&BdName>) -> Rows {
-    let mut rows = fixture.core.route_rows(bd, HashSet::new()).unwrap();
+    let mut rows = fixture.core.route_rows(bd, HashSet::default()).unwrap();
     rows.sort();
     rows
 }
@@ -39,11 +39,11 @@ fn pieces_are_the_table() {
     fixture.frame(TAP1, mac(9));
     let core = &fixture.core;
     let whole = [
-        serde_json::to_value(core.routes(None, &HashSet::new()).unwrap()).unwrap(),
+        serde_json::to_value(core.routes(None, &HashSet::default()).unwrap()).unwrap(),
         serde_json::to_value(core.macs(None, fixture.now).unwrap()).unwrap(),
     ];
     let rows = [
-        core.route_rows(None, HashSet::new()).unwrap(),
+        core.route_rows(None, HashSet::default()).unwrap(),
         core.mac_rows(None).unwrap(),
     ];
     for (whole, mut rows) in whole.into_iter().zip(rows) {
@@ -101,9 +101,14 @@ fn routes_of_a_bridge_domain() {
     assert_eq!(routes(&fixture, None).len(), ROUTES + 2);
     // And its own type 3.
     assert_eq!(routes(&fixture, Some(&blue)).len(), ROUTES + 1);
-    let shown = fixture.core.routes(Some(&blue), &HashSet::new()).unwrap();
+    let shown = fixture
+        .core
+        .routes(Some(&blue), &HashSet::default())
+        .unwrap();
     assert_eq!(shown.len(), ROUTES + 1);
-    let unknown = fixture.core.route_rows(Some(&name("red")), HashSet::new());
+    let unknown = fixture
+        .core
+        .route_rows(Some(&name("red")), HashSet::default());
     assert!(matches!(unknown, Err(CommandError::UnknownBd(_))));
     assert!(fixture.core.neighbor_rows(Some(&name("red"))).is_err());
     let mut rows = fixture.core.neighbor_rows(None).unwrap();

@@ -91,7 +91,7 @@ fn peer_down() {
         ..Update::default()
     };
     fixture.handle(Input::Peer(OTHER, PeerEvent::Update(Box::new(update))));
-    let routes = fixture.core.routes(None, &HashSet::new()).unwrap();
+    let routes = fixture.core.routes(None, &HashSet::default()).unwrap();
     let received: Vec<_> = routes.iter().filter(|route| route.peer.is_some()).collect();
     assert_eq!((received[0].best, received[1].best), (true, false));
     assert!(
@@ -110,7 +110,11 @@ fn peer_down() {
     fixture.handle(Input::Peer(OTHER, PeerEvent::Down));
     assert_eq!(fixture.fdb(mac(9)), None);
     assert_eq!(
-        fixture.core.routes(None, &HashSet::new()).unwrap().len(),
+        fixture
+            .core
+            .routes(None, &HashSet::default())
+            .unwrap()
+            .len(),
         1,
         "our own"
     );
@@ -150,7 +154,7 @@ fn a_route_that_is_not_written_says_so() {
     fixture.announce((route.clone(), attributes));
     assert!(fixture.route(&route).installed);
     let bd = fixture.core.names[&name("blue")];
-    let unwritten = HashSet::from([FdbKey::new(bd, mac(9))]);
+    let unwritten = HashSet::from_iter([FdbKey::new(bd, mac(9))]);
     let routes = fixture.core.routes(None, &unwritten).unwrap();
     let shown = routes.iter().find(|view| view.peer.is_some()).unwrap();
     assert!(shown.best && !shown.installed);
@@ -220,7 +224,7 @@ fn views_of_routes() {
     fixture.announce(rt2(V1, mac(9), Some("10.0.0.9"), 0));
     let routes = fixture
         .core
-        .routes(Some(&name("blue")), &HashSet::new())
+        .routes(Some(&name("blue")), &HashSet::default())
         .unwrap();
     assert_eq!(routes.len(), 2);
     let remote = routes.iter().find(|route| route.peer.is_some()).unwrap();
