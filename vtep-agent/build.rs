@@ -42,7 +42,12 @@ fn build() -> Result<PathBuf> {
         "-Clink-arg=--btf",
     ]
     .join("\x1f");
-    let target = workspace.join("target/ebpf");
+    // Beside the tables that everybody has, those of `next-abi`, in a cache of their own.
+    let (target, features) = match env::var_os("CARGO_FEATURE_NEXT_ABI") {
+        Some(_) => ("target/ebpf-next", "next-abi"),
+        None => ("target/ebpf", ""),
+    };
+    let target = workspace.join(target);
     let mut cargo = Command::new(variable("CARGO")?);
     cargo
         .current_dir(&workspace)
@@ -53,6 +58,7 @@ fn build() -> Result<PathBuf> {
             "--bins",
             "-Zbuild-std=core",
         ])
+        .args(["--features", features])
         .args(["--target=bpfel-unknown-none", "--quiet", "--target-dir"])
         .arg(&target)
         // aya-ebpf needs unstable inline assembly. Only the inner cargo may see this: build scripts

@@ -39,6 +39,25 @@ pub fn agent_binary() -> Result<PathBuf> {
         .context("no vtep-agent beside the tests: run `cargo build -p vtep-agent` first")
 }
 
+/// The agent with another version of the tables: `$VTEP_NEXT_AGENT`, or `vtep-agent-next` beside
+/// [`agent_binary`].
+///
+/// # Errors
+///
+/// When there is none.
+pub fn next_agent_binary() -> Result<PathBuf> {
+    let path = match env::var_os("VTEP_NEXT_AGENT") {
+        Some(path) => PathBuf::from(path),
+        None => agent_binary()?.with_file_name("vtep-agent-next"),
+    };
+    ensure!(
+        path.is_file(),
+        "no {}: run `cargo build -p vtep-agent --features next-abi --bin vtep-agent-next` first",
+        path.display()
+    );
+    Ok(path)
+}
+
 /// A configuration file in the making.
 #[derive(Clone, Debug)]
 pub struct AgentConfig {

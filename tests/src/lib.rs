@@ -59,8 +59,9 @@ mod tap;
 mod undo;
 mod vxlan;
 mod wait;
+mod witness;
 
-pub use agent::{Agent, AgentConfig, CliOutput, agent_binary};
+pub use agent::{Agent, AgentConfig, CliOutput, agent_binary, next_agent_binary};
 pub use bfd_speaker::{BfdPacket, BfdSpeaker};
 pub use bird::Bird;
 pub use capture::{Capture, Frame};
@@ -85,3 +86,4 @@ pub use random::Random;
 pub use scripted_peer::{BgpMessage, ScriptedPeer};
 pub use vxlan::{VXLAN_PORT, Vxlan};
 pub use wait::{eventually, stays};
+pub use witness::Witness;

@@ -138,6 +138,21 @@ impl Namespace {
         self.enter(|| fs::write(&path, value).with_context(|| format!("cannot write {path}")))
     }
 
+    /// A counter of TCP in the namespace, for example `TCPTimeouts`: retransmission timeouts (RFC 6298).
+    ///
+    /// # Errors
+    ///
+    /// When the kernel has none of that name.
+    pub fn tcp_counter(&self, name: &str) -> Result<u64> {
+        let text = self.run("cat /proc/net/netstat")?;
+        let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
+        let (names, values) = lines.next().zip(lines.next()).context("no TcpExt")?;
+        let mut columns = names.split_whitespace().zip(values.split_whitespace());
+        let column = columns.find(|(column, _)| *column == name);
+        let (_, value) = column.with_context(|| format!("no {name}"))?;
+        Ok(value.parse()?)
+    }
+
     /// The programs on its devices: XDP, then traffic control, two lists in JSON.
     ///
     /// # Errors

@@ -15,12 +15,14 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use vtep_common::abi::ABI_VERSION;
 use vtep_tests::{
-    Agent, AgentConfig, Iperf, IperfStream, Lab, Namespace, PacketSocket, Pair, Ping, Pinging,
-    Underlay, Vm, VmSpec, eventually, wait_flood,
+    Agent, AgentConfig, Iperf, IperfStream, Lab, PacketSocket, Pair, Ping, Pinging, Underlay, Vm,
+    VmSpec, eventually, wait_flood,
 };
 
 /// Between two echo requests.
 const INTERVAL: Duration = Duration::from_millis(5);
+/// Retransmission timeouts of TCP (RFC 6298).
+const TIMEOUTS: &str = "TCPTimeouts";
 
 /// Two agents that keep their datapath, a VM that has spoken once, and traffic both ways.
 struct Traffic {
@@ -72,7 +74,7 @@ impl Traffic {
         let (vm1, vm2) = (pair.vm1.ns(), pair.vm2.ns());
         Ping::to("10.0.0.2").until_answered(vm1)?;
         Ping::to("fd00::1").until_answered(vm2)?;
-        let timeouts = [timeouts(vm1)?, timeouts(vm2)?];
+        let timeouts = [vm1.tcp_counter(TIMEOUTS)?, vm2.tcp_counter(TIMEOUTS)?];
         let pings = vec![
             Ping::to("10.0.0.2").start(lab, vm1, INTERVAL)?,
             Ping::to("10.0.0.1").start(lab, vm2, INTERVAL)?,
@@ -118,7 +120,7 @@ impl Traffic {
         writeln!(figures, "{streams:?}")?;
         println!("{figures}");
         for (vm, before) in [&self.pair.vm1, &self.pair.vm2].iter().zip(self.timeouts) {
-            let after = timeouts(vm.ns())?;
+            let after = vm.ns().tcp_counter(TIMEOUTS)?;
             ensure!(
                 after == before,
                 "{}: {} timeouts",
@@ -158,18 +160,6 @@ fn knows_quiet(agent: &Agent) -> Result<()> {
     eventually(Duration::from_secs(60), || {
         agent.row("neighbors", &at).map(drop)
     })
-}
-
-/// Retransmission timeouts of TCP in a namespace (RFC 6298).
-fn timeouts(ns: &Namespace) -> Result<u64> {
-    let text = ns.run("cat /proc/net/netstat")?;
-    let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
-    let (names, values) = lines.next().zip(lines.next()).context("no TcpExt")?;
-    let mut columns = names.split_whitespace().zip(values.split_whitespace());
-    let (_, value) = columns
-        .find(|(name, _)| *name == "TCPTimeouts")
-        .context("no TCPTimeouts")?;
-    Ok(value.parse()?)
 }
 
 /// What it was like, in figures.

@@ -3,9 +3,9 @@
 use std::{collections::hash_map, hash::Hash, time::Duration};
 
 use vtep_common::abi::{
-    ArpKey, BdEntry, BdRef, EndpointEntry, EndpointKey, FdbKey, FdbWord, FloodMember, GuardEntry,
-    GuardKey, NdKey, NeighborEntry, NhGroup, PortEntry, PortKey, PortRef, Settings, SourceKey,
-    VniKey, VtepEntry,
+    AddressEntry, AddressKey, ArpKey, BdEntry, BdRef, EndpointEntry, EndpointKey, FdbKey, FdbWord,
+    FloodMember, GuardEntry, GuardKey, NdKey, NeighborEntry, NhGroup, PortEntry, PortKey, PortRef,
+    Settings, SourceKey, VniKey, VtepEntry,
 };
 use zerocopy::{Immutable, IntoBytes};
 
@@ -59,13 +59,15 @@ pub struct Intent {
     pub vnis: Table<VniKey, BdRef>,
     /// `endpoints`: for the next run.
     pub endpoints: Table<EndpointKey, EndpointEntry>,
+    /// `addresses`: for the next run.
+    pub addresses: Table<AddressKey, AddressEntry>,
 }
 
 /// What an earlier run left in the maps, as the datapath uses it at this moment.
 #[derive(Clone, Debug, Default)]
 pub struct Installed {
-    /// The tables, in the form in which they are desired. All are empty but `endpoints` when the
-    /// maps cannot be taken over.
+    /// The tables, in the form in which they are desired. All are empty but `endpoints` and
+    /// `addresses` when the maps cannot be taken over.
     pub tables: Intent,
     /// How long ago local MACs were seen.
     pub idle: HashMap<FdbKey, Duration>,
@@ -91,6 +93,7 @@ impl Installed {
             port_index,
             vnis,
             endpoints,
+            addresses,
         } = &self.tables;
         let idle: Table<_, _> = self.idle.iter().map(|(key, time)| (*key, *time)).collect();
         Self {
@@ -109,6 +112,7 @@ impl Installed {
                 port_index: port_index.in_order(),
                 vnis: vnis.in_order(),
                 endpoints: endpoints.in_order(),
+                addresses: addresses.in_order(),
             },
             idle: idle.in_order().entries,
         }

@@ -9,7 +9,7 @@ use crate::{
     shell::{self, cargo, is_root},
 };
 
-/// Kills and starts an agent under traffic, again and again, leaves a VM silent for minutes,
+/// Kills, starts and upgrades an agent under traffic, again and again, leaves a VM silent for minutes,
 /// migrates VMs a thousand times, and lets all kinds of faults happen for 20 minutes.
 pub(crate) fn run() -> Result<()> {
     ensure!(
@@ -17,12 +17,13 @@ pub(crate) fn run() -> Result<()> {
         "the labs make network namespaces and load BPF programs: run this as root"
     );
     setup::run(false)?;
-    shell::run(&mut cargo(["build", "--workspace"])?)?;
+    shell::build_for_labs()?;
     let labs = [
         "--test=lab_restart",
         "--test=lab_endpoints",
         "--test=lab_faults",
         "--test=lab_migration",
+        "--test=lab_upgrade",
     ];
     let mut test = cargo(["test", "--package=vtep-tests"])?;
     test.args(labs).args(["--", "--ignored"]);

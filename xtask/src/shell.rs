@@ -31,6 +31,14 @@ pub(crate) fn cargo(arguments: impl IntoIterator<Item: AsRef<OsStr>>) -> Result<
     Ok(cargo)
 }
 
+/// Builds what labs run and `cargo test` alone would not: all binaries, and the agent whose tables have
+/// another version.
+pub(crate) fn build_for_labs() -> Result<()> {
+    run(&mut cargo(["build", "--workspace"])?)?;
+    let next = ["--features=next-abi", "--bin=vtep-agent-next"];
+    run(cargo(["build", "--package=vtep-agent"])?.args(next))
+}
+
 /// Prints a command and runs it to its end.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     eprintln!("+ {}", line(command));

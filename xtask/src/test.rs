@@ -24,8 +24,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         "the labs make network namespaces and load BPF programs: run this as root"
     );
     setup::run(false)?;
-    // The labs run the binaries that `cargo test` alone would not build.
-    shell::run(&mut cargo(["build", "--workspace"])?)?;
+    shell::build_for_labs()?;
 
     let packages = arguments
         .iter()

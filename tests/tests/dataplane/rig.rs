@@ -281,7 +281,7 @@ impl Rig {
     }
 
     pub fn fdb(&mut self, bd: BdRef, mac: Mac, word: FdbWord) {
-        self.set("fdb", FdbKey::new(bd.bd, mac), FdbEntry { word, seen: 0 });
+        self.set("fdb", FdbKey::new(bd.bd, mac), FdbEntry::new(word, 0));
     }
 
     pub fn group(&mut self, index: u32, bd: BdRef, vtep: u32, vni: u32) {

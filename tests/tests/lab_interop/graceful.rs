@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use vtep_tests::{BgpMessage, Ping, Pinging, ScriptedPeer, VmSpec, eventually, stays};
+use vtep_tests::{Ping, Pinging, VmSpec, Witness, eventually, stays};
 
 use crate::{
     ASN, PATIENCE, has_capability, peer_row,
@@ -31,35 +31,6 @@ fn none_lost(pings: Vec<Pinging>) -> Result<()> {
     Ok(())
 }
 
-/// Another client of the reflector, which only listens.
-struct Witness(ScriptedPeer);
-
-impl Witness {
-    fn start(lab: &Reflected) -> Result<Self> {
-        let host = lab.witness.as_ref().context("no witness")?;
-        let mut peer = ScriptedPeer::connect(host, lab.reflector.host().address())?;
-        peer.establish(&BgpMessage::open(ASN, 90, host.address()))?;
-        Ok(Self(peer))
-    }
-
-    /// NLRI that it was told, and that were withdrawn, so far: until nothing comes for a while.
-    fn heard(&mut self) -> Result<[usize; 2]> {
-        self.0.send(&BgpMessage::keepalive())?;
-        while self.0.receive(Duration::from_secs(1))?.is_some() {}
-        ensure!(!self.0.is_closed(), "the reflector closed the session");
-        let count = |code| {
-            let updates = self.0.received().iter();
-            updates
-                .filter(|message| message.evpn_nlri(code).is_some_and(|nlri| !nlri.is_empty()))
-                .count()
-        };
-        Ok([
-            count(BgpMessage::MP_REACH_NLRI),
-            count(BgpMessage::MP_UNREACH_NLRI),
-        ])
-    }
-}
-
 /// Paths that GoBGP marks as stale.
 fn stale_paths(rib: &Value) -> usize {
     let prefixes = rib.as_object().into_iter().flat_map(|rib| rib.values());
@@ -75,7 +46,8 @@ fn gobgp_reflector_keeps_routes_of_a_restarting_agent() -> Result<()> {
     let mut lab = Reflected::witnessed("gobgpus", GRACEFUL, |_, config| {
         config.vtep("on_stop = \"keep\"")
     })?;
-    let mut witness = Witness::start(&lab)?;
+    let host = lab.witness.as_ref().context("no witness")?;
+    let mut witness = Witness::start(host, lab.reflector.host().address(), ASN)?;
     eventually(PATIENCE, || {
         let [announced, withdrawn] = witness.heard()?;
         ensure!(announced >= 4 && withdrawn == 0, "{announced} {withdrawn}");

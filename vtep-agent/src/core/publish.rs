@@ -6,16 +6,16 @@ use std::{
 };
 
 use vtep_common::abi::{
-    ArpKey, BdEntry, BdFlags, BdId, EndpointEntry, EndpointFlags, EndpointKey, FdbFlags, FdbKey,
-    FdbWord, MAX_LOCAL_VTEPS, MAX_UPLINKS, NdKey, NeighborEntry, NeighborFlags, PortEntry,
-    PortFlags, Settings, SettingsFlags, VtepAddr,
+    AddressEntry, AddressKey, ArpKey, BdEntry, BdFlags, BdId, EndpointEntry, EndpointFlags,
+    EndpointKey, FdbFlags, FdbKey, FdbWord, MAX_LOCAL_VTEPS, MAX_UPLINKS, NdKey, NeighborEntry,
+    NeighborFlags, PortEntry, PortFlags, Settings, SettingsFlags, VtepAddr,
 };
 
 use super::{Core, Output, nexthops::GroupKey, ports::Port};
 use crate::{
     bgp::wire::ArpNd,
     config::{FloodPolicy, SourceCheck, UnicastForward, UnknownNeighbors, UnknownVni},
-    evpn::{BridgeDomain, Duplicate, DuplicateIp, Local, Origin, Slot, Winner},
+    evpn::{BindingOrigin, BridgeDomain, Duplicate, DuplicateIp, Local, Origin, Slot, Winner},
     types::Mac,
 };
 
@@ -224,6 +224,7 @@ impl Core {
     fn publish_neighbor(&mut self, bd: &BridgeDomain, ip: IpAddr) {
         let id = bd.id.bd;
         let entry = advertised(bd, ip);
+        self.publish_address(bd, ip);
         match (ip, entry) {
             (IpAddr::V4(ip), Some(entry)) => self.intent.arp.set(ArpKey::new(id, ip), entry),
             (IpAddr::V6(ip), Some(entry)) => self.intent.nd.set(NdKey::new(id, ip), entry),
@@ -232,6 +233,22 @@ impl Core {
             }
             (IpAddr::V6(ip), None) => {
                 self.intent.nd.remove(NdKey::new(id, ip));
+            }
+        }
+    }
+
+    /// What the next run has to know of an address that a local VM was seen with.
+    fn publish_address(&mut self, bd: &BridgeDomain, ip: IpAddr) {
+        let key = AddressKey::new(bd.config.vni.get(), ip);
+        let binding = bd.neighbors().get(ip);
+        // Those that are declared come from there.
+        match binding.filter(|binding| binding.origin == BindingOrigin::Learned) {
+            Some(binding) => {
+                let entry = AddressEntry::new(binding.mac, neighbor_flags(binding.flags));
+                self.intent.addresses.set(key, entry);
+            }
+            None => {
+                self.intent.addresses.remove(key);
             }
         }
     }

@@ -68,10 +68,13 @@ impl Core {
         self.nexthops.recover(tables, now);
         self.flood.recover(tables, &mut self.intent);
         let mut bindings = bindings(tables);
+        let mut addresses = addresses(tables);
         for (key, entry) in tables.endpoints.iter() {
             let bd = recovery.bds.get(&key.vni).map(|id| id.bd);
             let idle = bd.and_then(|bd| installed.idle.get(&FdbKey::new(bd, key.mac)));
             let ips = bd.and_then(|bd| bindings.remove(&(bd, key.mac)));
+            // From tables of another version, there are none but these.
+            let ips = ips.or_else(|| addresses.remove(&(key.vni, key.mac)));
             let at = PortKey::new(entry.ifindex, entry.vlan);
             recovery.endpoints.entry(at).or_default().push(Endpoint {
                 vni: key.vni,
@@ -176,6 +179,16 @@ fn bindings(tables: &Intent) -> Bindings {
         add(bd, Ipv6Addr::from(address).into(), entry);
     }
     bindings
+}
+
+/// Addresses of local VMs, by VNI and MAC.
+fn addresses(tables: &Intent) -> HashMap<(u32, Mac), Vec<(IpAddr, NeighborFlags)>> {
+    let mut addresses = HashMap::<_, Vec<_>>::default();
+    for (key, entry) in tables.addresses.iter() {
+        let of_mac = addresses.entry((key.vni, entry.mac)).or_default();
+        of_mac.push((key.address(), entry.flags));
+    }
+    addresses
 }
 
 /// As a route would say it.

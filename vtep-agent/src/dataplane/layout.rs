@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, path::Path};
 
 use aya::maps::{MapData, MapInfo, MapType};
 use aya_obj::Object;
-use vtep_common::abi::{EndpointEntry, EndpointKey};
+use vtep_common::abi::{AddressEntry, AddressKey, EndpointEntry, EndpointKey};
 
 use super::{DataplaneError, OBJECT, error::flat};
 
@@ -12,8 +12,20 @@ use super::{DataplaneError, OBJECT, error::flat};
 pub(super) const SIZED: [&str; 3] = ["fdb", "arp", "nd"];
 /// Maps that mean something to one run only, so that each has its own, and no pin.
 const PRIVATE: [&str; 3] = ["traces", "trace_filter", "trace_frame"];
-/// The map that is the agent's own.
-const ENDPOINTS: &str = "endpoints";
+/// Maps that are the agent's own, with the sizes of their keys and values. No program uses them, so
+/// that they are not in the object.
+const OWN: [(&str, usize, usize); 2] = [
+    (
+        "endpoints",
+        size_of::<EndpointKey>(),
+        size_of::<EndpointEntry>(),
+    ),
+    (
+        "addresses",
+        size_of::<AddressKey>(),
+        size_of::<AddressEntry>(),
+    ),
+];
 /// `linux/bpf.h`
 const BPF_F_NO_PREALLOC: u32 = 1;
 /// `linux/bpf.h`
@@ -31,6 +43,12 @@ struct Layout {
 
 /// The maps of the object, by name.
 pub(super) struct Layouts(BTreeMap<String, Layout>);
+
+/// The maps that are the agent's own.
+pub(super) struct OwnMaps {
+    pub(super) endpoints: MapData,
+    pub(super) addresses: MapData,
+}
 
 /// How maps that are there differ from those that are wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,14 +83,18 @@ impl Layouts {
             (name.clone(), layout)
         });
         let mut layouts: BTreeMap<_, _> = layouts.collect();
-        layouts.insert(ENDPOINTS.to_owned(), Layout::endpoints(max_macs));
+        let own = OWN.iter().map(|(name, key, value)| {
+            let layout = Layout::own(*key, *value, max_macs);
+            ((*name).to_owned(), layout)
+        });
+        layouts.extend(own);
         Ok(Self(layouts))
     }
 
     /// Names of the maps that programs use.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         let names = self.0.keys().map(String::as_str);
-        names.filter(|name| *name != ENDPOINTS)
+        names.filter(|name| !is_own(name))
     }
 
     /// Compares with what is pinned in a directory. The first difference that matters most is named.
@@ -80,6 +102,10 @@ impl Layouts {
         let mut fit = Fit::Same;
         for (name, wanted) in &self.0 {
             let Some(found) = Layout::pinned(&maps.join(name)) else {
+                // An earlier version may not have had it: it is made then.
+                if is_own(name) {
+                    continue;
+                }
                 return Fit::Other(format!("there is no map {name}"));
             };
             if found == *wanted {
@@ -109,12 +135,12 @@ impl Layouts {
 }
 
 impl Layout {
-    /// No program uses it, so that it is not in the object, and few elements ever are in use.
-    fn endpoints(max_entries: u32) -> Self {
+    /// Few elements ever are in use.
+    fn own(key: usize, value: usize, max_entries: u32) -> Self {
         Self {
             kind: MapType::Hash as u32,
-            key_size: size_of::<EndpointKey>() as u32,
-            value_size: size_of::<EndpointEntry>() as u32,
+            key_size: key as u32,
+            value_size: value as u32,
             max_entries,
             flags: BPF_F_NO_PREALLOC,
         }
@@ -139,15 +165,21 @@ impl Layout {
     }
 }
 
-/// The map `endpoints` that is pinned in a directory, or a new one there.
-pub(super) fn endpoints(maps: &Path, max_macs: u32) -> Result<MapData, DataplaneError> {
-    let failed = |error: &dyn std::error::Error| DataplaneError::Map {
-        map: ENDPOINTS,
-        reason: flat(error),
-    };
-    let pin = maps.join(ENDPOINTS);
+impl OwnMaps {
+    /// Those that are pinned in a directory, or new ones there.
+    pub(super) fn open(maps: &Path, layouts: &Layouts) -> Result<Self, DataplaneError> {
+        Ok(Self {
+            endpoints: own_map("endpoints", maps, layouts)?,
+            addresses: own_map("addresses", maps, layouts)?,
+        })
+    }
+}
+
+fn own_map(name: &'static str, maps: &Path, layouts: &Layouts) -> Result<MapData, DataplaneError> {
+    let failed = |reason: String| DataplaneError::Map { map: name, reason };
+    let pin = maps.join(name);
     if pin.exists() {
-        return MapData::from_pin(&pin).map_err(|error| failed(&error));
+        return MapData::from_pin(&pin).map_err(|error| failed(flat(&error)));
     }
     let Layout {
         kind,
@@ -155,11 +187,18 @@ pub(super) fn endpoints(maps: &Path, max_macs: u32) -> Result<MapData, Dataplane
         value_size,
         max_entries,
         flags,
-    } = Layout::endpoints(max_macs);
+    } = *layouts
+        .0
+        .get(name)
+        .ok_or_else(|| failed("it has no layout".to_owned()))?;
     let layout = aya_obj::Map::new_from_params(kind, key_size, value_size, max_entries, flags);
-    let map = MapData::create(layout, ENDPOINTS, None).map_err(|error| failed(&error))?;
-    map.pin(&pin).map_err(|error| failed(&error))?;
+    let map = MapData::create(layout, name, None).map_err(|error| failed(flat(&error)))?;
+    map.pin(&pin).map_err(|error| failed(flat(&error)))?;
     Ok(map)
+}
+
+fn is_own(name: &str) -> bool {
+    OWN.iter().any(|(own, ..)| *own == name)
 }
 
 impl fmt::Display for Layout {
@@ -185,14 +224,16 @@ mod tests {
     #[test]
     fn the_object_has_the_maps_of_the_contract() {
         let layouts = Layouts::of_object(1000).unwrap();
-        for name in SIZED.into_iter().chain([ENDPOINTS]) {
+        for name in SIZED.into_iter().chain(OWN.map(|(name, ..)| name)) {
             assert_eq!(layouts.0[name].max_entries, 1000, "{name}");
         }
         for name in ["settings", "events", "redirect", "drops", "port_budgets"] {
             assert!(layouts.0.contains_key(name), "{name}");
         }
-        // Its layout is promised to agents of all versions.
-        let endpoints = layouts.0["endpoints"];
-        assert_eq!((endpoints.key_size, endpoints.value_size), (12, 12));
+        // Their layouts are promised to agents of all versions.
+        for (name, sizes) in [("endpoints", (12, 12)), ("addresses", (20, 8))] {
+            let layout = layouts.0[name];
+            assert_eq!((layout.key_size, layout.value_size), sizes, "{name}");
+        }
     }
 }

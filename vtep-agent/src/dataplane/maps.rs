@@ -16,16 +16,17 @@ use aya::{
     },
 };
 use vtep_common::abi::{
-    ArpKey, BdCounters, BdEntry, BdId, BdRef, EndpointEntry, EndpointKey, FdbEntry, FdbFlags,
-    FdbKey, FdbWord, FloodMember, GuardEntry, GuardKey, NdKey, NeighborEntry, NhGroup,
-    PortCounters, PortEntry, PortFlags, PortKey, PortRef, Settings, SettingsFlags, SourceKey,
-    TraceFilter, Traffic, VniKey, VtepEntry,
+    AddressEntry, AddressKey, ArpKey, BdCounters, BdEntry, BdId, BdRef, EndpointEntry, EndpointKey,
+    FdbEntry, FdbFlags, FdbKey, FdbWord, FloodMember, GuardEntry, GuardKey, NdKey, NeighborEntry,
+    NhGroup, PortCounters, PortEntry, PortFlags, PortKey, PortRef, Settings, SettingsFlags,
+    SourceKey, TraceFilter, Traffic, VniKey, VtepEntry,
 };
 
 use super::{
     DataplaneError,
     error::flat,
     hash::{Hash, gone, insert, refused, remove},
+    layout::OwnMaps,
     pins::Inheritance,
     read_back::{Content, stated},
 };
@@ -50,6 +51,7 @@ pub(super) struct Maps {
     port_index: Hash<PortKey, PortRef>,
     vnis: Hash<VniKey, BdRef>,
     endpoints: Hash<EndpointKey, EndpointEntry>,
+    addresses: Hash<AddressKey, AddressEntry>,
     redirect: DevMapHash<MapData>,
     pub(super) drops: PerCpuArray<MapData, u64>,
     pub(super) paths: PerCpuArray<MapData, Traffic>,
@@ -75,16 +77,15 @@ pub(super) struct Maps {
 }
 
 impl Maps {
-    /// Takes the maps out of a loaded object; `endpoints` is none of its.
-    pub(super) fn take(ebpf: &mut Ebpf, endpoints: MapData) -> Result<Self, DataplaneError> {
-        let mut capacity = BTreeMap::new();
-        let own = endpoints
-            .info()
-            .map_err(|error| unusable("endpoints", &error))?;
-        capacity.insert(Map::Endpoints, own.max_entries());
-        let mut descriptors = BTreeMap::from([(Map::Endpoints, descriptor(&endpoints)?)]);
-        for &map in Map::ALL.iter().filter(|map| **map != Map::Endpoints) {
-            let data = data(ebpf, map.name())?;
+    /// Takes the maps out of a loaded object, to join those that are the agent's own.
+    pub(super) fn take(ebpf: &mut Ebpf, own: OwnMaps) -> Result<Self, DataplaneError> {
+        let (mut capacity, mut descriptors) = (BTreeMap::new(), BTreeMap::new());
+        for &map in Map::ALL {
+            let data = match map {
+                Map::Endpoints => &own.endpoints,
+                Map::Addresses => &own.addresses,
+                _ => data(ebpf, map.name())?,
+            };
             let info = data.info();
             let info = info.map_err(|error| unusable(map.name(), &error))?;
             capacity.insert(map, info.max_entries());
@@ -104,8 +105,10 @@ impl Maps {
             guards: take(ebpf, "guards")?,
             port_index: take(ebpf, "port_index")?,
             vnis: take(ebpf, "vnis")?,
-            endpoints: HashMap::try_from(AyaMap::HashMap(endpoints))
+            endpoints: HashMap::try_from(AyaMap::HashMap(own.endpoints))
                 .map_err(|error| unusable("endpoints", &error))?,
+            addresses: HashMap::try_from(AyaMap::HashMap(own.addresses))
+                .map_err(|error| unusable("addresses", &error))?,
             redirect: take(ebpf, "redirect")?,
             drops: take(ebpf, "drops")?,
             paths: take(ebpf, "path_counters")?,
@@ -221,7 +224,7 @@ impl Maps {
 
     fn write_fdb(&mut self, entries: &[(FdbKey, FdbWord)]) -> Progress {
         let seen = self.current.epoch;
-        let entry = |word: &FdbWord| FdbEntry { word: *word, seen };
+        let entry = |word: &FdbWord| FdbEntry::new(*word, seen);
         let progress = insert(&mut self.fdb, entries, entry);
         for (key, word) in entries.iter().take(progress.done) {
             if word.flags().has(FdbFlags::LOCAL) {
@@ -333,6 +336,9 @@ impl Tables for Maps {
             Entry::Endpoints(key, endpoint) => {
                 self.endpoints.insert(key, endpoint, 0).map_err(refused)
             }
+            Entry::Addresses(key, address) => {
+                self.addresses.insert(key, address, 0).map_err(refused)
+            }
         }
     }
 
@@ -355,6 +361,7 @@ impl Tables for Maps {
             Key::PortIndex(key) => gone(self.port_index.remove(&key)),
             Key::Vnis(vni) => gone(self.vnis.remove(&vni)),
             Key::Endpoints(key) => gone(self.endpoints.remove(&key)),
+            Key::Addresses(key) => gone(self.addresses.remove(&key)),
         }
     }
 
@@ -364,6 +371,7 @@ impl Tables for Maps {
             Entries::Arp(entries) => insert(&mut self.arp, entries, |value| *value),
             Entries::Nd(entries) => insert(&mut self.nd, entries, |value| *value),
             Entries::Endpoints(entries) => insert(&mut self.endpoints, entries, |value| *value),
+            Entries::Addresses(entries) => insert(&mut self.addresses, entries, |value| *value),
             Entries::Sources(entries) => insert(&mut self.sources, entries, |value| *value),
             others => Progress::of(others.iter().map(|entry| self.update(entry))),
         }
@@ -375,6 +383,7 @@ impl Tables for Maps {
             Keys::Arp(keys) => remove(&mut self.arp, keys),
             Keys::Nd(keys) => remove(&mut self.nd, keys),
             Keys::Endpoints(keys) => remove(&mut self.endpoints, keys),
+            Keys::Addresses(keys) => remove(&mut self.addresses, keys),
             Keys::Sources(keys) => remove(&mut self.sources, keys),
             others => Progress::of(others.iter().map(|key| self.delete(key))),
         }

@@ -52,7 +52,7 @@ use crate::{
 use attach::Uplink;
 use error::flat;
 use hooks::Attached;
-use layout::Layouts;
+use layout::{Layouts, OwnMaps};
 use maps::Maps;
 use pins::Pins;
 use read_back::Content;
@@ -177,7 +177,7 @@ impl Dataplane {
             Inheritance::Endpoints => Content::read_endpoints(&pins.versions()?, &layouts)?,
         };
         let directory = pins.place_for_maps(inheritance)?;
-        let endpoints = layout::endpoints(&directory, options.max_macs)?;
+        let own = OwnMaps::open(&directory, &layouts)?;
         let mut loader = EbpfLoader::new();
         for map in layout::SIZED {
             loader.map_max_entries(map, options.max_macs);
@@ -196,7 +196,7 @@ impl Dataplane {
             };
             loaded.map_err(|error| DataplaneError::program(name, &error))?;
         }
-        let mut maps = Maps::take(&mut ebpf, endpoints)?;
+        let mut maps = Maps::take(&mut ebpf, own)?;
         maps.inherit(inheritance, &content);
         let links = pins.unclaimed().len();
         if links > 0 {

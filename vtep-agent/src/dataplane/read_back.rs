@@ -60,6 +60,11 @@ impl Content {
             port_index: map("port_index")?.hash()?,
             vnis: map("vnis")?.hash()?,
             endpoints: map("endpoints")?.hash()?,
+            // An earlier version may not have had it.
+            addresses: match maps.join("addresses").exists() {
+                true => map("addresses")?.hash()?,
+                false => Table::default(),
+            },
         };
         Ok(Self {
             installed: Installed { tables, idle },
@@ -74,9 +79,13 @@ impl Content {
         layouts: &Layouts,
     ) -> Result<Self, DataplaneError> {
         let mut content = Self::default();
-        let readable = |maps: &&PathBuf| layouts.is_readable("endpoints", &maps.join("endpoints"));
-        if let Some(maps) = versions.iter().find(readable) {
-            content.installed.tables.endpoints = Map::open(maps, "endpoints")?.hash()?;
+        let readable = |maps: &Path, name| layouts.is_readable(name, &maps.join(name));
+        if let Some(maps) = versions.iter().find(|maps| readable(maps, "endpoints")) {
+            let tables = &mut content.installed.tables;
+            tables.endpoints = Map::open(maps, "endpoints")?.hash()?;
+            if readable(maps, "addresses") {
+                tables.addresses = Map::open(maps, "addresses")?.hash()?;
+            }
         }
         Ok(content)
     }

@@ -120,6 +120,8 @@ impl Reconciler {
             Bds: bds,
             /// Before what forwards: a crash in between must not lose who is there.
             Endpoints: endpoints,
+            /// As those.
+            Addresses: addresses,
             Fdb: fdb,
             Arp: arp,
             Nd: nd,

@@ -3,9 +3,9 @@
 use std::io;
 
 use vtep_common::abi::{
-    ArpKey, BdEntry, BdRef, EndpointEntry, EndpointKey, FdbKey, FdbWord, FloodMember, GuardEntry,
-    GuardKey, NdKey, NeighborEntry, NhGroup, PortEntry, PortKey, PortRef, Settings, SourceKey,
-    VniKey, VtepEntry,
+    AddressEntry, AddressKey, ArpKey, BdEntry, BdRef, EndpointEntry, EndpointKey, FdbKey, FdbWord,
+    FloodMember, GuardEntry, GuardKey, NdKey, NeighborEntry, NhGroup, PortEntry, PortKey, PortRef,
+    Settings, SourceKey, VniKey, VtepEntry,
 };
 
 /// The maps. Writing is idempotent: an entry that is there already with this value, or gone already,
@@ -201,4 +201,6 @@ maps! {
     Vnis("vnis", false): VniKey => BdRef,
     /// Local endpoints, for the next run.
     Endpoints("endpoints", false): EndpointKey => EndpointEntry,
+    /// Their addresses, for the next run.
+    Addresses("addresses", false): AddressKey => AddressEntry,
 }

@@ -11,9 +11,9 @@ use std::{
 use vtep_common::{
     Mac,
     abi::{
-        ArpKey, BdEntry, BdId, BdRef, EndpointEntry, EndpointKey, FdbFlags, FdbKey, FdbWord,
-        FloodMember, GuardEntry, GuardFlags, GuardKey, NeighborEntry, NeighborFlags, NhGroup,
-        PortEntry, PortKey, PortRef, Settings, SourceKey, VtepEntry,
+        AddressEntry, AddressKey, ArpKey, BdEntry, BdId, BdRef, EndpointEntry, EndpointKey,
+        FdbFlags, FdbKey, FdbWord, FloodMember, GuardEntry, GuardFlags, GuardKey, NeighborEntry,
+        NeighborFlags, NhGroup, PortEntry, PortKey, PortRef, Settings, SourceKey, VtepEntry,
     },
 };
 
@@ -157,6 +157,8 @@ fn everything() -> Intent {
     intent
         .endpoints
         .set(EndpointKey::new(100, Mac([2; 6])), EndpointEntry::default());
+    let address = AddressKey::new(100, std::net::Ipv4Addr::LOCALHOST.into());
+    intent.addresses.set(address, AddressEntry::default());
     intent
         .port_index
         .set(PortKey::new(7, 0), PortRef::new(bd(), 1));
@@ -222,7 +224,7 @@ fn pointed_at_is_written_first_and_removed_last() {
     let mut intent = everything();
     let now = Instant::now();
     let outcome = reconciler.apply(&mut intent, &mut fake, now);
-    assert_eq!((outcome.updated, outcome.pending), (14, 0));
+    assert_eq!((outcome.updated, outcome.pending), (15, 0));
     let mut expected = vec![
         Map::Settings,
         Map::Vteps,
@@ -232,6 +234,7 @@ fn pointed_at_is_written_first_and_removed_last() {
         Map::Flood,
         Map::Bds,
         Map::Endpoints,
+        Map::Addresses,
         Map::Fdb,
         Map::Arp,
         Map::Nd,
@@ -258,10 +261,11 @@ fn pointed_at_is_written_first_and_removed_last() {
             Key::PortIndex(key) => intent.port_index.remove(key).map(drop),
             Key::Vnis(key) => intent.vnis.remove(key).map(drop),
             Key::Endpoints(key) => intent.endpoints.remove(key).map(drop),
+            Key::Addresses(key) => intent.addresses.remove(key).map(drop),
         };
     }
     let outcome = reconciler.apply(&mut intent, &mut fake, now);
-    assert_eq!((outcome.deleted, outcome.pending), (14, 0));
+    assert_eq!((outcome.deleted, outcome.pending), (15, 0));
     expected.reverse();
     // Hash tables make room first. A port without its guards sends nothing for that moment.
     expected.sort_by_key(|map| map.is_array());

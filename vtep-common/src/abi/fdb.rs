@@ -94,11 +94,26 @@ impl FdbWord {
 )]
 #[repr(C)]
 pub struct FdbEntry {
+    /// What a later version may put first, so that whoever mistakes its tables for his own reads this.
+    #[cfg(feature = "next-abi")]
+    pub later: u64,
     /// The verdict.
     pub word: FdbWord,
     /// When a local MAC was last seen as a source: [`Settings::epoch`](super::Settings::epoch) at
     /// that time. The datapath writes it, only when it changes; the agent's value is its start.
     pub seen: u64,
+}
+
+impl FdbEntry {
+    /// A verdict, and when the MAC was seen.
+    pub const fn new(word: FdbWord, seen: u64) -> Self {
+        Self {
+            #[cfg(feature = "next-abi")]
+            later: u64::MAX,
+            word,
+            seen,
+        }
+    }
 }
 
 pod!(FdbKey, FdbWord, FdbEntry);

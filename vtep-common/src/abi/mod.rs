@@ -25,6 +25,7 @@
 //! | `traces` | ring buffer | – | [`Trace`] |
 //! | `trace_filter` | array of 1 | 0 | [`TraceFilter`] |
 //! | `endpoints` | hash | [`EndpointKey`] | [`EndpointEntry`] |
+//! | `addresses` | hash | [`AddressKey`] | [`AddressEntry`] |
 //!
 //! Values that one lookup must judge as a whole are one `u64`: an element of a preallocated hash may
 //! be recycled for another key while a program reads it, so [`FdbEntry`], [`PortRef`] and
@@ -51,7 +52,7 @@ pub use bd::{
     BdEntry, BdFlags, BdId, BdRef, FloodClasses, FloodMember, FloodSpan, MAX_BDS, VniKey,
 };
 pub use counters::{BdCounters, Path, PortCounters, Stat, Traffic};
-pub use endpoint::{EndpointEntry, EndpointFlags, EndpointKey};
+pub use endpoint::{AddressEntry, AddressKey, EndpointEntry, EndpointFlags, EndpointKey};
 pub use event::{EVENT_RING_BYTES, Event, EventKind};
 pub use fdb::{FdbEntry, FdbFlags, FdbKey, FdbWord};
 pub use guard::{GuardEntry, GuardFlags, GuardKey, MAX_GUARDS, link_local};
@@ -67,13 +68,13 @@ pub use xdp_meta::XdpMeta;
 
 /// Version of everything in this module. It is part of the pin path, and whoever changes the layout
 /// or the meaning of a map raises it.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 2 + cfg!(feature = "next-abi") as u32;
 
 /// Source of the agent's questions to VMs (locally administered, "vtep"). Answers go to it: they are
 /// learned from and end at the port.
 pub const PROBE_MAC: crate::Mac = crate::Mac([0x02, 0x76, 0x74, 0x65, 0x70, 0x00]);
 
-/// Default size of `fdb`, `arp`, `nd` and `endpoints` (`max_macs`).
+/// Default size of `fdb`, `arp`, `nd`, `endpoints` and `addresses` (`max_macs`).
 pub const DEFAULT_MAX_MACS: u32 = 262_144;
 
 /// Size of `flood`: members of all flood lists together.

@@ -314,12 +314,13 @@ fn who_is_gone_stays_away() {
     assert_eq!(slots.len(), 2);
 }
 
-/// Tables of another version: only who is here, and with which number.
+/// Tables of another version: who is here, with which addresses and which number.
 #[test]
-fn endpoints_alone_are_enough_for_what_is_local() {
+fn endpoints_and_addresses_are_enough_for_what_is_local() {
     let earlier = earlier();
     let mut installed = Installed::default();
     installed.tables.endpoints = earlier.core.intent.endpoints.clone();
+    installed.tables.addresses = earlier.core.intent.addresses.clone();
     let (core, outputs) = Core::recover(config(), State::default(), &installed, earlier.now);
     let mut next = Fixture {
         core,
@@ -332,5 +333,13 @@ fn endpoints_alone_are_enough_for_what_is_local() {
     next.handle(Input::Recovered);
     next.outputs.clear();
     next.up(RR);
-    assert_eq!(next.announced(), [(None, 0), (None, 4)]);
+    let ip = |ip: &str| Some(ip.parse().unwrap());
+    let sent = next.announced();
+    let expected = [
+        (None, 0),
+        (None, 4),
+        (ip("10.0.0.1"), 4),
+        (ip("10.0.0.2"), 0),
+    ];
+    assert_eq!(sent, expected);
 }

@@ -41,6 +41,7 @@ impl Contents for Maps {
             Map::PortIndex => read!(Entry::PortIndex),
             Map::Vnis => read!(Entry::Vnis),
             Map::Endpoints => read!(Entry::Endpoints),
+            Map::Addresses => read!(Entry::Addresses),
         }
     }
 }

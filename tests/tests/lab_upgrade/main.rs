@@ -1,0 +1,5 @@
+//! Agents that end in every way, and come back as themselves or as another version, while the rest of
+//! the fabric, FRR behind a reflector among it, hears nothing of that.
+
+mod fabric;
+mod mixed;
