@@ -4,6 +4,7 @@
 //! - What is delivered lies inside the frame, is of its own bridge domain, and goes to the port that
 //!   the FDB names for its destination.
 //! - A frame that was cut is never delivered.
+//! - Of a DHCP message no copy says something else than the whole message.
 //! - Neighbour messages are read from what is there, and an answer to one is an answer again.
 
 use std::{cell::Cell, net::Ipv4Addr};
@@ -15,7 +16,7 @@ use vtep_common::{
         Settings, SourceKey, VtepAddr,
     },
     wire::{
-        Frame as _, Tables, arp, icmp, nd,
+        Frame as _, Tables, arp, dhcp, icmp, nd,
         outer::{self, Outer},
         underlay::{self, Received, Verdict},
     },
@@ -52,6 +53,51 @@ pub fn check(data: &[u8]) {
         _ => underlay(&encapsulated(input, options >> 4 & 0x03), received, &maps),
     }
     neighbours(input);
+    leases(input);
+}
+
+/// A DHCP message as an IP packet, then as the payload of one, of which a copy ends early.
+fn leases(input: &[u8]) {
+    let _ = dhcp::Message::parse(input);
+    let [options, at, payload @ ..] = input else {
+        return;
+    };
+    let packet = udp(*options, payload);
+    let end = packet.len().saturating_sub(usize::from(*at) * 4);
+    let part = dhcp::Message::parse(packet.get(..end).unwrap_or_default());
+    if let (Ok(whole), Ok(part)) = (dhcp::Message::parse(&packet), part) {
+        assert_eq!(part, whole);
+    }
+}
+
+/// The payload in a packet from a server to a client. By bits of `options`: IPv6 or IPv4; a BOOTP reply with
+/// the cookie in front, which chance won't find.
+fn udp(options: u8, payload: &[u8]) -> Vec<u8> {
+    let mut message = Vec::new();
+    if options & 0x02 != 0 {
+        message.extend([2, 1, 6, 0]);
+        message.resize(16, 0);
+        message.extend([10, 0, 0, 1]);
+        message.resize(236, 0);
+        message.extend([0x63, 0x82, 0x53, 0x63]);
+    }
+    message.extend(payload);
+    let length = (message.len() + 8) as u16;
+    let mut packet = vec![0x60, 0, 0, 0];
+    packet.extend(length.to_be_bytes());
+    packet.extend([17, 64]);
+    packet.resize(40, 0xfd);
+    if options & 0x01 != 0 {
+        packet = vec![0x45, 0];
+        packet.extend((length + 20).to_be_bytes());
+        packet.extend([0, 0, 0, 0, 64, 17]);
+        packet.resize(20, 0);
+    }
+    packet.extend([0, 67, 0, 68]);
+    packet.extend(length.to_be_bytes());
+    packet.extend([0, 0]);
+    packet.extend(message);
+    packet
 }
 
 /// What came from the fabric.

@@ -7,6 +7,7 @@
 //! - [`underlay`]: what to do with a frame from the fabric; serves the XDP and the TC program alike.
 //! - [`access`]: what to do with a frame from a VM port.
 //! - [`arp`], [`nd`], [`icmp`]: the messages that the datapath reads, answers and sends.
+//! - [`dhcp`]: which frames are DHCP, and what the agent takes from their copies.
 //! - [`outer`], [`ecn`], [`checksum`], [`ip`], [`ethernet`]: headers.
 //! - [`offload`]: whether XDP may redirect a frame without losing what its sender left to hardware.
 //! - [`rate`]: the token bucket.
@@ -17,6 +18,7 @@
 pub mod access;
 pub mod arp;
 pub mod checksum;
+pub mod dhcp;
 pub mod ecn;
 pub mod ethernet;
 mod frame;

@@ -3,6 +3,7 @@
 use super::{
     Frame,
     checksum::Sum,
+    dhcp,
     ethernet::{self, ethertype},
     ip::{self, protocol},
 };
@@ -12,7 +13,8 @@ use super::{
 ///
 /// TCP must pass: GRO merges it in the stack, which is worth more than the redirect. So must what
 /// has a checksum that its sender left to hardware: a redirected frame has no memory of that. The
-/// field then holds the folded pseudo-header sum, not complemented.
+/// field then holds the folded pseudo-header sum, not complemented. And so must what DHCP servers say
+/// to clients, which TC looks at.
 #[inline(always)]
 pub fn may_redirect<F: Frame>(frame: F, at: u32, ethertype_be: u16) -> bool {
     let packet = at + ethernet::HEADER;
@@ -54,7 +56,7 @@ fn v4<F: Frame>(frame: F, at: u32) -> bool {
                 .with(packet.u32::<16>())
                 .with(u16::from(protocol::UDP).to_be())
                 .with(packet.u16::<24>());
-            packet.u16::<26>() != pseudo.fold()
+            packet.u16::<26>() != pseudo.fold() && !dhcp::is_v4_to_client(packet.u32::<20>())
         }
         _ => false,
     }
@@ -79,7 +81,7 @@ fn v6<F: Frame>(frame: F, at: u32) -> bool {
                 .with(packet.u32::<36>())
                 .with(u16::from(protocol::UDP).to_be())
                 .with(packet.u16::<44>());
-            packet.u16::<46>() != pseudo.fold()
+            packet.u16::<46>() != pseudo.fold() && !dhcp::is_v6_to_client(packet.u32::<40>())
         }
         _ => false,
     }

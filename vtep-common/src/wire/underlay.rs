@@ -279,7 +279,7 @@ fn forward<'a, F: Frame, T: Tables>(
 
 /// `bds` has this incarnation of the bridge domain.
 #[inline(always)]
-pub(super) fn domain<T: Tables>(tables: &T, bd: BdRef) -> Result<&BdEntry, DropReason> {
+pub fn domain<T: Tables>(tables: &T, bd: BdRef) -> Result<&BdEntry, DropReason> {
     match tables.bd(bd.bd) {
         Some(entry) if entry.flags.has(BdFlags::ACTIVE) && entry.generation == bd.generation => {
             Ok(entry)
