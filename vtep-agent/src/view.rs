@@ -315,6 +315,12 @@ pub struct Neighbor {
     pub mac: String,
     /// `learned`, `declared` or `remote`.
     pub origin: String,
+    /// What a learned one is known from: `arp`, `nd`, or `dhcp` while a lease lasts.
+    #[serde(default)]
+    pub source: Option<String>,
+    /// Seconds of the DHCP lease that are left; `null`: there is none, or it has no end.
+    #[serde(default)]
+    pub lease_s: Option<u64>,
     /// R flag (IPv6).
     pub router: bool,
     /// O flag (IPv6).

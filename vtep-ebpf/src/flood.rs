@@ -10,7 +10,7 @@ use vtep_common::{
 };
 
 use crate::{
-    count,
+    count, dhcp,
     encap::{self, Tunnel},
     maps::{Maps, flood},
     skb::Skb,
@@ -37,6 +37,7 @@ struct Walk {
 /// Sends a copy to every port of the list but `except`. Gives how many ports there were.
 #[inline(always)]
 pub fn to_ports(skb: Skb, bd: BdRef, span: FloodSpan, except: u32) -> u32 {
+    dhcp::flooded(skb, bd, except);
     let walk = Walk::new(skb, bd, span.offset, Tunnel::NONE);
     let walk = Walk { except, ..walk };
     walk.run(span.ports, copy_to_port)

@@ -15,7 +15,7 @@ use vtep_common::{
 use zerocopy::transmute;
 
 use crate::{
-    count, limit,
+    count, dhcp, limit,
     maps::{Maps, arp_entry, events, nd_entry},
     skb::Skb,
 };
@@ -41,7 +41,9 @@ pub fn report(skb: Skb, ingress: &Ingress<'_>, header: &Header, sender: Sender, 
                 send(ingress, EventKind::Arp, 0, message.sender_mac, mapped);
             }
         }
+        ethertype::IPV4 => dhcp::sent(skb, ingress, header),
         ethertype::IPV6 => {
+            dhcp::sent(skb, ingress, header);
             let Some(message) = nd::Advertisement::parse(skb.packet()) else {
                 return;
             };

@@ -9,6 +9,11 @@ use crate::maps::{Budgets, port_budgets};
 
 /// "Too big" messages that a port may cause per second.
 const TOO_BIG_RATE: u32 = 100;
+/// Copies of DHCP messages that a port may cause per second: no more bytes than learning events at
+/// their usual rate.
+const DHCP_RATE: u32 = 100;
+/// The same for what the overlay sends to several ports.
+const OVERLAY_DHCP_RATE: u32 = 1000;
 
 /// Takes a token for a flooded frame; `rate` is the port's, 0 for no limit.
 #[inline(always)]
@@ -22,6 +27,18 @@ pub fn bum(slot: u32, rate: u32) -> bool {
 pub fn learn(slot: u32, rate: u32) -> bool {
     // SAFETY: a field of the element that the pointer is to.
     take(slot, rate, |budgets| unsafe { &raw mut (*budgets).learn })
+}
+
+/// Takes a token for a copy of a DHCP message. Slot 0 is the overlay, when several get it.
+#[inline(always)]
+pub fn dhcp(slot: u32) -> bool {
+    let rate = if slot == 0 {
+        OVERLAY_DHCP_RATE
+    } else {
+        DHCP_RATE
+    };
+    // SAFETY: a field of the element that the pointer is to.
+    take(slot, rate, |budgets| unsafe { &raw mut (*budgets).dhcp })
 }
 
 /// Takes a token for a "too big" message.

@@ -12,6 +12,8 @@ mod decap;
 #[cfg(target_arch = "bpf")]
 mod deliver;
 #[cfg(target_arch = "bpf")]
+mod dhcp;
+#[cfg(target_arch = "bpf")]
 mod encap;
 #[cfg(target_arch = "bpf")]
 mod flood;

@@ -97,6 +97,8 @@ pub struct Budgets {
     pub learn: u64,
     /// "Too big" messages.
     pub too_big: u64,
+    /// Copies of DHCP messages.
+    pub dhcp: u64,
 }
 
 /// The maps as decisions see them.

@@ -11,6 +11,7 @@
 
 mod access;
 mod corruption;
+mod dhcp;
 mod encap;
 mod flooding;
 mod frames;

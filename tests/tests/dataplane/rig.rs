@@ -447,6 +447,7 @@ pub fn default_policy() -> BdFlags {
     BdFlags::ACTIVE
         .with(BdFlags::SUPPRESS)
         .with(BdFlags::LEARN)
+        .with(BdFlags::DHCP)
         .with(BdFlags::FLOOD_UNKNOWN)
         .with(BdFlags::FLOOD_BUM)
 }

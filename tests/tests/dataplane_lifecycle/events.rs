@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vtep_agent::{dataplane::BATCH, reconcile::Reconciler};
+use vtep_agent::{
+    dataplane::{BATCH, Report},
+    reconcile::Reconciler,
+};
 use vtep_common::{
     Mac,
     abi::{BdId, EventKind, PortCounters},
@@ -112,8 +115,9 @@ fn events_and_counters_arrive() {
         assert!(
             events
                 .iter()
-                .any(|event| event.kind() == Some(EventKind::Mac)
-                    && (event.slot, event.bd, event.mac) == (1, bd(), vm)),
+                .any(|report| matches!(report, Report::Event(event)
+                if event.kind() == Some(EventKind::Mac)
+                    && (event.slot, event.bd, event.mac) == (1, bd(), vm))),
             "{events:?}"
         );
         let counters = dataplane.read_counters().unwrap();

@@ -301,7 +301,7 @@ fn macs(macs: Vec<MacEntry>) -> String {
 }
 
 fn neighbors(neighbors: Vec<Neighbor>) -> String {
-    let columns = ["BD", "IP", "MAC", "ORIGIN", "ROUTER", "STATE"];
+    let columns = ["BD", "IP", "MAC", "ORIGIN", "SOURCE", "ROUTER", "STATE"];
     let rows = neighbors.into_iter().map(|neighbor| {
         let router = if neighbor.router { "yes" } else { "no" };
         let state = match neighbor.duplicate_action {
@@ -314,6 +314,7 @@ fn neighbors(neighbors: Vec<Neighbor>) -> String {
             neighbor.ip.to_string(),
             neighbor.mac,
             neighbor.origin,
+            neighbor.source.unwrap_or_default(),
             router.to_owned(),
             state,
         ]

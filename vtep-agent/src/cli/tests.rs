@@ -200,7 +200,8 @@ fn examples() -> [(Table, Value); 11] {
         (
             Table::Neighbors,
             json!([{"bd": "blue", "ip": "10.0.0.2", "mac": "02:00:00:00:00:02",
-            "origin": "remote", "router": false, "override": false, "immutable": false,
+            "origin": "learned", "source": "dhcp", "lease_s": 3599,
+            "router": false, "override": false, "immutable": false,
             "anycast": false, "duplicate": true, "duplicate_action": "block", "moves": 5}]),
         ),
         (
@@ -341,8 +342,8 @@ fn tables_for_people() {
     blue  100  02:00:00:00:00:01  declared  tap-vm1      12  2h03m  sticky duplicate (freeze)
 
     $ vtep-agent show neighbors
-    BD    IP        MAC                ORIGIN  ROUTER  STATE
-    blue  10.0.0.2  02:00:00:00:00:02  remote  no      duplicate (block)
+    BD    IP        MAC                ORIGIN   SOURCE  ROUTER  STATE
+    blue  10.0.0.2  02:00:00:00:00:02  learned  dhcp    no      duplicate (block)
 
     $ vtep-agent show vteps
     VTEP        REACHABLE  MACS  BDS

@@ -42,6 +42,8 @@ pub struct BdConfig {
     pub downstream_vni: bool,
     /// Use routes with Ethernet tags other than 0, too.
     pub any_ethernet_tag: bool,
+    /// Learn from what DHCP servers say to VMs.
+    pub dhcp_snooping: bool,
     /// Ports with declared endpoints send from nothing else.
     pub source_filter: bool,
     /// Declared endpoints are neither routers nor DHCP servers.
@@ -145,6 +147,7 @@ impl BdConfig {
             unknown_neighbors: UnknownNeighbors::Flood,
             downstream_vni: false,
             any_ethernet_tag: false,
+            dhcp_snooping: true,
             source_filter: true,
             server_guard: false,
             duplicate: None,

@@ -85,6 +85,7 @@ fn bd(raw: &raw::Bd) -> Result<BdConfig> {
         unknown_neighbors: raw.unknown_neighbors.unwrap_or(default.unknown_neighbors),
         downstream_vni: raw.downstream_vni.unwrap_or(default.downstream_vni),
         any_ethernet_tag: raw.any_ethernet_tag.unwrap_or(default.any_ethernet_tag),
+        dhcp_snooping: raw.dhcp_snooping.unwrap_or(default.dhcp_snooping),
         source_filter: raw.source_filter.unwrap_or(default.source_filter),
         server_guard: raw.server_guard.unwrap_or(default.server_guard),
         ageing: (ageing != 0).then(|| Duration::from_secs(ageing.into())),

@@ -169,6 +169,7 @@ pub(super) struct Bd {
     pub(super) suppress: Option<bool>,
     pub(super) flood: Option<FloodPolicy>,
     pub(super) learning: Option<bool>,
+    pub(super) dhcp_snooping: Option<bool>,
     pub(super) source_filter: Option<bool>,
     pub(super) server_guard: Option<bool>,
     pub(super) bum_rate: Option<Number>,

@@ -445,6 +445,8 @@ fn long_tables_in_pieces() {
                             ip: [10, 0, 0, 1].into(),
                             mac: "02:00:00:00:00:01".to_owned(),
                             origin: "remote".to_owned(),
+                            source: None,
+                            lease_s: None,
                             router: false,
                             r#override: false,
                             immutable: false,

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
-use vtep_common::abi::{Adjacency, Event, FdbKey};
+use vtep_common::abi::{Adjacency, DhcpEvent, Event, FdbKey};
 
 use crate::{
     bgp::{peer::PeerEvent, rib::Advertisement, wire::Family},
@@ -25,6 +25,8 @@ pub enum Input {
     Paths(IpAddr, Vec<Adjacency>),
     /// A record of the ring buffer.
     Event(Event),
+    /// A record of the ring buffer with a DHCP message.
+    Dhcp(Box<DhcpEvent>),
     /// How long ago local MACs were last seen, from a scan of the `fdb` map.
     Idle(Vec<(FdbKey, Duration)>),
     /// What an earlier run knew of local endpoints has all been handed in; of no meaning unless

@@ -8,6 +8,7 @@ mod bds;
 mod command;
 mod command_error;
 mod deferral;
+mod dhcp;
 mod drain;
 mod expiry;
 mod flood;
@@ -234,6 +235,7 @@ impl Core {
                 }
             }
             Input::Event(event) => self.event(event, now),
+            Input::Dhcp(event) => self.dhcp_event(&event, now),
             Input::Idle(idle) => {
                 for (key, idle) in idle {
                     if let Some(bd) = self.bd_mut(key.bd()) {
@@ -353,6 +355,8 @@ impl Core {
                     bd.bind(event.mac, slot, ip, flags, now);
                 }
             }
+            // These come with their packet.
+            EventKind::DhcpSent | EventKind::DhcpDelivered => {}
         }
     }
 

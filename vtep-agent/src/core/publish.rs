@@ -85,6 +85,7 @@ impl Core {
             flags: BdFlags::ACTIVE
                 .with_if(BdFlags::SUPPRESS, config.suppress)
                 .with_if(BdFlags::LEARN, config.learning)
+                .with_if(BdFlags::DHCP, config.learning && config.dhcp_snooping)
                 .with_if(BdFlags::FLOOD_UNKNOWN, config.flood == FloodPolicy::All)
                 .with_if(BdFlags::FLOOD_BUM, config.flood != FloodPolicy::None)
                 .with_if(

@@ -183,7 +183,7 @@ impl Core {
         match &rows.0 {
             Keys::Routes(routes) => Piece::Routes(self.routes_piece(routes)),
             Keys::Macs(macs) => Piece::Macs(self.macs_piece(macs, now)),
-            Keys::Neighbors(neighbors) => Piece::Neighbors(self.neighbors_piece(neighbors)),
+            Keys::Neighbors(neighbors) => Piece::Neighbors(self.neighbors_piece(neighbors, now)),
         }
     }
 
@@ -224,9 +224,13 @@ impl Core {
     /// # Errors
     ///
     /// As there.
-    pub fn neighbors(&self, bd: Option<&BdName>) -> Result<Vec<view::Neighbor>, CommandError> {
+    pub fn neighbors(
+        &self,
+        bd: Option<&BdName>,
+        now: Instant,
+    ) -> Result<Vec<view::Neighbor>, CommandError> {
         match self.neighbor_rows(bd)?.whole() {
-            Keys::Neighbors(neighbors) => Ok(self.neighbors_piece(&neighbors)),
+            Keys::Neighbors(neighbors) => Ok(self.neighbors_piece(&neighbors, now)),
             _ => Ok(Vec::new()),
         }
     }
@@ -236,9 +240,9 @@ impl Core {
         views.flatten().collect()
     }
 
-    fn neighbors_piece(&self, neighbors: &[InBd<IpAddr>]) -> Vec<view::Neighbor> {
+    fn neighbors_piece(&self, neighbors: &[InBd<IpAddr>], now: Instant) -> Vec<view::Neighbor> {
         let neighbors = neighbors.iter();
-        let views = neighbors.map(|row| self.neighbor_view(row.bd, row.key));
+        let views = neighbors.map(|row| self.neighbor_view(row.bd, row.key, now));
         views.flatten().collect()
     }
 

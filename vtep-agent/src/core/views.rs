@@ -12,7 +12,7 @@ use super::{CommandError, Core};
 use crate::{
     bgp::wire::Membership,
     config::{FloodPolicy, PeerConfig, Replication, XdpMode},
-    evpn::{BindingOrigin, BridgeDomain, Census, Local, Origin, ProbeCounts, Winner},
+    evpn::{BindingOrigin, BridgeDomain, Census, DhcpCounts, Local, Origin, ProbeCounts, Winner},
     types::{BdName, Mac, PeerId, hash::HashMap},
     view,
 };
@@ -38,6 +38,8 @@ pub struct BdStats {
     pub duplicate_ips: u64,
     /// What VMs were asked.
     pub probes: ProbeCounts,
+    /// What DHCP has brought.
+    pub dhcp: DhcpCounts,
     /// A replicator makes the copies of what is broadcast.
     pub assisted: bool,
 }
@@ -108,10 +110,22 @@ impl Core {
     }
 
     /// A row of `show neighbors`; `None` for an address that nobody has.
-    pub(super) fn neighbor_view(&self, bd: BdId, ip: IpAddr) -> Option<view::Neighbor> {
+    pub(super) fn neighbor_view(
+        &self,
+        bd: BdId,
+        ip: IpAddr,
+        now: Instant,
+    ) -> Option<view::Neighbor> {
         let bd = self.bds.get(&bd)?;
         let binding = bd.neighbors().get(ip)?;
         let duplicate = bd.neighbors().duplicate(ip);
+        let learned = binding.origin == BindingOrigin::Learned;
+        let lease = bd.neighbors().lease(ip, binding.mac).filter(|_| learned);
+        let source = match lease {
+            Some(_) => "dhcp",
+            None if ip.is_ipv4() => "arp",
+            None => "nd",
+        };
         Some(view::Neighbor {
             bd: bd.config.name.to_string(),
             ip,
@@ -122,6 +136,10 @@ impl Core {
                 BindingOrigin::Remote => "remote",
             }
             .to_owned(),
+            source: learned.then(|| source.to_owned()),
+            lease_s: lease
+                .flatten()
+                .map(|end| end.saturating_duration_since(now).as_secs()),
             router: binding.flags.router,
             r#override: binding.flags.override_,
             immutable: binding.flags.immutable,
@@ -350,6 +368,7 @@ fn stats_of(bd: &BridgeDomain, vteps: &HashMap<BdId, u64>) -> BdStats {
         duplicate_macs: bd.macs().duplicates().count() as u64,
         duplicate_ips: bd.neighbors().duplicates().count() as u64,
         probes: bd.probe_counts(),
+        dhcp: bd.dhcp_counts(),
         assisted: false,
     }
 }

@@ -37,7 +37,7 @@ use crate::{
     config::{Config, VtepConfig},
     control::{self, Call},
     core::{Core, Input, Output, Start, State},
-    dataplane::{Claims, Dataplane, Events, FrameSocket, Inheritance, LoadOptions, Traces},
+    dataplane::{Claims, Dataplane, Events, FrameSocket, Inheritance, LoadOptions, Report, Traces},
     kernel::{self, Monitor},
     observe::{self, Metrics, Query},
     privileges,
@@ -254,7 +254,10 @@ impl Daemon {
                 }
                 events = sources.events.next() => {
                     for event in events.context("cannot read the ring buffer")? {
-                        self.handle(Input::Event(event));
+                        self.handle(match event {
+                            Report::Event(event) => Input::Event(event),
+                            Report::Dhcp(event) => Input::Dhcp(event),
+                        });
                     }
                 }
                 records = sources.traces.next(), if self.listener.is_some() => {

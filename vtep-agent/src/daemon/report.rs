@@ -351,6 +351,8 @@ impl Daemon {
                 duplicate_macs: bd.duplicate_macs,
                 duplicate_ips: bd.duplicate_ips,
                 assisted: bd.assisted,
+                dhcp_bindings: bd.dhcp.bindings().to_vec(),
+                dhcp_refused: bd.dhcp.refused().to_vec(),
                 probes: [
                     ("sent", bd.probes.sent),
                     ("answered", bd.probes.answered),

@@ -40,10 +40,9 @@ pub use claims::Claims;
 pub use counters::DatapathCounters;
 pub use error::DataplaneError;
 pub use pins::Inheritance;
-pub use ring::{BATCH, Events, Records, Traces};
+pub use ring::{BATCH, Events, Record, Records, Report, Traces};
 pub use transmit::FrameSocket;
 use vtep_common::abi::{FdbKey, TraceFilter};
-use zerocopy::FromBytes;
 
 use crate::{
     intent::Installed,
@@ -303,7 +302,7 @@ impl Dataplane {
         self.maps.set_trace(filter)
     }
 
-    fn records<T: FromBytes>(&mut self, name: &'static str) -> Result<Records<T>, DataplaneError> {
+    fn records<T: Record>(&mut self, name: &'static str) -> Result<Records<T>, DataplaneError> {
         let failed = |reason: String| DataplaneError::Map { map: name, reason };
         let map = self
             .ebpf

@@ -4,17 +4,52 @@ use std::{io, marker::PhantomData};
 
 use aya::maps::{MapData, RingBuf};
 use tokio::io::{Interest, unix::AsyncFd};
-use vtep_common::abi::{Event, Trace};
+use vtep_common::abi::{DhcpEvent, Event, EventKind, Trace};
 use zerocopy::FromBytes;
 
 /// Most records of one batch, so that a storm leaves time for everything else.
 pub const BATCH: usize = 1024;
 
 /// Events from the ring buffer.
-pub type Events = Records<Event>;
+pub type Events = Records<Report>;
 
 /// Frames that are traced.
 pub type Traces = Records<Trace>;
+
+/// What the datapath reports.
+#[derive(Clone, Debug)]
+pub enum Report {
+    /// Who is behind a port.
+    Event(Event),
+    /// A DHCP message.
+    Dhcp(Box<DhcpEvent>),
+}
+
+/// A record of a ring buffer.
+pub trait Record: Sized {
+    /// From the record's bytes, of which there may be more; `None` when there are too few.
+    fn read(bytes: &[u8]) -> Option<Self>;
+}
+
+impl Record for Report {
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (event, _) = Event::read_from_prefix(bytes).ok()?;
+        Some(match event.kind() {
+            Some(EventKind::DhcpSent | EventKind::DhcpDelivered) => {
+                let (record, _) = DhcpEvent::read_from_prefix(bytes).ok()?;
+                Self::Dhcp(Box::new(record))
+            }
+            _ => Self::Event(event),
+        })
+    }
+}
+
+impl Record for Trace {
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (trace, _) = Self::read_from_prefix(bytes).ok()?;
+        Some(trace)
+    }
+}
 
 /// Records of one ring buffer.
 pub struct Records<T> {
@@ -22,7 +57,7 @@ pub struct Records<T> {
     records: PhantomData<fn() -> T>,
 }
 
-impl<T: FromBytes> Records<T> {
+impl<T: Record> Records<T> {
     /// Must be called in a tokio runtime.
     pub(super) fn new(ring: RingBuf<MapData>) -> io::Result<Self> {
         Ok(Self {
@@ -48,9 +83,9 @@ impl<T: FromBytes> Records<T> {
                     drained = true;
                     break;
                 };
-                match T::read_from_prefix(&record) {
-                    Ok((record, _)) => batch.push(record),
-                    Err(_) => tracing::debug!(bytes = record.len(), "record too short, ignored"),
+                match T::read(&record) {
+                    Some(record) => batch.push(record),
+                    None => tracing::debug!(bytes = record.len(), "record too short, ignored"),
                 }
             }
             // The kernel wakes only a reader that has read everything, so that readiness must not be

@@ -1,9 +1,11 @@
 //! One bridge domain: what is known in it and what it announces.
 
 mod addresses;
+mod dhcp;
 mod duplicates;
 
 pub use addresses::is_host_address;
+pub use dhcp::{DhcpCounts, DhcpRefusal};
 
 use std::{
     collections::BTreeSet,
@@ -14,6 +16,7 @@ use std::{
 
 use vtep_common::abi::{BdRef, PROBE_MAC};
 
+use self::dhcp::Dhcp;
 use super::{
     Duplicate, Learned, MacTable, NeighborTable, Origin, Originator, ProbeCounts, Question,
     Receiver, ReceiverTable, Refused, Remote, RemoteId, Replicator, Slot,
@@ -40,6 +43,7 @@ pub struct BridgeDomain {
     neighbors: NeighborTable,
     receivers: ReceiverTable,
     probes: Probes,
+    dhcp: Dhcp,
     originator: Originator,
     /// Addresses of declared endpoints.
     declared: HashMap<Mac, Vec<IpAddr>>,
@@ -83,6 +87,7 @@ impl BridgeDomain {
             neighbors: NeighborTable::default(),
             receivers: ReceiverTable::default(),
             probes: Probes::default(),
+            dhcp: Dhcp::default(),
             originator,
             declared: HashMap::default(),
             announced: HashMap::default(),
@@ -324,6 +329,7 @@ impl BridgeDomain {
         let over = self.neighbors.expire(now);
         self.forgive(over);
         self.flood_dirty |= self.receivers.activate(now);
+        self.end_leases(now);
         for due in self.probes.take_due(now) {
             match due {
                 Due::Confirm(mac, ip) => self.ask_owner(mac, ip, now),

@@ -16,7 +16,7 @@ mod probe;
 mod receiver;
 
 pub use announcement::announcement;
-pub use bd::{BridgeDomain, Dirty, is_host_address};
+pub use bd::{BridgeDomain, DhcpCounts, DhcpRefusal, Dirty, is_host_address};
 pub use census::Census;
 pub use import::{Imported, TargetIndex, Unused, encapsulation_name, import};
 pub use mac::{

@@ -2,6 +2,7 @@
 
 mod duplicate;
 mod entry;
+mod lease;
 
 pub use duplicate::DuplicateIp;
 pub use entry::{Binding, BindingOrigin};
@@ -12,7 +13,7 @@ use std::{
     time::Instant,
 };
 
-use self::entry::Entries;
+use self::{entry::Entries, lease::Leases};
 use super::{Census, mac::take_distinct, moves::Moves};
 use crate::{
     bgp::wire::ArpNd,
@@ -30,6 +31,7 @@ pub struct NeighborTable {
     entries: Entries,
     /// Addresses of local MACs.
     local: HashMap<Mac, BTreeSet<IpAddr>>,
+    leases: Leases,
     /// Addresses that several hosts have on purpose.
     anycast: BTreeSet<IpAddr>,
     /// Some are there twice.
@@ -83,11 +85,15 @@ impl NeighborTable {
             }
         }
         let previous = current.map(|current| current.mac);
+        let lease = self.lease(ip, mac);
         if let Some(previous) = previous {
             self.unbind(ip, previous);
         }
         self.entries.entry(ip).local.push(binding);
         self.local.entry(mac).or_default().insert(ip);
+        if let Some(end) = lease {
+            self.set_lease(ip, mac, end);
+        }
         self.dirty.push(ip);
         self.claimed(ip, before, binding.since);
         Some(previous.filter(|previous| *previous != mac))
@@ -95,6 +101,7 @@ impl NeighborTable {
 
     /// Takes the binding of a local MAC to `ip` away.
     pub fn unbind(&mut self, ip: IpAddr, mac: Mac) {
+        self.leases.remove(mac, ip);
         let Some(entry) = self.entries.get_mut(ip) else {
             return;
         };

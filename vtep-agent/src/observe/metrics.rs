@@ -168,6 +168,16 @@ impl Page {
             "Questions to VMs whether they still have an address, and what came of them.",
             ["bd", "result"],
         )?;
+        let bindings = self.counter(
+            "vtep_dhcp_bindings_total",
+            "Addresses of VMs learned from DHCP, and what became of them.",
+            ["bd", "event"],
+        )?;
+        let refused = self.counter(
+            "vtep_dhcp_refused_total",
+            "What was not learned from DHCP by reason.",
+            ["bd", "reason"],
+        )?;
         for bd in &snapshot.bds {
             let name = bd.name.as_str();
             for (origin, count) in bd.macs.by_name() {
@@ -186,6 +196,12 @@ impl Page {
             assisted.set([name], bd.assisted.into());
             for (result, count) in bd.probes {
                 probes.add([name, result], count);
+            }
+            for &(event, count) in &bd.dhcp_bindings {
+                bindings.add([name, event], count);
+            }
+            for &(reason, count) in &bd.dhcp_refused {
+                refused.add([name, reason], count);
             }
         }
         Ok(())

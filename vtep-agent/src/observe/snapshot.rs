@@ -104,6 +104,10 @@ pub struct BdMetrics {
     pub assisted: bool,
     /// Probes of endpoints since the start, by result.
     pub probes: [(&'static str, u64); 3],
+    /// What became of bindings from DHCP since the start.
+    pub dhcp_bindings: Vec<(&'static str, u64)>,
+    /// What was not taken from DHCP since the start, by reason.
+    pub dhcp_refused: Vec<(&'static str, u64)>,
     /// What the datapath counts.
     pub counters: BdCounters,
 }

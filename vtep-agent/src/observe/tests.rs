@@ -62,6 +62,8 @@ fn snapshot() -> Snapshot {
             duplicate_ips: 2,
             assisted: true,
             probes: [("sent", 9), ("answered", 2), ("silent", 1)],
+            dhcp_bindings: vec![("bound", 6)],
+            dhcp_refused: vec![("unsolicited", 7)],
             counters: BdCounters {
                 suppressed_arp: 10,
                 suppressed_nd: 11,
@@ -142,6 +144,8 @@ fn every_metric_with_its_labels() {
         "vtep_duplicate_ips{bd=\"blue\"} 2",
         "vtep_assisted_replication{bd=\"blue\"} 1",
         "vtep_endpoint_probes_total{bd=\"blue\",result=\"answered\"} 2",
+        "vtep_dhcp_bindings_total{bd=\"blue\",event=\"bound\"} 6",
+        "vtep_dhcp_refused_total{bd=\"blue\",reason=\"unsolicited\"} 7",
         "vtep_map_entries{map=\"fdb\"} 3",
         "vtep_map_capacity{map=\"fdb\"} 262144",
         "vtep_map_pending{map=\"fdb\"} 14",
@@ -189,7 +193,7 @@ fn kinds() {
         assert!(text.contains(&format!("# HELP {name} ")), "{name}");
         assert!(names.insert(name), "{name} is there twice");
     }
-    assert_eq!(names.len(), 37);
+    assert_eq!(names.len(), 39);
 }
 
 /// The documentation's table and the metrics are the same.

@@ -78,6 +78,8 @@ flags! {
         FORWARD_REQUESTS = 0x40,
         /// Solicitations with options that only the owner can answer are sent to it alone.
         FORWARD_OPTIONS = 0x80,
+        /// Report DHCP messages from and to ports to the agent.
+        DHCP = 0x100,
     }
 }
 

@@ -21,9 +21,14 @@ pub enum EventKind {
     Na = 3,
     /// A RARP request, as hypervisors send for a VM that has just moved.
     Rarp = 4,
+    /// A DHCP message from a VM: the record is a [`DhcpEvent`], `mac` the frame's source.
+    DhcpSent = 5,
+    /// A DHCP message to one VM, or to several: the record is a [`DhcpEvent`], `slot` the port that
+    /// gets it, 0 for all but the sender's, `mac` the frame's destination.
+    DhcpDelivered = 6,
 }
 
-/// One record of `events`. Only frames that came from a port cause one.
+/// One record of `events`, or the beginning of one.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
@@ -55,9 +60,37 @@ impl Event {
             2 => Some(EventKind::Arp),
             3 => Some(EventKind::Na),
             4 => Some(EventKind::Rarp),
+            5 => Some(EventKind::DhcpSent),
+            6 => Some(EventKind::DhcpDelivered),
             _ => None,
         }
     }
 }
 
-pod!(Event);
+/// One record of `events` with a copy of a DHCP message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct DhcpEvent {
+    /// What it is about.
+    pub event: Event,
+    /// Slot of the port that sent it, 0 for the overlay.
+    pub from: u32,
+    /// So many bytes of `packet` are there.
+    pub length: u32,
+    /// The beginning of the IP packet. What is behind it is anything.
+    pub packet: [u8; DhcpEvent::COPY],
+}
+
+impl DhcpEvent {
+    /// Room for a packet of 576 bytes, which servers do not exceed unless a client lets them (RFC 2131
+    /// §2), and over IPv6 one with the same payload.
+    pub const COPY: usize = 596;
+
+    /// What was copied.
+    pub fn packet(&self) -> &[u8] {
+        let length = usize::try_from(self.length).unwrap_or(Self::COPY);
+        self.packet.get(..length).unwrap_or(&self.packet)
+    }
+}
+
+pod!(Event, DhcpEvent);

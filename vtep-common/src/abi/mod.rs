@@ -20,7 +20,7 @@
 //! | `port_counters` | per-CPU array | slot | [`PortCounters`] |
 //! | `bd_counters` | per-CPU array | [`BdId`] | [`BdCounters`] |
 //! | `stats` | per-CPU array | [`Stat`] | `u64` |
-//! | `events` | ring buffer | – | [`Event`] |
+//! | `events` | ring buffer | – | [`Event`], [`DhcpEvent`] |
 //! | `redirect` | devmap hash | ifindex | ifindex |
 //! | `traces` | ring buffer | – | [`Trace`] |
 //! | `trace_filter` | array of 1 | 0 | [`TraceFilter`] |
@@ -53,7 +53,7 @@ pub use bd::{
 };
 pub use counters::{BdCounters, Path, PortCounters, Stat, Traffic};
 pub use endpoint::{AddressEntry, AddressKey, EndpointEntry, EndpointFlags, EndpointKey};
-pub use event::{EVENT_RING_BYTES, Event, EventKind};
+pub use event::{DhcpEvent, EVENT_RING_BYTES, Event, EventKind};
 pub use fdb::{FdbEntry, FdbFlags, FdbKey, FdbWord};
 pub use guard::{GuardEntry, GuardFlags, GuardKey, MAX_GUARDS, link_local};
 pub use neighbor::{ArpKey, NdKey, NeighborEntry, NeighborFlags};
@@ -68,7 +68,7 @@ pub use xdp_meta::XdpMeta;
 
 /// Version of everything in this module. It is part of the pin path, and whoever changes the layout
 /// or the meaning of a map raises it.
-pub const ABI_VERSION: u32 = 2 + cfg!(feature = "next-abi") as u32;
+pub const ABI_VERSION: u32 = 3 + cfg!(feature = "next-abi") as u32;
 
 /// Source of the agent's questions to VMs (locally administered, "vtep"). Answers go to it: they are
 /// learned from and end at the port.

@@ -14,7 +14,7 @@ use vtep_common::{
 };
 
 use crate::{
-    count, deliver,
+    count, deliver, dhcp,
     encap::{self, Tunnel},
     flood, guard, learn, limit,
     maps::{self, Maps},
@@ -94,6 +94,7 @@ fn run(skb: Skb, ingress: &Ingress<'_>) -> Result<Done<i32>, DropReason> {
     match access::forward(&Maps, ingress, &header)? {
         Forward::Port(port) => {
             count::path(Path::Local, skb.len());
+            dhcp::delivered(skb, port, header.ethertype_be, Some(ingress.port.slot));
             let action = deliver::to_port(skb, port, header.ethertype_be)?;
             Ok(Done::new(action, Fate::Took(Path::Local)))
         }

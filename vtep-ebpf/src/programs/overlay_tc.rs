@@ -7,11 +7,14 @@ use aya_ebpf::{macros::classifier, programs::TcContext};
 use vtep_common::{
     DropReason,
     abi::{Fate, Path},
-    wire::underlay::{self, Verdict},
+    wire::{
+        dhcp::HEADERS,
+        underlay::{self, Verdict},
+    },
 };
 
 use crate::{
-    count, deliver, flood,
+    count, deliver, dhcp, flood,
     maps::Maps,
     skb::{DROP, Skb},
     trace::{self, Done},
@@ -32,13 +35,14 @@ fn run(skb: Skb) -> Result<Done<i32>, DropReason> {
         return Err(DropReason::InnerVlan);
     }
     skb.retag(0)?;
-    skb.pull(14)?;
+    skb.pull(HEADERS)?;
     match underlay::decide_decapsulated(skb.packet(), tunnel.vni, tunnel.source_be, &Maps) {
         Verdict::NotOurs => Err(DropReason::UnknownVni),
         Verdict::Drop(reason) => Err(reason),
         Verdict::Port(inner, port) => {
             skb.reset_queue();
             count::path(Path::RxDevice, skb.len());
+            dhcp::delivered(skb, port, inner.header.ethertype_be, None);
             let action = deliver::to_port(skb, port, inner.header.ethertype_be)?;
             Ok(Done::new(action, Fate::Took(Path::RxDevice)))
         }

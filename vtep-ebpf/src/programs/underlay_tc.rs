@@ -11,15 +11,17 @@ use vtep_common::{
 };
 
 use crate::{
-    count, decap, deliver, flood,
+    count, decap, deliver, dhcp, flood,
     maps::Maps,
     skb::{DROP, NOT_OURS, Skb},
     trace::{self, Done},
 };
 
 /// What the decision looks at: Ethernet, outer headers, inner Ethernet with a tag, and an IPv6
-/// header.
-const HEADERS: u32 = 14 + 36 + 18 + 40;
+/// header with ports behind it.
+const HEADERS: u32 = 14 + 36 + 4 + STRIPPED_HEADERS;
+/// What is looked at once the outer headers are gone.
+const STRIPPED_HEADERS: u32 = vtep_common::wire::dhcp::HEADERS;
 
 #[classifier]
 pub fn underlay_tc(context: TcContext) -> i32 {
@@ -53,6 +55,7 @@ fn run(skb: Skb) -> Result<Done<i32>, DropReason> {
         Verdict::Port(inner, port) => {
             decap::decapsulate(skb, &inner)?;
             count::path(Path::RxTc, skb.len());
+            dhcp::delivered(skb, port, inner.header.ethertype_be, None);
             let action = deliver::to_port(skb, port, inner.header.ethertype_be)?;
             Ok(Done::new(action, Fate::Took(Path::RxTc)))
         }
@@ -92,11 +95,12 @@ fn stripped(skb: Skb, slot: u32, bd: BdRef) -> Result<Done<i32>, DropReason> {
         return Err(DropReason::OuterHeader);
     }
     let port = underlay::port(&Maps, bd, slot)?;
-    skb.pull(14)?;
+    skb.pull(STRIPPED_HEADERS)?;
     let header = skb.packet().view::<14>(0).ok_or(DropReason::Truncated)?;
     let ethertype_be = header.u16::<12>();
     count::path(Path::RxXdpPass, skb.len());
     skb.reset_queue();
+    dhcp::delivered(skb, port, ethertype_be, None);
     let action = deliver::to_port(skb, port, ethertype_be)?;
     Ok(Done::new(action, Fate::Took(Path::RxXdpPass)))
 }

@@ -7,8 +7,8 @@ use aya::{
 use vtep_common::{
     Mac,
     abi::{
-        BdCounters, BdId, BdRef, Event, FdbEntry, FdbKey, Path, PortCounters, Stat, Trace,
-        TraceFilter, Traffic,
+        BdCounters, BdId, BdRef, DhcpEvent, Event, FdbEntry, FdbKey, Path, PortCounters, Stat,
+        Trace, TraceFilter, Traffic,
     },
 };
 
@@ -60,6 +60,11 @@ impl Rig {
 
     /// Events since the last call.
     pub fn events(&mut self) -> Vec<Event> {
+        self.records("events")
+    }
+
+    /// DHCP messages that were reported since the last call, and nothing else was.
+    pub fn dhcp(&mut self) -> Vec<DhcpEvent> {
         self.records("events")
     }
 

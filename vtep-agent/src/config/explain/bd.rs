@@ -29,6 +29,7 @@ pub(super) struct Bd {
     suppress: bool,
     flood: &'static str,
     learning: bool,
+    dhcp_snooping: bool,
     source_filter: bool,
     server_guard: bool,
     /// 0: no limit.
@@ -95,6 +96,7 @@ impl Bd {
                 FloodPolicy::None => "none",
             },
             learning: bd.learning,
+            dhcp_snooping: bd.dhcp_snooping,
             source_filter: bd.source_filter,
             server_guard: bd.server_guard,
             bum_rate: bd.bum_rate,
@@ -200,6 +202,9 @@ impl fmt::Display for WithRouterId<'_> {
                 bd.max_macs_per_port
             )?,
             false => f.write_str("  does not learn")?,
+        }
+        if bd.learning && !bd.dhcp_snooping {
+            f.write_str("; learns nothing from DHCP")?;
         }
         if bd.source_filter && bd.server_guard {
             f.write_str("; declared endpoints are neither routers nor DHCP servers")?;

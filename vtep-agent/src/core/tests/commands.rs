@@ -454,7 +454,7 @@ fn views_of_a_bridge_domain_that_is_not() {
     let bd = Some(&green);
     assert!(fixture.core.routes(bd, &HashSet::default()).is_err());
     assert!(fixture.core.macs(bd, fixture.now).is_err());
-    assert!(fixture.core.neighbors(bd).is_err());
+    assert!(fixture.core.neighbors(bd, fixture.now).is_err());
     assert!(fixture.core.vteps(bd).is_err());
     assert!(fixture.core.flood(bd).is_err());
     assert!(fixture.core.ports(bd).is_err());

@@ -36,7 +36,7 @@ fn is_withheld(fixture: &Fixture) -> bool {
 }
 
 fn row(fixture: &Fixture) -> view::Neighbor {
-    let rows = fixture.core.neighbors(None).unwrap();
+    let rows = fixture.core.neighbors(None, fixture.now).unwrap();
     let found = rows
         .iter()
         .find(|row| row.ip == IP.parse::<IpAddr>().unwrap());

@@ -5,6 +5,7 @@ mod assisted;
 mod churn;
 mod commands;
 mod constraint;
+mod dhcp;
 mod drain;
 mod duplicate_ips;
 mod duplicates;

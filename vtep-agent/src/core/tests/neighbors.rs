@@ -249,5 +249,5 @@ fn addresses_per_mac_are_limited() {
         fixture.arp(TAP1, mac(1), &format!("10.0.1.{n}"));
     }
     assert_eq!(fixture.core.intent.arp.len(), 64);
-    assert_eq!(fixture.core.neighbors(None).unwrap().len(), 64);
+    assert_eq!(fixture.core.neighbors(None, fixture.now).unwrap().len(), 64);
 }

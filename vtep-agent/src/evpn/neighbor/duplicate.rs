@@ -85,6 +85,7 @@ impl NeighborTable {
         let until = self.duplicates.values().filter_map(|found| found.until);
         until
             .chain(self.recent.next_purge(self.policy.window))
+            .chain(self.leases.next())
             .min()
     }
 
