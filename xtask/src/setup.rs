@@ -25,6 +25,7 @@ const BUILD_PACKAGES: &[&str] = &[
 const LAB_PACKAGES: &[&str] = &[
     "bird2",
     "bpftool",
+    "dnsmasq-base",
     "dpkg-dev",
     "ethtool",
     "exabgp",
@@ -34,10 +35,12 @@ const LAB_PACKAGES: &[&str] = &[
     "iproute2",
     "iputils-arping",
     "iputils-ping",
+    "isc-dhcp-client",
     "mount",
     "ndisc6",
     "procps",
     "tcpdump",
+    "udhcpc",
 ];
 
 /// Services that some of these packages start and enable; labs run their own.
@@ -113,8 +116,9 @@ impl Steps {
     /// On another distribution names differ: programs are looked for, and nothing is installed.
     fn find_elsewhere() -> Result<Self> {
         let programs = [
-            "arping", "bird", "bpftool", "cc", "ethtool", "exabgp", "gobgpd", "ip", "iperf3",
-            "mount", "ndisc6", "ping", "sysctl", "tcpdump", "vtysh",
+            "arping", "bird", "bpftool", "cc", "dhclient", "dnsmasq", "ethtool", "exabgp",
+            "gobgpd", "ip", "iperf3", "mount", "ndisc6", "ping", "sysctl", "tcpdump", "udhcpc",
+            "vtysh",
         ];
         let missing: Vec<_> = programs
             .into_iter()
