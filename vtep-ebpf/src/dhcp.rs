@@ -1,8 +1,6 @@
 //! Copies of DHCP messages to the agent. The messages themselves go where they go.
 
-use core::ptr;
-
-use aya_ebpf::{bindings::__sk_buff, helpers::bpf_skb_load_bytes};
+use aya_ebpf::bindings::__sk_buff;
 use vtep_common::{
     Mac,
     abi::{BdFlags, BdRef, DhcpEvent, Event, EventKind, PortRef, Stat},
@@ -106,28 +104,20 @@ fn send(skb: Skb, event: Event, from: u32) {
     const MOST: u32 = DhcpEvent::COPY as u32;
     let behind = skb.len().wrapping_sub(ethernet::HEADER);
     let length = if behind > MOST { MOST } else { behind };
-    if length == 0 {
-        return;
-    }
     let Some(mut record) = events.reserve_untyped::<DhcpEvent>(0) else {
         count::stat(Stat::EventsLost);
         return;
     };
     let to = record.as_mut_ptr();
-    // SAFETY: the record has room for all of this; the helper writes `length` bytes or none. Padding
-    // there is none, and the bytes behind the copy are of no meaning.
+    // SAFETY: the record has room for all of this. Padding there is none, and the bytes behind the copy
+    // are of no meaning.
     let copied = unsafe {
         (&raw mut (*to).event).write(event);
         (&raw mut (*to).from).write(from);
         (&raw mut (*to).length).write(length);
-        bpf_skb_load_bytes(
-            skb.as_ptr().cast(),
-            ethernet::HEADER,
-            ptr::addr_of_mut!((*to).packet).cast(),
-            length,
-        )
+        skb.copy::<MOST>(ethernet::HEADER, (&raw mut (*to).packet).cast(), length)
     };
-    if copied == 0 {
+    if copied.is_ok() {
         record.submit(0);
     } else {
         record.discard(0);

@@ -1,6 +1,7 @@
 //! The socket buffer of TC programs: its fields and the helpers that change it.
 
 use core::{
+    arch::asm,
     mem::{MaybeUninit, offset_of},
     ptr,
 };
@@ -240,6 +241,36 @@ impl Skb {
             ))?;
             Ok(value.assume_init())
         }
+    }
+
+    /// Copies `length` bytes at an offset, out of pages too; 1 to `ROOM`.
+    ///
+    /// # Safety
+    /// There is room for `ROOM` bytes at `to`.
+    #[inline(always)]
+    pub unsafe fn copy<const ROOM: u32>(
+        self,
+        at: u32,
+        to: *mut u8,
+        length: u32,
+    ) -> Result<(), DropReason> {
+        // The verifier wants to see both bounds where the length is used. Hidden from the compiler, which
+        // would compare earlier, and another register.
+        let mut less_one = u64::from(length.wrapping_sub(1));
+        // SAFETY: nothing is done.
+        unsafe {
+            asm!(
+                "/* {less_one} */",
+                less_one = inout(reg) less_one,
+                options(nostack, nomem, pure, preserves_flags),
+            );
+        }
+        if less_one >= u64::from(ROOM) {
+            return Err(DropReason::Helper);
+        }
+        let length = (less_one + 1) as u32;
+        // SAFETY: the kernel's context; the helper writes so many bytes or fails.
+        done(unsafe { helpers::bpf_skb_load_bytes(self.0.cast(), at, to.cast(), length) })
     }
 
     /// Writes `T` at an offset; a checksum that covers it is kept right.
