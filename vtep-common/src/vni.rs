@@ -3,6 +3,8 @@ use core::{fmt, str::FromStr};
 /// A VXLAN network identifier (RFC 7348 §5): 24 bits, and one that an operator may configure, hence
 /// neither 0 nor 0xffffff.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "user", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "user", serde(try_from = "u32", into = "u32"))]
 pub struct Vni(u32);
 
 impl Vni {
@@ -29,6 +31,12 @@ impl TryFrom<u32> for Vni {
 
     fn try_from(value: u32) -> Result<Self, InvalidVni> {
         Self::new(value).ok_or(InvalidVni)
+    }
+}
+
+impl From<Vni> for u32 {
+    fn from(vni: Vni) -> Self {
+        vni.get()
     }
 }
 

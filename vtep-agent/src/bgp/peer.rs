@@ -5,11 +5,13 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::wire::{Family, Update};
 use crate::types::{Asn, Families, LocalAs};
 
 /// Something that a session did.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum PeerEvent {
     /// Reached Established.
     Up(Session),
@@ -28,7 +30,7 @@ pub enum PeerEvent {
 }
 
 /// What was agreed when the session came up, and how the peer is configured.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
     /// The peer's address.
     pub address: IpAddr,
@@ -66,7 +68,7 @@ pub struct Session {
 }
 
 /// Our end of a session's connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocalEnd {
     /// The address: next hop of routes that lead to this host.
     pub address: IpAddr,
@@ -75,7 +77,7 @@ pub struct LocalEnd {
 }
 
 /// How to keep the routes of a peer whose session is gone (RFC 4724 §4.2, RFC 8538 §4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retention {
     /// How long the peer may take to come back: its restart time. May be zero with `long_lived`.
     pub restart_time: Duration,

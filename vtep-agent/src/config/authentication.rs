@@ -11,12 +11,14 @@ use super::{
     raw,
 };
 
+use serde::{Deserialize, Serialize};
+
 /// Largest key in Linux, of TCP MD5 signatures (`TCP_MD5SIG_MAXKEYLEN`) as of TCP-AO
 /// (`TCP_AO_MAXKEYLEN`).
 const MAX_KEY: usize = 80;
 
 /// How segments are signed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Authentication {
     /// TCP MD5 signatures (RFC 2385).
     Md5(Secret),
@@ -25,11 +27,11 @@ pub enum Authentication {
 }
 
 /// Keys for one peer: at least one, of which the first is preferred. No two have an id in common.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AoKeys(Vec<AoKey>);
 
 /// A master key tuple (RFC 5925 §3.1).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AoKey {
     /// KeyID of what we send.
     pub send_id: u8,
@@ -42,7 +44,7 @@ pub struct AoKey {
 }
 
 /// An algorithm for TCP-AO.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AoAlgorithm {
     /// HMAC-SHA-1-96 (RFC 5926 §3.2.1).
     HmacSha1,

@@ -8,7 +8,7 @@ use super::{DuplicateIpPolicy, DuplicatePolicy};
 use crate::types::{BdName, ImportTarget, RouteDistinguisher, RouteTarget, Vni};
 
 /// `[[bd]]`, or a bridge domain made by CLI.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BdConfig {
     /// Name.
     pub name: BdName,
@@ -65,7 +65,7 @@ pub struct BdConfig {
 }
 
 /// Flooding policy of a bridge domain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FloodPolicy {
     /// Broadcast, multicast and unknown unicast.
@@ -110,7 +110,7 @@ pub enum Replication {
 }
 
 /// What other VTEPs are asked not to send us (RFC 9574 §7).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pruned {
     /// BM: broadcast and multicast.
     pub broadcast: bool,
@@ -119,7 +119,7 @@ pub struct Pruned {
 }
 
 /// Which devices are ports of a bridge domain.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PortPattern {
     /// A device name, or a glob with `*`, `?` and `[…]`.
     pub pattern: String,

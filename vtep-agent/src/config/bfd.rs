@@ -10,8 +10,10 @@ use super::{
     raw,
 };
 
+use serde::{Deserialize, Serialize};
+
 /// `bfd` of a peer: the path to it is watched (RFC 5880).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BfdConfig {
     /// Desired Min TX Interval and Required Min RX Interval.
     pub interval: Duration,
@@ -24,7 +26,7 @@ pub struct BfdConfig {
 }
 
 /// How far a BFD peer is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Hops {
     /// On the same link (RFC 5881).
     Single,

@@ -20,7 +20,7 @@ const RECOVERY: u32 = 600;
 const IP_RECOVERY: u32 = 540;
 
 /// What makes a MAC a duplicate (RFC 7432 §15.1), and what is done with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DuplicatePolicy {
     /// So many moves, at least 2,
     pub moves: u32,
@@ -46,7 +46,7 @@ pub enum DuplicateAction {
 }
 
 /// What makes an address a duplicate (RFC 9161 §3.7), and what is done with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DuplicateIpPolicy {
     /// So many changes of its MAC, at least 2,
     pub moves: u32,

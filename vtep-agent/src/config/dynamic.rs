@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::{
@@ -20,7 +21,7 @@ const LIMIT: u16 = 100;
 const MAX_LIMIT: u16 = 4096;
 
 /// `[[bgp.dynamic]]`: whoever connects from an address of the prefix is a peer, as its group says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DynamicPeers {
     /// Addresses that may connect.
     pub prefix: IpNet,

@@ -16,6 +16,7 @@ mod parse;
 mod peer_config;
 mod peers;
 mod raw;
+mod secret;
 mod underlay;
 mod vtep;
 
@@ -29,6 +30,7 @@ pub use duplicate::{DuplicateAction, DuplicateIpAction, DuplicateIpPolicy, Dupli
 pub use dynamic::DynamicPeers;
 pub use explain::Explanation;
 pub use peer_config::{MaxPrefixes, PeerAsn, PeerConfig, UpdateChecks};
+pub use secret::Secret;
 pub use underlay::{PrefixRule, UnderlayConfig};
 pub use vtep::MAX_DRAIN_TIME;
 
@@ -51,7 +53,7 @@ pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/vtep";
 pub const DEFAULT_SOCKET: &str = "/run/vtep/agent.sock";
 
 /// The whole file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
     /// `[vtep]`
     pub vtep: VtepConfig,
@@ -64,7 +66,7 @@ pub struct Config {
 }
 
 /// `[vtep]`
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VtepConfig {
     /// Our VTEP addresses, at least one, at most [`vtep_common::abi::MAX_LOCAL_VTEPS`]. The first is
     /// the source of what we send and the next hop of what we announce.
@@ -125,7 +127,7 @@ pub enum XdpMode {
 }
 
 /// What a clean stop leaves behind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnStop {
     /// Withdraw, detach, unpin.
@@ -135,7 +137,7 @@ pub enum OnStop {
 }
 
 /// What becomes of a VXLAN frame with an unknown VNI.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UnknownVni {
     /// Drop and count.
@@ -145,7 +147,7 @@ pub enum UnknownVni {
 }
 
 /// Which outer sources are accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SourceCheck {
     /// All.
@@ -157,7 +159,7 @@ pub enum SourceCheck {
 }
 
 /// `[bgp]`
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BgpConfig {
     /// Our AS.
     pub asn: Asn,
@@ -178,7 +180,7 @@ pub struct BgpConfig {
 }
 
 /// Form of automatic route targets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AutoRt {
     /// `AS:VNI`.
@@ -188,7 +190,7 @@ pub enum AutoRt {
 }
 
 /// Automatic import.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AutoRtImport {
     /// `*:VNI`.
@@ -208,29 +210,6 @@ impl BgpConfig {
                 ImportTarget::Exact(RouteTarget::auto_rfc8365(self.asn, vni)),
             ],
         }
-    }
-}
-
-/// A text that no log shows.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The text.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<String> for Secret {
-    fn from(text: String) -> Self {
-        Self(text)
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(hidden)")
     }
 }
 

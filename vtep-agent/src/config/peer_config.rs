@@ -5,11 +5,13 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{Authentication, BfdConfig, Hops};
 use crate::types::{Asn, Families, LocalAs, PeerName};
 
 /// `[[bgp.peer]]`
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerConfig {
     /// Who it is.
     pub name: PeerName,
@@ -69,7 +71,7 @@ pub struct PeerConfig {
 }
 
 /// What of a peer's UPDATEs is an error where RFCs leave a choice, or where we depart from one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpdateChecks {
     /// An EVPN route whose length doesn't fit its type ends the session, as RFC 7606 §5.3 has it,
     /// instead of being dropped alone.
@@ -91,7 +93,7 @@ impl Default for UpdateChecks {
 }
 
 /// What to do about many routes of a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MaxPrefixes {
     /// So many are too many when one more comes.
     pub limit: u32,
@@ -100,7 +102,7 @@ pub struct MaxPrefixes {
 }
 
 /// The AS that a peer must have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PeerAsn {
     /// This one.
     Is(Asn),

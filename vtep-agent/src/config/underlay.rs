@@ -7,7 +7,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::{
@@ -27,7 +27,7 @@ const DEFAULT_METRIC: u32 = 512;
 const MAIN_TABLE: u32 = 254;
 
 /// `[underlay]`, for peers with a unicast family.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnderlayConfig {
     /// Prefixes that lead to this host; host bits zero.
     pub announce: Vec<IpNet>,
@@ -45,7 +45,7 @@ pub struct UnderlayConfig {
 
 /// Some prefixes: `198.18.0.0/16 le 32` is that one and all within it of up to 32 bits, without `le`
 /// it is that one alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PrefixRule {
     /// The prefix, host bits zero.
     pub prefix: IpNet,

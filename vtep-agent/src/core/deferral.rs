@@ -6,11 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{Core, Output};
 use crate::{bgp::peer::Session, types::PeerId};
 
 /// How the agent starts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Start {
     /// The datapath went on with what an earlier run installed. Nothing of it may be deleted before
     /// [`Core::settled`], and the endpoints in it have to be handed in first: their end is

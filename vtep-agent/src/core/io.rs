@@ -11,8 +11,10 @@ use crate::{
     types::{BdName, IfName, Mac, PeerId},
 };
 
+use serde::{Deserialize, Serialize};
+
 /// Something happened. The core's whole state is a function of the sequence of these.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Input {
     /// A BGP session came, went, or delivered an UPDATE.
     Peer(PeerId, PeerEvent),
@@ -37,7 +39,7 @@ pub enum Input {
 }
 
 /// A request of an operator or orchestrator. Answered at once.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Command {
     /// Applies a new configuration file; touches only what the file owns.
     Reload(Box<Config>),
@@ -75,7 +77,7 @@ pub enum Command {
 }
 
 /// An endpoint that an orchestrator declares: never aged.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeclaredEndpoint {
     /// The VM's MAC.
     pub mac: Mac,
@@ -86,7 +88,7 @@ pub struct DeclaredEndpoint {
 }
 
 /// What the daemon is to do.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub enum Output {
     /// Announce and withdraw routes at a peer.
     Send(PeerId, Advertisement),
@@ -121,7 +123,7 @@ pub enum Output {
 }
 
 /// A route of the host.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct HostRoute {
     /// Routing table.
     pub table: u32,
@@ -134,7 +136,7 @@ pub struct HostRoute {
 }
 
 /// A next hop, on a link of this host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct HostNextHop {
     /// The router, perhaps of the other family (RFC 8950).
     pub gateway: IpAddr,
@@ -143,7 +145,7 @@ pub struct HostNextHop {
 }
 
 /// A network device as the core sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
     /// Index in our namespace.
     pub ifindex: u32,

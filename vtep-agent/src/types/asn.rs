@@ -18,7 +18,7 @@ impl Asn {
 }
 
 /// The AS as which one peer knows us, where it is not our own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct LocalAs {
     /// The AS.
     pub asn: Asn,

@@ -4,6 +4,8 @@ use std::fmt;
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Esi(pub [u8; 10]);
 
+octets!(Esi);
+
 impl Esi {
     /// A single-homed site.
     pub const ZERO: Self = Self([0; 10]);

@@ -1,7 +1,9 @@
 //! The address families of BGP that the agent speaks.
 
+use serde::{Deserialize, Serialize};
+
 /// A set of families. A peer has the EVPN family unless its configuration says otherwise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Families {
     /// L2VPN EVPN (RFC 7432 §7).
     pub evpn: bool,

@@ -1,5 +1,8 @@
 //! Identifiers of BGP and EVPN as types that cannot hold a wrong value.
 
+#[macro_use]
+mod octets;
+
 mod asn;
 mod esi;
 mod families;
@@ -20,9 +23,13 @@ pub use rd::RouteDistinguisher;
 pub use rt::{ImportTarget, RouteTarget};
 pub use vtep_common::{Mac, Vni};
 
+use serde::{Deserialize, Serialize};
+
 /// An Ethernet Tag ID (RFC 7432 §7): 0 in VLAN-based services, 0xffffffff (MAX-ET) in per-ES
 /// Ethernet A-D routes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct EthernetTag(pub u32);
 
 impl EthernetTag {
@@ -37,5 +44,5 @@ impl std::fmt::Display for EthernetTag {
 }
 
 /// Index of a configured or dynamic peer, stable while the agent runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PeerId(pub u32);

@@ -3,12 +3,14 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::IfName;
 
 /// What a BGP peer is known by for as long as it is configured: its address, or the interface
 /// behind which it is, whatever link-local address it has there. `Display` is how logs, metrics
 /// and `show` name it.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum PeerName {
     /// The peer with this address.
     Address(IpAddr),

@@ -5,6 +5,8 @@ use std::{fmt, net::Ipv4Addr, str::FromStr};
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RouteDistinguisher(pub [u8; 8]);
 
+octets!(RouteDistinguisher);
+
 impl RouteDistinguisher {
     /// Type 1: IPv4 address and 16-bit number, the form for MAC-VRFs (RFC 7432 §7.9). The number is
     /// an index and no VNI, which would not fit.

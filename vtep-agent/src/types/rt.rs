@@ -1,10 +1,14 @@
 use std::{fmt, net::Ipv4Addr, str::FromStr};
 
+use serde::{Deserialize, Serialize};
+
 use super::{Asn, Vni};
 
 /// A route target (RFC 4360 §4, RFC 5668): an extended community of sub-type 2, eight octets.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RouteTarget(pub [u8; 8]);
+
+octets!(RouteTarget);
 
 impl RouteTarget {
     /// Automatic, in the form that FRR, Cumulus and NX-OS use: the lower 16 bits of the AS, and the
@@ -101,7 +105,7 @@ impl FromStr for RouteTarget {
 }
 
 /// What a bridge domain imports.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum ImportTarget {
     /// Just this target.
     Exact(RouteTarget),

@@ -24,6 +24,7 @@ pub const MAX_BDS: u32 = 4096;
     Immutable,
     KnownLayout,
 )]
+#[cfg_attr(feature = "user", derive(serde::Serialize, serde::Deserialize))]
 #[repr(transparent)]
 pub struct BdId(pub u16);
 
@@ -35,6 +36,7 @@ pub type VniKey = u32;
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
+#[cfg_attr(feature = "user", derive(serde::Serialize, serde::Deserialize))]
 #[repr(C)]
 pub struct BdRef {
     /// Index in `bds`.

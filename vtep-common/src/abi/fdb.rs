@@ -21,6 +21,7 @@ use crate::Mac;
     Immutable,
     KnownLayout,
 )]
+#[cfg_attr(feature = "user", derive(serde::Serialize, serde::Deserialize))]
 #[repr(transparent)]
 pub struct FdbKey(pub u64);
 

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use super::{Attributes, Family, Route, RouteKey};
 
 /// What a session is to send: the difference of an adj-rib-out, grouped by attributes so that one
 /// UPDATE carries as many routes as fit.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Advertisement {
     /// The family of all that follows.
     pub family: Family,

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::{Encapsulation, ExtCommunity, MacMobility, Reader};
 use crate::types::{Asn, Mac, RouteTarget};
@@ -13,7 +14,7 @@ const TUNNEL_ENCAP: u8 = 23;
 
 /// The path attributes of one UPDATE (RFC 4271 §5, RFC 4760), in the form in which they are compared
 /// and sent on.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Attributes {
     /// ORIGIN.
     pub origin: Origin,
@@ -103,7 +104,7 @@ fn barebones_tunnels(value: &[u8]) -> impl Iterator<Item = Encapsulation> {
 }
 
 /// ORIGIN.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Origin {
     /// 0
@@ -115,11 +116,11 @@ pub enum Origin {
 }
 
 /// AS_PATH.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct AsPath(pub Vec<AsSegment>);
 
 /// A segment of an AS_PATH, never empty.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum AsSegment {
     /// AS_SEQUENCE.
     Sequence(Vec<Asn>),
@@ -132,7 +133,7 @@ pub enum AsSegment {
 }
 
 /// PMSI_TUNNEL.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PmsiTunnel {
     /// Flags (RFC 7902, RFC 9574 §4).
     pub flags: u8,
@@ -145,7 +146,7 @@ pub struct PmsiTunnel {
 }
 
 /// PMSI tunnel type by number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct TunnelType(pub u8);
 
 impl PmsiTunnel {
@@ -182,7 +183,7 @@ impl TunnelType {
 }
 
 /// An attribute that is carried as it is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RawAttribute {
     /// Attribute flags: Optional, Transitive and Partial.
     pub flags: u8,

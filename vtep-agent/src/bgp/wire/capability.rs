@@ -4,12 +4,13 @@ use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use super::{Reader, reader::WrongLength, writer::with_u8_length};
 use crate::types::{Asn, Families};
 
 /// An address family and subsequent address family by IANA number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Family {
     /// AFI.
     pub afi: u16,

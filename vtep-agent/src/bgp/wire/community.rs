@@ -1,9 +1,11 @@
 //! Extended communities (RFC 4360, RFC 7432 §7.5–7.10, RFC 9012, RFC 9047, RFC 9135).
 
+use serde::{Deserialize, Serialize};
+
 use crate::types::{Mac, RouteTarget};
 
 /// An extended community: eight octets in wire order.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ExtCommunity(pub [u8; 8]);
 
 /// MAC mobility (RFC 7432 §7.7).

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use bytes::{BufMut, BytesMut};
+use serde::{Deserialize, Serialize};
 
 use super::{Attributes, Cause, Reader, reader::WrongLength};
 use crate::types::{Asn, RouteTarget};
@@ -11,7 +12,7 @@ use crate::types::{Asn, RouteTarget};
 const OCTETS: usize = 4 + 8;
 
 /// A prefix over the AS that asks and the route target that it asks for.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Membership {
     /// Bits that count: 0, or 32 to 96.
     length: u8,

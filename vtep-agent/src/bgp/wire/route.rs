@@ -9,13 +9,14 @@ use std::{
 };
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::{Family, Membership, nlri};
 use crate::types::{Esi, EthernetTag, Mac, RouteDistinguisher};
 
 /// An NLRI; `Display` is that of its key. Labels are the 24 bits of the field, which for VXLAN are
 /// the VNI, unshifted (RFC 8365 §5.1.3).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Route {
     /// Type 1, Ethernet A-D: per ES with [`EthernetTag::MAX`], else per EVI.
     EthernetAd(EthernetAd),
@@ -41,11 +42,11 @@ pub enum Route {
 }
 
 /// What tells apart the paths of one peer to one NLRI (RFC 7911 §3). Any number, 0 included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PathId(pub u32);
 
 /// Type 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EthernetAd {
     /// RD.
     pub rd: RouteDistinguisher,
@@ -58,7 +59,7 @@ pub struct EthernetAd {
 }
 
 /// Type 2.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MacIp {
     /// RD.
     pub rd: RouteDistinguisher,
@@ -77,7 +78,7 @@ pub struct MacIp {
 }
 
 /// Type 3.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Imet {
     /// RD.
     pub rd: RouteDistinguisher,
@@ -88,7 +89,7 @@ pub struct Imet {
 }
 
 /// Type 4.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EthernetSegment {
     /// RD.
     pub rd: RouteDistinguisher,
@@ -99,7 +100,7 @@ pub struct EthernetSegment {
 }
 
 /// Type 5.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IpPrefix {
     /// RD.
     pub rd: RouteDistinguisher,
@@ -117,7 +118,7 @@ pub struct IpPrefix {
 
 /// What identifies a route in a table of one family: everything in the NLRI that its RFC calls part
 /// of the key. `Display` is the form that FRR prints, without the RD.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum RouteKey {
     /// Type 1 (RFC 7432 §7.1).
     EthernetAd {

@@ -14,6 +14,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
 
 use self::{attribute::Parsed, classic::Classic, multiprotocol::Multiprotocol};
 use super::{
@@ -25,7 +26,7 @@ use crate::types::{Esi, EthernetTag};
 /// A decoded UPDATE, after RFC 7606: what a malformed attribute made unusable is in `withdrawn`.
 /// Families that the session doesn't have are skipped. `withdrawn` applies before `announced`: a key
 /// in both is announced (RFC 4271 §4.3).
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Update {
     /// Announced routes, all of one family. Empty when `attributes` is `None`.
     pub announced: Vec<Route>,
@@ -43,7 +44,7 @@ pub struct Update {
 }
 
 /// EVPN routes of a peer that tells its paths apart (RFC 7911).
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Identified {
     /// Announced routes; empty when [`Update::attributes`] is `None`.
     pub announced: Vec<(PathId, Route)>,
