@@ -63,6 +63,7 @@ pub fn next_agent_binary() -> Result<PathBuf> {
 pub struct AgentConfig {
     directory: PathBuf,
     binary: Option<PathBuf>,
+    recorded: bool,
     vtep: String,
     bgp: String,
     peers: String,
@@ -91,6 +92,7 @@ impl AgentConfig {
         Self {
             directory,
             binary: None,
+            recorded: false,
             vtep,
             bgp: format!("[bgp]\nasn = {asn}\n"),
             peers: String::new(),
@@ -165,6 +167,20 @@ impl AgentConfig {
             binary: Some(path.to_owned()),
             ..self
         }
+    }
+
+    /// Records what the agent decides on, see [`AgentConfig::recording`].
+    #[must_use]
+    pub fn recorded(self) -> Self {
+        Self {
+            recorded: true,
+            ..self
+        }
+    }
+
+    /// Where to.
+    pub fn recording(&self) -> PathBuf {
+        self.directory.join("recording")
     }
 
     /// The file.
@@ -280,6 +296,9 @@ impl Agent {
         let binary = config.binary.clone().map_or_else(agent_binary, Ok)?;
         let mut command = host.ns().command(&binary);
         command.args(["run", "--config"]).arg(&file);
+        if config.recorded {
+            command.arg("--record").arg(config.recording());
+        }
         let daemon = Daemon::spawn(host.lab(), &format!("agent-{}", host.name()), command)?;
         Ok(Self {
             host: host.clone(),

@@ -188,6 +188,7 @@ fn usage_errors_have_status_two() -> Result<()> {
         "show --help",
         "bd add --help",
         "port add --help",
+        "replay --help",
     ] {
         let mut command = Command::new(agent_binary()?);
         let output = CliOutput::of(command.args(line.split_whitespace()))?;

@@ -73,6 +73,80 @@ pub struct Installed {
     pub idle: HashMap<FdbKey, Duration>,
 }
 
+/// How far the lists of touched keys went at some time, by table.
+#[derive(Clone, Debug, Default)]
+pub struct Marks(Vec<(usize, usize)>);
+
+impl Intent {
+    /// To be given to [`Intent::changes_since`] before anybody takes the touched keys.
+    pub fn marks(&self) -> Marks {
+        let mut marks = Vec::with_capacity(self.tables().len());
+        marks.extend(self.tables().iter().map(|table| table.touched()));
+        Marks(marks)
+    }
+
+    /// Writes down what was touched since then, in order, with what is wanted there now.
+    pub fn changes_since(&self, Marks(marks): &Marks, write: &mut dyn FnMut(&[u8])) {
+        for (table, mark) in self.tables().iter().zip(marks) {
+            table.write_since(*mark, write);
+        }
+    }
+
+    fn tables(&self) -> [&dyn Touched; 15] {
+        let Self {
+            settings,
+            vteps,
+            groups,
+            ports,
+            flood,
+            bds,
+            fdb,
+            arp,
+            nd,
+            sources,
+            guards,
+            port_index,
+            vnis,
+            endpoints,
+            addresses,
+        } = self;
+        [
+            settings, vteps, groups, ports, flood, bds, fdb, arp, nd, sources, guards, port_index,
+            vnis, endpoints, addresses,
+        ]
+    }
+}
+
+/// A table, whatever is in it.
+trait Touched {
+    /// How many keys are in its lists.
+    fn touched(&self) -> (usize, usize);
+
+    /// Those after that, and what is wanted there.
+    fn write_since(&self, mark: (usize, usize), write: &mut dyn FnMut(&[u8]));
+}
+
+impl<K, V> Touched for Table<K, V>
+where
+    K: Eq + Hash + Immutable + IntoBytes,
+    V: Immutable + IntoBytes,
+{
+    fn touched(&self) -> (usize, usize) {
+        (self.dirty.set.len(), self.dirty.removed.len())
+    }
+
+    fn write_since(&self, (set, removed): (usize, usize), write: &mut dyn FnMut(&[u8])) {
+        for key in self.dirty.set.iter().skip(set) {
+            write(key.as_bytes());
+            let value = self.entries.get(key);
+            write(value.map_or(&[], IntoBytes::as_bytes));
+        }
+        for key in self.dirty.removed.iter().skip(removed) {
+            write(key.as_bytes());
+        }
+    }
+}
+
 impl Installed {
     /// The same, made anew by order of keys: what follows from the order of the tables then follows
     /// from what is in them.

@@ -16,6 +16,7 @@ pub mod observe;
 mod privileges;
 mod random;
 pub mod reconcile;
+pub mod recording;
 mod sockopt;
 pub mod store;
 pub mod tcp_ao;

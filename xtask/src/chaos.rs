@@ -10,7 +10,8 @@ use crate::{
 };
 
 /// Kills, starts and upgrades an agent under traffic, again and again, leaves a VM silent for minutes,
-/// migrates VMs a thousand times, and lets all kinds of faults happen for 20 minutes.
+/// migrates VMs a thousand times, and lets all kinds of faults happen for 20 minutes, and in a simulated
+/// fabric for a day.
 pub(crate) fn run() -> Result<()> {
     ensure!(
         is_root(),
@@ -31,5 +32,8 @@ pub(crate) fn run() -> Result<()> {
         eprintln!("VTEP_OTHER_AGENT is not set: no upgrade from another version's binary");
         test.args(["--skip", "versions_take_over_from_each_other"]);
     }
-    shell::run(&mut test)
+    shell::run(&mut test)?;
+    let mut day = cargo(["test", "--package=vtep-agent", "--lib"])?;
+    day.args(["--", "--ignored", "--nocapture", "a_day_of_faults"]);
+    shell::run(&mut day)
 }

@@ -6,6 +6,7 @@ use crate::{
     config::{DEFAULT_CONFIG, MAX_DRAIN_TIME, XdpMode},
     control::{Clearable, MAX_TRACE_RATE, RouteFamily, Table},
     observe::LogFormat,
+    recording::MIN_LIMIT,
     types::{BdName, IfName, Mac, Vni},
 };
 
@@ -36,6 +37,14 @@ pub(super) enum Command {
         /// How log lines look
         #[arg(long, value_name = "FORMAT", default_value = "text")]
         log_format: LogFormat,
+        /// Record all that the agent decides on to this file, for `replay`; secrets are left out, and
+        /// one of that name becomes FILE.1
+        #[arg(long, value_name = "FILE")]
+        record: Option<PathBuf>,
+        /// Size at which the recording ends, in bytes or with K, M or G
+        #[arg(long, value_name = "SIZE", requires = "record", default_value = "1G",
+              value_parser = size)]
+        record_limit: u64,
     },
     /// Check a configuration and explain what it does; touches nothing
     Check {
@@ -130,6 +139,31 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Do again what was recorded by `run --record`, and compare: no root, no network, no kernel;
+    /// exit status 1 if anything differs
+    Replay {
+        /// The recording
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Stop after this turn; what the agent started with is turn 0
+        #[arg(long, value_name = "TURN")]
+        until: Option<u64>,
+        /// Show a table as it is then, instead of the summary
+        #[arg(long, value_name = "TABLE")]
+        show: Option<Table>,
+        /// With --show: only this bridge domain
+        #[arg(long, value_name = "NAME", requires = "show")]
+        bd: Option<BdName>,
+        /// Print every turn as a JSON object a line, with what went in and what came out
+        #[arg(long, conflicts_with = "show")]
+        turns: bool,
+        /// Replay what another version or architecture has recorded, as far as that goes
+        #[arg(long)]
+        force: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Look for problems of kernel, NICs, MTU, maps and BGP, and say what to do; exit status 1 if
     /// traffic does not flow as configured
     Doctor {
@@ -141,6 +175,22 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// `1048576`, `512M`.
+fn size(text: &str) -> Result<u64, String> {
+    let unit = |power: u32| 1_u64 << (10 * power);
+    let (number, unit) = match text.char_indices().next_back() {
+        Some((end, 'K' | 'k')) => (&text[..end], unit(1)),
+        Some((end, 'M' | 'm')) => (&text[..end], unit(2)),
+        Some((end, 'G' | 'g')) => (&text[..end], unit(3)),
+        _ => (text, 1),
+    };
+    let bytes = number.parse::<u64>().ok();
+    bytes
+        .and_then(|number| number.checked_mul(unit))
+        .filter(|bytes| *bytes >= MIN_LIMIT)
+        .ok_or_else(|| "expected 1M or more, such as 512M or 4G".to_owned())
 }
 
 #[derive(Debug, Subcommand)]

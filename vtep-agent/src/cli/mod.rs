@@ -1,6 +1,7 @@
 //! The command line. Exit status 0: done; 1: failed; 2: usage. Errors are one line on stderr.
 
 mod args;
+mod replay;
 mod tables;
 mod usage;
 
@@ -18,7 +19,7 @@ use serde_json::Value;
 use crate::{
     config::{Config, DEFAULT_CONFIG, DEFAULT_SOCKET, Explanation},
     control::{self, Message, Request, RouteFamily, Table},
-    daemon,
+    daemon::{self, RecordTo},
     doctor::{self, Facts, Severity},
     observe,
     view::Status,
@@ -61,10 +62,32 @@ fn run(Args { command, socket }: Args) -> Outcome {
             config,
             log_level,
             log_format,
+            record,
+            record_limit,
         } => {
             observe::init_logs(log_level.as_deref(), log_format)
                 .map_err(|error| Failure::Usage(error.to_string()))?;
-            return Ok(run_daemon(config, socket)?);
+            let limit = record_limit;
+            let record = record.map(|file| RecordTo { file, limit });
+            return Ok(run_daemon(config, socket, record)?);
+        }
+        Command::Replay {
+            file,
+            until,
+            show,
+            bd,
+            turns,
+            force,
+            json,
+        } => {
+            let show = show.map(|table| (table, bd));
+            let wanted = replay::Wanted {
+                until,
+                show,
+                turns,
+                json,
+            };
+            return replay::replay(&file, &wanted, force);
         }
         Command::Check { config, json } => return check(&config, socket, json),
         Command::Show {
@@ -140,7 +163,11 @@ fn run(Args { command, socket }: Args) -> Outcome {
     call(&socket_path(socket), &message).map(drop)
 }
 
-fn run_daemon(file: PathBuf, socket: Option<PathBuf>) -> anyhow::Result<()> {
+fn run_daemon(
+    file: PathBuf,
+    socket: Option<PathBuf>,
+    record: Option<RecordTo>,
+) -> anyhow::Result<()> {
     let (mut config, warnings) = Config::load(&file)?;
     for warning in warnings {
         tracing::warn!("{warning}");
@@ -148,7 +175,7 @@ fn run_daemon(file: PathBuf, socket: Option<PathBuf>) -> anyhow::Result<()> {
     if let Some(socket) = socket {
         config.vtep.socket = socket;
     }
-    daemon::run(config, file)
+    daemon::run(config, file, record)
 }
 
 fn check(file: &Path, socket: Option<PathBuf>, json: bool) -> Outcome {

@@ -20,6 +20,10 @@ fn commands() {
     for line in [
         "run --config vtep.toml",
         "run --config vtep.toml --log-format json --log-level info,vtep_agent::bgp=debug",
+        "run --config vtep.toml --record recording --record-limit 512M",
+        "replay recording",
+        "replay recording --until 7 --show macs --bd blue --json",
+        "replay recording --turns --force",
         "check --config vtep.toml --json",
         "attach eth0",
         "attach eth0 --xdp native --socket /run/x.sock",
@@ -58,7 +62,7 @@ fn usage_errors_are_one_line() {
         (
             "",
             "'vtep-agent' requires a subcommand but one was not provided \
-              [subcommands: run, check, attach, detach, bd, port, show, clear, reload, drain, trace, doctor]; \
+              [subcommands: run, check, attach, detach, bd, port, show, clear, reload, drain, trace, replay, doctor]; \
               usage: vtep-agent [OPTIONS] <COMMAND>",
         ),
         (
@@ -100,6 +104,10 @@ fn usage_errors_are_one_line() {
             "show fdb",
             "invalid value 'fdb' for '<TABLE>' [possible values: bgp, routes, bds, ports, \
                       macs, neighbors, vteps, flood, counters, uplinks, status]",
+        ),
+        (
+            "run --record x --record-limit 1K",
+            "invalid value '1K' for '--record-limit <SIZE>': expected 1M or more, such as 512M or 4G",
         ),
         (
             "attach eth0 --xdp fast",

@@ -28,7 +28,7 @@ pub enum Input {
     /// A record of the ring buffer.
     Event(Event),
     /// A record of the ring buffer with a DHCP message.
-    Dhcp(Box<DhcpEvent>),
+    Dhcp(#[serde(with = "dhcp")] Box<DhcpEvent>),
     /// How long ago local MACs were last seen, from a scan of the `fdb` map.
     Idle(Vec<(FdbKey, Duration)>),
     /// What an earlier run knew of local endpoints has all been handed in; of no meaning unless
@@ -161,4 +161,35 @@ pub struct Link {
     pub redirect_peer: bool,
     /// Takes redirected XDP frames (`NETDEV_XDP_ACT_NDO_XMIT`), and is no tap.
     pub redirect_xdp: bool,
+}
+
+/// Without what is behind the packet, which is anything.
+mod dhcp {
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+    use vtep_common::abi::{DhcpEvent, Event};
+
+    #[expect(clippy::borrowed_box, reason = "that is what serde asks with")]
+    pub(super) fn serialize<S: Serializer>(
+        dhcp: &Box<DhcpEvent>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        (dhcp.event, dhcp.from, dhcp.length, dhcp.packet()).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Box<DhcpEvent>, D::Error> {
+        let (event, from, length, copied) =
+            <(Event, u32, u32, Vec<u8>)>::deserialize(deserializer)?;
+        let mut packet = [0; DhcpEvent::COPY];
+        for (to, octet) in packet.iter_mut().zip(copied) {
+            *to = octet;
+        }
+        Ok(Box::new(DhcpEvent {
+            event,
+            from,
+            length,
+            packet,
+        }))
+    }
 }

@@ -36,12 +36,13 @@ use crate::{
     },
     config::{Config, VtepConfig},
     control::{self, Call},
-    core::{Core, Input, Output, Start, State},
+    core::{Input, Output, State},
     dataplane::{Claims, Dataplane, Events, FrameSocket, Inheritance, LoadOptions, Report, Traces},
     kernel::{self, Monitor},
     observe::{self, Metrics, Query},
     privileges,
     reconcile::{Outcome, Reconciler},
+    recording::{Recorded, Recording},
     store::{Store, StoreError},
     tcp_ao,
     types::PeerId,
@@ -63,12 +64,21 @@ const IDLE_SCAN: Duration = Duration::from_secs(5);
 /// Time for peers to say again what they said to an earlier run.
 const PRUNE_AFTER: Duration = Duration::from_secs(300);
 
+/// Where to record what the core is given.
+#[derive(Clone, Debug)]
+pub struct RecordTo {
+    /// The file.
+    pub file: PathBuf,
+    /// Its largest size in bytes.
+    pub limit: u64,
+}
+
 /// Runs until SIGTERM or SIGINT. `file` is read again at `reload` and on SIGHUP.
 ///
 /// # Errors
 ///
 /// What keeps the agent from starting, or ended it.
-pub fn run(config: Config, file: PathBuf) -> Result<()> {
+pub fn run(config: Config, file: PathBuf, record: Option<RecordTo>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -78,7 +88,7 @@ pub fn run(config: Config, file: PathBuf) -> Result<()> {
         let signals = Signals::new()?;
         #[cfg(debug_assertions)]
         service::panic_on_request()?;
-        let (daemon, sources) = Daemon::start(config, file).await?;
+        let (daemon, sources) = Daemon::start(config, file, record).await?;
         daemon.run(sources, signals).await
     })
 }
@@ -88,7 +98,7 @@ struct Daemon {
     file: PathBuf,
     store: Store,
     service: Service,
-    core: Core,
+    core: Recorded,
     reconciler: Reconciler,
     outcome: Outcome,
     dataplane: Dataplane,
@@ -138,7 +148,11 @@ struct Sources {
 
 impl Daemon {
     /// Takes everything that can be refused before it touches what an earlier run left forwarding.
-    async fn start(config: Config, file: PathBuf) -> Result<(Self, Sources)> {
+    async fn start(
+        config: Config,
+        file: PathBuf,
+        record: Option<RecordTo>,
+    ) -> Result<(Self, Sources)> {
         let claims = claim(&config.vtep)?;
         check_addresses(&config.vtep)?;
         let store = Store::new(&config.vtep.state_dir);
@@ -151,6 +165,9 @@ impl Daemon {
         };
         tcp_ao::check_kernel(&config.bgp)?;
         let metrics = Metrics::new()?;
+        let recording = record
+            .map(|to| Recording::create(&to.file, to.limit))
+            .transpose()?;
         let options = LoadOptions::new(config.vtep.pin_dir.clone(), config.vtep.max_macs);
         let mut dataplane = Dataplane::load_in(claims, &options)?;
         // Before there is another thread.
@@ -187,10 +204,8 @@ impl Daemon {
         let vtep = config.vtep.clone();
         let tunnel = Tunnel::new(&vtep);
         let now = Instant::now();
-        let (core, outputs) = match inheritance {
-            Inheritance::Nothing => Core::new(config, state, Start::default(), now),
-            _ => Core::recover(config, state, &installed, now),
-        };
+        let installed = (inheritance != Inheritance::Nothing).then_some(&installed);
+        let (core, outputs) = Recorded::begin(recording, config, state, installed, now);
         let daemon = Self {
             config: vtep,
             file,
@@ -433,7 +448,7 @@ impl Daemon {
     /// After the first batch of links everything is known that an earlier run's programs are needed
     /// for, and the service manager may know.
     fn first_links(&mut self) {
-        self.core.devices_read();
+        self.core.devices_read(Instant::now());
         self.handle(Input::Recovered);
         if self.takeover.is_waiting() {
             self.settle();

@@ -9,6 +9,7 @@ use sd_notify::NotifyState;
 use tokio::time::Interval;
 
 use super::{Daemon, at, ticks};
+use crate::recording;
 
 /// Who started us, as far as it wants to know; nobody, if there is no service manager.
 pub(super) struct Service {
@@ -92,6 +93,7 @@ pub(super) fn end_on_panic() {
         tracing::error!("{info}; the agent ends, and forwarding goes on");
         report(info);
         let _ = std::io::stderr().flush();
+        recording::finish_before_exit();
         process::exit(1);
     }));
 }

@@ -433,6 +433,7 @@ fn after_a_restart() {
         core,
         now: earlier.now,
         outputs,
+        turns: None,
     };
     fixture.link(TAP1, "tap1");
     fixture.handle(Input::Recovered);

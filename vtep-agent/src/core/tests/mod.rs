@@ -53,6 +53,7 @@ use crate::{
         VtepConfig, XdpMode,
     },
     evpn::Originator,
+    recording::Turn,
     types::{
         Asn, BdName, Families, IfName, Mac, PeerId, RouteDistinguisher, RouteTarget, Vni,
         hash::HashSet,
@@ -73,6 +74,8 @@ struct Fixture {
     core: Core,
     now: Instant,
     outputs: Vec<Output>,
+    /// What was done with the core, if somebody wants to know.
+    turns: Option<Vec<(Instant, Turn)>>,
 }
 
 impl Fixture {
@@ -101,18 +104,31 @@ impl Fixture {
 
     fn start_at(config: Config, state: State, start: Start, now: Instant) -> Self {
         let (core, outputs) = Core::new(config, state, start, now);
-        Self { core, now, outputs }
+        Self {
+            core,
+            now,
+            outputs,
+            turns: None,
+        }
     }
 
     fn handle(&mut self, input: Input) {
+        self.note(|| Turn::Input(input.clone()));
         let outputs = self.core.handle(input, self.now);
         self.take(outputs);
     }
 
     fn command(&mut self, command: Command) -> Result<(), CommandError> {
+        self.note(|| Turn::Command(command.clone()));
         let outputs = self.core.command(command, self.now)?;
         self.take(outputs);
         Ok(())
+    }
+
+    fn note(&mut self, turn: impl FnOnce() -> Turn) {
+        if let Some(turns) = &mut self.turns {
+            turns.push((self.now, turn()));
+        }
     }
 
     fn take(&mut self, outputs: Vec<Output>) {

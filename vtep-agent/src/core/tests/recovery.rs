@@ -68,6 +68,7 @@ fn next_with(earlier: &Fixture, config: Config) -> Fixture {
         core,
         now: earlier.now,
         outputs: Vec::new(),
+        turns: None,
     };
     next.take(outputs);
     next
@@ -326,6 +327,7 @@ fn endpoints_and_addresses_are_enough_for_what_is_local() {
         core,
         now: earlier.now,
         outputs,
+        turns: None,
     };
     for (ifindex, name) in [(TAP1, "tap1"), (TAP2, "tap2")] {
         next.link(ifindex, name);

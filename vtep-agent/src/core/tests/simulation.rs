@@ -1,6 +1,9 @@
 //! Several VTEPs, joined by sessions that keep order each and not among each other, while MACs move:
 //! when everything is delivered, all agree with the facts.
 
+mod endurance;
+mod replayed;
+
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     env,
@@ -69,6 +72,19 @@ impl Random {
     }
 }
 
+impl Plan {
+    fn config(&self, node: usize) -> Config {
+        let mut config = config();
+        if !self.talkative {
+            config.vtep.duplicate.moves = u32::MAX;
+        }
+        config.vtep.addresses = vec![address(node)];
+        config.vtep.router_id = address(node);
+        config.bgp.peers.clear();
+        config
+    }
+}
+
 fn address(node: usize) -> Ipv4Addr {
     Ipv4Addr::from(0xc612_0001 + node as u32)
 }
@@ -76,14 +92,7 @@ fn address(node: usize) -> Ipv4Addr {
 impl Fabric {
     fn new(plan: Plan, seed: u64) -> Self {
         let nodes = (0..plan.vteps).map(|node| {
-            let mut config = config();
-            if !plan.talkative {
-                config.vtep.duplicate.moves = u32::MAX;
-            }
-            config.vtep.addresses = vec![address(node)];
-            config.vtep.router_id = address(node);
-            config.bgp.peers.clear();
-            let mut fixture = Fixture::start(config, State::default());
+            let mut fixture = Fixture::start(plan.config(node), State::default());
             fixture.link(TAP1, "tap1");
             fixture.link(TAP2, "tap2");
             Node {
@@ -279,9 +288,10 @@ impl Fabric {
     }
 }
 
-fn run(plan: Plan, seed: u64) {
-    let mut fabric = Fabric::new(plan, seed);
-    for _ in 0..plan.steps {
+/// Moves, lost sessions, and messages that arrive.
+fn churn(fabric: &mut Fabric, steps: usize) {
+    let plan = fabric.plan;
+    for _ in 0..steps {
         match fabric.random.below(24) {
             0..=5 => {
                 let mac = mac(1 + fabric.random.below(plan.macs) as u8);
@@ -305,6 +315,11 @@ fn run(plan: Plan, seed: u64) {
             }
         }
     }
+}
+
+fn run(plan: Plan, seed: u64) {
+    let mut fabric = Fabric::new(plan, seed);
+    churn(&mut fabric, plan.steps);
     fabric.connect_all();
     fabric.settle();
     if plan.talkative {
