@@ -249,6 +249,12 @@ impl Rig {
                 .metrics()?
                 .value("vtep_events_lost_total", &[])
         };
+        // Of a port that is full since the last time, new MACs are no events.
+        eventually(2 * PATIENCE, || {
+            let bd = self.agents[0].row("bds", &[("name", json!("blue"))])?;
+            ensure!(bd["local_macs"] == 1, "{bd}");
+            Ok(())
+        })?;
         let before = lost(self)?;
         self.agents[0].daemon().signal(libc::SIGSTOP)?;
         // To the agent itself, so that nobody else has to carry them.
