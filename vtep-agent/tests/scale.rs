@@ -376,6 +376,9 @@ fn a_large_fabric() {
 
     // The reflector restarts: all gone, and all back before anything freed may be used again.
     agent.handle(Input::Peer(REFLECTOR, PeerEvent::Down));
+    while agent.core.deadline().is_some_and(|due| due <= agent.now) {
+        agent.handle(Input::Tick);
+    }
     agent.reconcile();
     assert_eq!(agent.written(Map::Fdb), 0);
     step("session down");

@@ -3,3 +3,4 @@
 
 mod fabric;
 mod mixed;
+mod stop;

@@ -182,7 +182,7 @@ impl Core {
                 self.memberships.down(peer);
                 self.peers.forget_dynamic(peer);
                 self.adj_out.down(peer);
-                self.adj_in.down(peer)
+                self.adj_in.leave(peer, now)
             }
             PeerEvent::Restarting(retention) => {
                 self.memberships.restarting(peer, retention, now);

@@ -1,11 +1,11 @@
 //! The end: forwarding goes on, or nothing is left.
 
-use std::time::Instant;
+use std::{mem, time::Instant};
 
 use anyhow::Result;
 
 use super::Daemon;
-use crate::{bgp::fsm::Cease, config::OnStop};
+use crate::{bgp::fsm::Cease, config::OnStop, reconcile::Reconciler, recording::Recorded};
 
 impl Daemon {
     pub(super) async fn stop(mut self) -> Result<()> {
@@ -20,6 +20,7 @@ impl Daemon {
                 let cease = Cease::Restart("agent stopped, forwarding goes on".to_owned());
                 self.sessions.shutdown(cease).await;
                 tracing::info!("forwarding goes on without the agent");
+                leave_to_the_kernel(self.core, self.reconciler);
                 Ok(())
             }
             OnStop::Keep | OnStop::Clean => self.clean_up().await,
@@ -30,7 +31,7 @@ impl Daemon {
     async fn clean_up(mut self) -> Result<()> {
         let outputs = self.core.shutdown(Instant::now());
         self.outputs.extend(outputs);
-        for output in std::mem::take(&mut self.outputs) {
+        for output in mem::take(&mut self.outputs) {
             self.carry_out(output);
         }
         let cease = Cease::Shutdown("agent stopped".to_owned());
@@ -38,6 +39,13 @@ impl Daemon {
         self.devices.release(self.dataplane)?;
         self.tunnel.remove();
         self.monitor.release()?;
+        leave_to_the_kernel(self.core, self.reconciler);
         Ok(())
     }
+}
+
+/// The process ends, and these tables with it: to take a million routes apart one by one takes seconds.
+fn leave_to_the_kernel(core: Recorded, reconciler: Reconciler) {
+    core.leave();
+    mem::forget(reconciler);
 }

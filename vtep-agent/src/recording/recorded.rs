@@ -27,6 +27,11 @@ struct Recorder {
 }
 
 impl Recorded {
+    /// Ends the recording. The core's tables stay until the process ends.
+    pub fn leave(self) {
+        std::mem::forget(self.core);
+    }
+
     /// As [`Core::new`] with nothing preserved, or with `installed` as [`Core::recover`].
     pub fn begin(
         recording: Option<Recording>,

@@ -38,6 +38,8 @@ pub(super) struct Peer {
     pub(super) session: Option<Arc<Session>>,
     pub(super) routes: HashSet<RouteId>,
     pub(super) stale: Option<Stale>,
+    /// It is gone for good, and its routes go after it.
+    pub(super) leaving: bool,
     /// It ended its first routes of this session.
     pub(super) end_of_rib: bool,
     /// Kept up to date, since whoever asks does so often.
@@ -71,7 +73,7 @@ impl AdjRibIn {
             true => session.long_lived && session.long_lived_forwarding_preserved,
             false => session.graceful_restart && session.forwarding_preserved,
         };
-        let retained = away.is_some_and(preserved);
+        let retained = away.is_some_and(|away| !away.leaving && preserved(away));
         let changes = match retained {
             true => Vec::new(),
             false => self.down(peer),
@@ -80,6 +82,7 @@ impl AdjRibIn {
             session: None,
             routes: HashSet::default(),
             stale: None,
+            leaving: false,
             end_of_rib: false,
             received: Received::default(),
         });
@@ -89,7 +92,7 @@ impl AdjRibIn {
         changes
     }
 
-    /// A session is gone, and its routes with it.
+    /// A session is gone, and its routes with it, all at once.
     pub fn down(&mut self, peer: PeerId) -> Vec<Change> {
         let Some(gone) = self.peers.remove(&peer) else {
             return Vec::new();

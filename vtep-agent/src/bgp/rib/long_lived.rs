@@ -42,12 +42,12 @@ impl AdjRibIn {
             return Vec::new();
         };
         let end = match stale.long_lived {
-            LongLived::No => return self.down(peer),
+            LongLived::No => return self.leave(peer, now),
             LongLived::For(time) => now + time,
             LongLived::Until(end) => end,
         };
         if end <= now {
-            return self.down(peer);
+            return self.leave(peer, now);
         }
         stale.long_lived = LongLived::Until(end);
         stale.until = end;

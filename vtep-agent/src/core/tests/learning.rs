@@ -188,13 +188,13 @@ fn scale() {
     assert_eq!(fixture.core.intent.fdb.len(), total);
     let learned = started.elapsed();
     fixture.handle(Input::Peer(RR, PeerEvent::Down));
+    fixture.finish();
     assert!(fixture.core.intent.fdb.is_empty());
     let elapsed = started.elapsed();
     println!(
         "{total} routes: {learned:?} in, {:?} out",
         elapsed - learned
     );
-    // A debug build on a busy machine; anything quadratic takes hours.
     // A debug build on a busy machine; anything quadratic takes hours.
     assert!(elapsed < Duration::from_secs(300), "{elapsed:?}");
 }

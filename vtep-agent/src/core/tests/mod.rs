@@ -291,6 +291,13 @@ impl Fixture {
         view.reason.unwrap()
     }
 
+    /// What is to be gone on with at once.
+    fn finish(&mut self) {
+        while self.core.deadline().is_some_and(|due| due <= self.now) {
+            self.handle(Input::Tick);
+        }
+    }
+
     fn advance(&mut self, time: Duration) {
         self.now += time;
         self.handle(Input::Tick);

@@ -286,3 +286,53 @@ fn bgp_022_too_many_routes() {
         assert_eq!(fixture.core.peer_routes(RR).received, 1);
     }
 }
+
+/// A large table goes in parts, each in a turn of its own, and nothing of it is taken for routes of the
+/// next session, not even if that one says that forwarding was preserved.
+#[test]
+fn a_large_table_goes_in_parts() {
+    const ROUTES: u16 = 10_000;
+    let graceful = || Session {
+        graceful_restart: true,
+        forwarding_preserved: true,
+        ..session(true)
+    };
+    let filled = || {
+        let mut fixture = Fixture::new();
+        fixture.handle(Input::Peer(RR, PeerEvent::Up(graceful())));
+        let mut remote = originator(V1);
+        let macs = (0..ROUTES).map(|number| {
+            let [high, low] = number.to_be_bytes();
+            remote.mac_ip(Mac([2, 9, 0, 0, high, low]), Default::default(), None)
+        });
+        let (announced, attributes): (Vec<_>, Vec<_>) = macs.unzip();
+        fixture.update(Update {
+            announced,
+            attributes: attributes.into_iter().next(),
+            ..Update::default()
+        });
+        assert_eq!(fixture.core.intent.fdb.len(), usize::from(ROUTES));
+        fixture.handle(Input::Peer(RR, PeerEvent::Down));
+        fixture
+    };
+    let mut fixture = filled();
+    let mut turns = 0;
+    while !fixture.core.intent.fdb.is_empty() {
+        assert!(
+            fixture
+                .core
+                .deadline()
+                .is_some_and(|due| due <= fixture.now)
+        );
+        fixture.handle(Input::Tick);
+        turns += 1;
+    }
+    assert_eq!(turns, 2);
+    assert_eq!(fixture.core.peer_routes(RR).received, 0);
+
+    let mut fixture = filled();
+    assert!(!fixture.core.intent.fdb.is_empty());
+    fixture.handle(Input::Peer(RR, PeerEvent::Up(graceful())));
+    assert!(fixture.core.intent.fdb.is_empty());
+    assert_eq!(fixture.core.peer_routes(RR).received, 0);
+}
