@@ -2,11 +2,12 @@
 
 use std::{
     fmt::Write as _,
+    fs,
     path::PathBuf,
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use vtep_tests::{
     Agent, AgentConfig, Daemon, Frr, GoBgpOptions, Host, Iperf, IperfStream, Lab, LinuxBd, Pair,
@@ -19,7 +20,7 @@ const VNI: u32 = 100;
 /// A loaded machine needs time.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two echo requests.
-const INTERVAL: Duration = Duration::from_millis(1);
+pub(crate) const INTERVAL: Duration = Duration::from_millis(1);
 /// Longer than any test takes: the streams end with it.
 const LONG: u32 = 7200;
 /// Counters of TCP that are looked at: retransmission timeouts (RFC 6298), and what is no loss of the
@@ -76,7 +77,7 @@ impl Version {
         }
     }
 
-    fn binary(self) -> Result<PathBuf> {
+    pub(crate) fn binary(self) -> Result<PathBuf> {
         match self {
             Self::This => agent_binary(),
             Self::Next => next_agent_binary(),
@@ -166,8 +167,13 @@ impl Fabric {
 
     /// An agent of this version takes its place; how long it took until all was as before.
     pub(crate) fn begin(&mut self, version: Version) -> Result<Duration> {
+        self.begin_with(&self.config_of(version)?)
+    }
+
+    /// As above, with any configuration.
+    pub(crate) fn begin_with(&mut self, config: &AgentConfig) -> Result<Duration> {
         let begun = Instant::now();
-        self.agent = Agent::start(&self.hosts[0], &self.config_of(version)?)?;
+        self.agent = Agent::start(&self.hosts[0], config)?;
         self.wait_known()?;
         self.wait_alone()?;
         Ok(begun.elapsed())
@@ -208,12 +214,11 @@ impl Fabric {
 
     /// Nothing is left of another version's datapath, nor of maps that were to be.
     fn wait_alone(&self) -> Result<()> {
-        let pins = self.lab.bpffs().join(self.hosts[0].name());
         eventually(PATIENCE, || {
-            let versions = std::fs::read_dir(&pins)?.collect::<Result<Vec<_>, _>>()?;
+            let versions = self.versions()?;
             ensure!(versions.len() == 1, "{versions:?}");
             for version in versions {
-                let next = version.path().join("next");
+                let next = self.pins().join(version).join("next");
                 ensure!(!next.exists(), "{} is there", next.display());
             }
             Ok(())
@@ -276,6 +281,45 @@ impl Fabric {
             ensure!(deleted.is_empty(), "FRR removed {deleted:?}");
         }
         Ok(figures)
+    }
+
+    /// What the agent found of the one before it.
+    pub(crate) fn found(&mut self) -> Result<String> {
+        let log = self.agent.daemon().log();
+        let line = log
+            .lines()
+            .rfind(|line| line.contains("an earlier run's programs"))
+            .context("nothing was found of the earlier run")?;
+        Ok(line.to_owned())
+    }
+
+    /// Programs on the devices of our host.
+    pub(crate) fn attached(&self) -> Result<String> {
+        self.hosts[0].ns().attached()
+    }
+
+    /// Where the agent's pins are.
+    pub(crate) fn pins(&self) -> PathBuf {
+        self.lab.bpffs().join(self.hosts[0].name())
+    }
+
+    /// Versions of tables that are pinned.
+    pub(crate) fn versions(&self) -> Result<Vec<String>> {
+        let entries = fs::read_dir(self.pins())?.collect::<Result<Vec<_>, _>>()?;
+        let names = entries.iter().map(|entry| entry.file_name());
+        Ok(names
+            .map(|name| name.to_string_lossy().into_owned())
+            .collect())
+    }
+
+    /// The VM behind the agent.
+    pub(crate) fn vm(&self) -> &Vm {
+        &self.vms[0]
+    }
+
+    /// The agent's host.
+    pub(crate) fn host(&self) -> &Host {
+        &self.hosts[0]
     }
 }
 

@@ -3,14 +3,16 @@
 //! ```text
 //! PIN_DIR/v<ABI_VERSION>/maps/<map>
 //! PIN_DIR/v<ABI_VERSION>/next/<map>
+//! PIN_DIR/v<ABI_VERSION>/moving
 //! PIN_DIR/v<ABI_VERSION>/links/<hook>-<ifindex>-<network namespace>
 //! ```
 //!
 //! `next` has the new maps while those of an earlier run are still in use; they take their places
-//! when all programs use them.
+//! when all programs use them. While they do, there is `moving`: a run that ends in the middle of that
+//! leaves the rest to the next one, and one that ends while it makes the new maps leaves nothing of use.
 //!
 //! A bpffs has no regular files, so that a clsact filter, which is no object that could be pinned, is
-//! remembered by an empty directory of that name.
+//! remembered by an empty directory of that name, and `moving` is one, too.
 
 use std::{
     collections::HashMap,
@@ -38,9 +40,6 @@ pub enum Inheritance {
     /// Only who was behind our ports, since the version is another.
     Endpoints,
 }
-
-/// The map that is the first to leave `next`.
-const FIRST: &str = "settings";
 
 /// Where a program is attached, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -213,27 +212,30 @@ impl Pins {
         if !self.staged {
             return Ok(());
         }
-        // First what says that this has begun.
-        let mut paths = list(&self.next())?;
-        paths.sort_unstable_by_key(|path| !path.ends_with(FIRST));
-        for path in paths {
+        let moving = self.moving();
+        match fs::create_dir(&moving) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(DataplaneError::pin(&moving, error));
+            }
+            _ => {}
+        }
+        for path in list(&self.next())? {
             if let Some(name) = path.file_name() {
                 let place = self.maps().join(name);
                 fs::rename(&path, &place).map_err(|error| DataplaneError::pin(&place, error))?;
             }
         }
         self.staged = false;
-        remove(&self.next())
+        remove(&self.next())?;
+        remove(&moving)
     }
 
     /// What became of `next` in a run that did not get to its end.
     fn settle_next(&mut self) -> Result<(), DataplaneError> {
-        let left = list(&self.next())?;
         self.staged = true;
-        if left.is_empty() || left.iter().any(|path| path.ends_with(FIRST)) {
-            self.abandon()
-        } else {
-            self.commit()
+        match self.moving().exists() {
+            true => self.commit(),
+            false => self.abandon(),
         }
     }
 
@@ -319,6 +321,10 @@ impl Pins {
 
     fn next(&self) -> PathBuf {
         self.version().join("next")
+    }
+
+    fn moving(&self) -> PathBuf {
+        self.version().join("moving")
     }
 
     fn links(&self) -> PathBuf {
@@ -415,6 +421,26 @@ mod tests {
             "other-7-1",
         ] {
             assert_eq!(parse(Path::new(name)), None, "{name}");
+        }
+    }
+
+    /// A start that is killed while it makes new maps must not have them taken for those in use.
+    #[test]
+    fn new_maps_are_used_when_all_of_them_are_meant_to_be() {
+        for (moving, expected) in [(false, "old"), (true, "new")] {
+            let root = tempfile::tempdir().unwrap();
+            let version = root.path().join(format!("v{ABI_VERSION}"));
+            for (directory, text) in [("maps", "old"), ("next", "new")] {
+                fs::create_dir_all(version.join(directory)).unwrap();
+                fs::write(version.join(directory).join("endpoints"), text).unwrap();
+            }
+            if moving {
+                fs::create_dir(version.join("moving")).unwrap();
+            }
+            let pins = Pins::open(root.path()).unwrap();
+            let endpoints = pins.maps().join("endpoints");
+            assert_eq!(fs::read_to_string(endpoints).unwrap(), expected);
+            assert!(!pins.next().exists() && !pins.moving().exists());
         }
     }
 
