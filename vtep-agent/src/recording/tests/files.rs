@@ -179,7 +179,8 @@ fn a_slow_disk_ends_the_recording() {
     let writer = Writer::start(file, "a pipe".to_owned(), u64::MAX, b"head".to_vec()).unwrap();
     let megabyte = vec![0; 1 << 20];
     let taken = (0..1000).take_while(|_| writer.add(&megabyte)).count();
-    assert!((60..=70).contains(&taken), "{taken}");
+    // As much again if the thread had taken what was there just before the limit was reached.
+    assert!((60..=2 * 64).contains(&taken), "{taken}");
     assert!(!writer.add(&[]), "it ended for good");
     drop(reader);
 }

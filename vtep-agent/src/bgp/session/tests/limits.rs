@@ -79,8 +79,9 @@ async fn hold_to_be_read(reads: bool) {
     let mut agent = Agent::start(1);
     let config = PeerConfig {
         passive: true,
-        hold_time: Duration::from_secs(3),
-        send_hold_time: Some(Duration::from_secs(4)),
+        // Twice what a busy machine may sleep for a second.
+        hold_time: Duration::from_secs(6),
+        send_hold_time: Some(Duration::from_secs(7)),
         ..peer(Ipv4Addr::new(127, 0, 0, 9), PORT)
     };
     agent.configure(vec![(PEER, config)]).await;
@@ -88,7 +89,7 @@ async fn hold_to_be_read(reads: bool) {
     agent.up().await;
     // More than socket buffers hold.
     agent.sessions.send(PEER, withdrawal(0, 600_000));
-    for _ in 0..7 {
+    for _ in 0..10 {
         sleep(Duration::from_secs(1)).await;
         if script.try_send(Message::Keepalive).await.is_err() {
             break;
