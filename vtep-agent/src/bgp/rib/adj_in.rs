@@ -137,6 +137,7 @@ impl AdjRibIn {
             let attributes = self.attributes.intern(attributes);
             let unusable = self.speaker.judge(&attributes, &session);
             let imported = imported(&attributes);
+            let mut indexed = Vec::with_capacity(routes.len());
             for (path_id, route) in routes {
                 let rejected = unusable.or_else(|| self.speaker.judge_route(&route));
                 let path = Path {
@@ -150,8 +151,9 @@ impl AdjRibIn {
                     received: now,
                     stale: false,
                 };
-                changes.extend(self.insert(path));
+                changes.extend(self.insert(path, &mut indexed));
             }
+            self.targets.insert_all(&indexed, &attributes);
         }
         changes
     }
@@ -264,7 +266,8 @@ impl AdjRibIn {
         self.routes.get(self.routes.find(key)?)
     }
 
-    fn insert(&mut self, path: Path) -> Option<Change> {
+    /// Puts a path into its place. Those whose attributes are new there are `indexed` by the caller.
+    fn insert(&mut self, path: Path, indexed: &mut Vec<RouteId>) -> Option<Change> {
         let key = path.route.key();
         let id = self.routes.find_or_add(&key);
         let entry = self.routes.get_mut(id)?;
@@ -281,7 +284,7 @@ impl AdjRibIn {
         }
         let attributes = old.as_ref().map(|old| &old.attributes);
         if attributes.is_none_or(|old| !Arc::ptr_eq(old, &path.attributes)) {
-            self.targets.insert(&id, &path.attributes);
+            indexed.push(id);
         }
         match old {
             Some(old) => {

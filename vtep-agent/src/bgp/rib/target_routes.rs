@@ -26,13 +26,21 @@ pub(super) struct TargetRoutes<K = RouteKey> {
 impl<K: Clone + Eq + Hash> TargetRoutes<K> {
     /// A route has these attributes.
     pub(super) fn insert(&mut self, key: &K, attributes: &Attributes) {
+        self.insert_all(std::slice::from_ref(key), attributes);
+    }
+
+    /// These routes have these attributes.
+    pub(super) fn insert_all(&mut self, routes: &[K], attributes: &Attributes) {
+        if routes.is_empty() {
+            return;
+        }
         for target in attributes.constrained_targets() {
             let keys = self.routes.entry(target).or_default();
             if keys.is_empty() {
                 let number = target.local_admin() as u16;
                 self.by_number.entry(number).or_default().insert(target);
             }
-            keys.insert(key.clone());
+            keys.extend(routes.iter().cloned());
         }
     }
 
