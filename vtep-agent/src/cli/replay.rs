@@ -163,6 +163,7 @@ fn kind(given: &Given) -> &'static str {
         Given::Begin => "begin",
         Given::Turn(Turn::Input(input)) => match input {
             Input::Peer(..) => "peer",
+            Input::Updates(_) => "updates",
             Input::Link(_) => "link",
             Input::LinkGone(_) => "link_gone",
             Input::Paths(..) => "paths",

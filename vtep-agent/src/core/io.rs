@@ -6,7 +6,11 @@ use ipnet::IpNet;
 use vtep_common::abi::{Adjacency, DhcpEvent, Event, FdbKey};
 
 use crate::{
-    bgp::{peer::PeerEvent, rib::Advertisement, wire::Family},
+    bgp::{
+        peer::PeerEvent,
+        rib::Advertisement,
+        wire::{Family, Update},
+    },
     config::{BdConfig, Config, PortPattern, XdpMode},
     types::{BdName, IfName, Mac, PeerId},
 };
@@ -18,6 +22,9 @@ use serde::{Deserialize, Serialize};
 pub enum Input {
     /// A BGP session came, went, or delivered an UPDATE.
     Peer(PeerId, PeerEvent),
+    /// UPDATEs in the order in which they came, from any peers. What comes of one is done once for all:
+    /// flood lists, next hops, entries of maps.
+    Updates(Vec<(PeerId, Box<Update>)>),
     /// A network device appeared or changed.
     Link(Link),
     /// A network device is gone.

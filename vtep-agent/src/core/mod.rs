@@ -60,6 +60,7 @@ use self::{
 };
 use crate::{
     bgp::{
+        peer::PeerEvent,
         rib::{AdjRibIn, AdjRibOut, Memberships},
         wire::{ArpNd, Family},
     },
@@ -215,6 +216,11 @@ impl Core {
     fn take_in(&mut self, input: Input, now: Instant) -> Vec<Output> {
         match input {
             Input::Peer(peer, event) => self.peer_event(peer, event, now),
+            Input::Updates(updates) => {
+                for (peer, update) in updates {
+                    self.peer_event(peer, PeerEvent::Update(update), now);
+                }
+            }
             Input::Link(link) => self.link(link, now),
             Input::LinkGone(ifindex) => self.link_gone(ifindex, now),
             Input::Paths(address, paths) => {

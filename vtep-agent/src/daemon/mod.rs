@@ -53,9 +53,9 @@ use takeover::Takeover;
 use trace::Listener;
 use tunnel::Tunnel;
 
-/// Peers' events are taken in one go for so long: enough to share the cost of writing maps, short
-/// enough that a table of any size keeps nobody else waiting.
-const PEER_TURN: Duration = Duration::from_millis(10);
+/// Routes of peers that are taken in one go, some 10 ms of work: enough to share the cost of writing
+/// maps, few enough that a table of any size keeps nobody else waiting.
+const PEER_TURN: usize = 4096;
 
 /// Idle times of local MACs are read from the map this often, or four times in the shortest ageing
 /// time if that is more.
@@ -343,23 +343,35 @@ impl Daemon {
         self.outputs.extend(outputs);
     }
 
-    /// Takes what is there, so that the cost of writing maps is shared. What a session's coming or
-    /// going causes is sent before the next event, as [`session::Events::recv`] wants it.
+    /// Takes the UPDATEs that are there together, so that the cost of flood lists and of writing maps is
+    /// shared. What a session's coming or going causes is sent before the next event, as
+    /// [`session::Events::recv`] wants it.
     fn take_peer_events(&mut self, first: (PeerId, PeerEvent), more: &mut session::Events) {
         let received = Instant::now();
-        let mut updates = 0;
+        let (mut updates, mut routes) = (Vec::new(), 0);
         let mut next = Some(first);
-        while let Some((peer, event)) = next {
-            let update = matches!(event, PeerEvent::Update(_));
-            updates += usize::from(update);
-            self.handle(Input::Peer(peer, event));
-            if !update || received.elapsed() > PEER_TURN {
-                break;
+        let last = loop {
+            match next {
+                Some((peer, PeerEvent::Update(update))) => {
+                    routes += update.routes().max(1);
+                    updates.push((peer, update));
+                }
+                last => break last,
+            }
+            if routes >= PEER_TURN {
+                break None;
             }
             next = more.try_recv();
+        };
+        let count = updates.len();
+        if count > 0 {
+            self.handle(Input::Updates(updates));
+        }
+        if let Some((peer, event)) = last {
+            self.handle(Input::Peer(peer, event));
         }
         self.settle();
-        for _ in 0..updates {
+        for _ in 0..count {
             self.metrics.observe_convergence(received.elapsed());
         }
     }

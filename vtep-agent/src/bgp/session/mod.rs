@@ -31,7 +31,7 @@ pub use silent_drops::SilentDrops;
 pub use status::{MessageCounts, PeerStatus};
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     hash::{BuildHasher, RandomState},
     io,
     net::{IpAddr, Ipv4Addr},
@@ -64,8 +64,8 @@ pub const PORT: u16 = 179;
 /// Ids from here on are those of dynamic peers.
 pub const FIRST_DYNAMIC: PeerId = PeerId(1 << 31);
 
-/// Events that wait for [`Events::recv`] before peers are read more slowly.
-const WAITING_EVENTS: usize = 256;
+/// Lots of events that wait for [`Events::recv`] before peers are read more slowly.
+const WAITING_LOTS: usize = 4;
 
 /// Our side of all sessions.
 #[derive(Clone, Debug)]
@@ -123,7 +123,9 @@ pub struct Paths(mpsc::WeakUnboundedSender<Control>);
 /// What sessions report.
 #[derive(Debug)]
 pub struct Events {
-    reports: mpsc::Receiver<Report>,
+    lots: mpsc::Receiver<Lot>,
+    /// What is left of the last one.
+    lot: Lot,
     shared: Arc<Shared>,
 }
 
@@ -145,7 +147,7 @@ impl Sessions {
         let shared = Arc::new(Shared::default());
         shared.count_silent_drops();
         let (control, controls) = mpsc::unbounded_channel();
-        let (report, reports) = mpsc::channel(WAITING_EVENTS);
+        let (report, lots) = mpsc::channel(WAITING_LOTS);
         let (finish, finished) = oneshot::channel();
         let listener = {
             // A tokio socket is made inside its runtime.
@@ -164,7 +166,8 @@ impl Sessions {
                 let _ = finish.send(());
             })?;
         let events = Events {
-            reports,
+            lots,
+            lot: Lot::new(),
             shared: Arc::clone(&shared),
         };
         Ok((
@@ -266,13 +269,24 @@ impl Events {
     /// and sends what follows from it, before the next call: that is how [`Sessions::send`] knows
     /// to which session an advertisement belongs.
     pub async fn recv(&mut self) -> Option<(PeerId, PeerEvent)> {
-        let report = self.reports.recv().await?;
-        Some(self.hear(report))
+        loop {
+            if let Some(event) = self.next_of_lot() {
+                return Some(event);
+            }
+            self.lot = self.lots.recv().await?;
+        }
     }
 
     /// An event that is there already.
     pub fn try_recv(&mut self) -> Option<(PeerId, PeerEvent)> {
-        let report = self.reports.try_recv().ok()?;
+        if self.lot.is_empty() {
+            self.lot = self.lots.try_recv().ok()?;
+        }
+        self.next_of_lot()
+    }
+
+    fn next_of_lot(&mut self) -> Option<(PeerId, PeerEvent)> {
+        let report = self.lot.pop_front()?;
         Some(self.hear(report))
     }
 
@@ -328,6 +342,10 @@ struct Report {
     connection: ConnectionId,
     event: PeerEvent,
 }
+
+/// Reports of one peer, at least one. Waking the other thread costs more than an UPDATE does, so they go
+/// together.
+type Lot = VecDeque<Report>;
 
 /// Known on both sides.
 #[derive(Debug, Default)]

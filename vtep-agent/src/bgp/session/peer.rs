@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    Notice, Report, Shared,
+    Lot, Notice, Report, Shared,
     connection::{Connection, Input},
     decode::BATCH,
     dynamic::Stay,
@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// Events that may wait for the core before we stop reading from the peer.
-const WAITING_EVENTS: usize = BATCH;
+const WAITING_EVENTS: usize = 2 * BATCH;
 
 /// Chunks that connections may have read before they are decoded.
 const INPUTS: usize = 4;
@@ -66,7 +66,7 @@ pub(super) struct Outlets {
     /// Its status.
     pub(super) shared: Arc<Shared>,
     /// To the core.
-    pub(super) reports: mpsc::Sender<Report>,
+    pub(super) reports: mpsc::Sender<Lot>,
     /// To the supervisor.
     pub(super) notices: mpsc::UnboundedSender<Notice>,
 }
@@ -100,7 +100,7 @@ pub(super) struct Peer {
     pub(super) undecoded: bool,
     pub(super) session: Option<Established>,
     /// For the core.
-    events: VecDeque<Report>,
+    events: Lot,
     /// For the peer.
     advertisements: VecDeque<Advertisement>,
     /// Number of routes in them.
@@ -156,7 +156,7 @@ impl Peer {
             inputs,
             undecoded: false,
             session: None,
-            events: VecDeque::new(),
+            events: Lot::new(),
             advertisements: VecDeque::new(),
             waiting_routes: 0,
             encoded: VecDeque::new(),
@@ -211,7 +211,7 @@ impl Peer {
                 () = peer.suspicion.changed(), if peer.session.is_none() => peer.suspect(),
                 permit = reports.reserve(), if !peer.events.is_empty() => {
                     match permit {
-                        Ok(permit) => peer.deliver(permit, &reports),
+                        Ok(permit) => permit.send(std::mem::take(&mut peer.events)),
                         // Nobody is interested any more.
                         Err(_) => peer.events.clear(),
                     }
@@ -232,21 +232,10 @@ impl Peer {
         let Self {
             events, mut tasks, ..
         } = peer;
-        for event in events {
-            let _ = reports.send(event).await;
+        if !events.is_empty() {
+            let _ = reports.send(events).await;
         }
         while tasks.join_next().await.is_some() {}
-    }
-
-    /// Hands events to the core, as many as it has room for.
-    fn deliver(&mut self, permit: mpsc::Permit<'_, Report>, reports: &mpsc::Sender<Report>) {
-        let mut permit = Some(permit);
-        while let Some(free) = permit.take()
-            && let Some(event) = self.events.pop_front()
-        {
-            free.send(event);
-            permit = reports.try_reserve().ok();
-        }
     }
 
     fn accepted(&mut self, stream: TcpStream) {

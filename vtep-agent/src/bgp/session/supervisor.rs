@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    Control, Notice, Report, SessionOptions, Shared,
+    Control, Lot, Notice, SessionOptions, Shared,
     dynamic::Stay,
     peer::{Order, Outlets, Peer},
     socket::{self, Endpoint},
@@ -87,7 +87,7 @@ impl Supervisor {
         options: SessionOptions,
         listener: Option<TcpListener>,
         shared: Arc<Shared>,
-        reports: mpsc::Sender<Report>,
+        reports: mpsc::Sender<Lot>,
     ) -> Self {
         let (sender, notices) = mpsc::unbounded_channel();
         Self {

@@ -336,3 +336,40 @@ fn a_large_table_goes_in_parts() {
     assert!(fixture.core.intent.fdb.is_empty());
     assert_eq!(fixture.core.peer_routes(RR).received, 0);
 }
+
+/// UPDATEs that are taken together lead where they lead one by one: the last word counts.
+#[test]
+fn updates_taken_together() {
+    let there = Ipv4Addr::new(198, 18, 0, 12);
+    let announce = |(route, attributes): (Route, Attributes)| Update {
+        announced: vec![route],
+        attributes: Some(attributes.into()),
+        ..Update::default()
+    };
+    let (gone, _) = rt2(there, mac(1), None, 0);
+    let updates = vec![
+        announce(rt3(there)),
+        announce(rt2(there, mac(1), None, 0)),
+        announce(rt2(there, mac(2), Some("10.0.0.2"), 0)),
+        Update {
+            withdrawn: vec![gone.key()],
+            ..Update::default()
+        },
+        announce(rt2(there, mac(3), None, 1)),
+        announce(rt2(there, mac(3), None, 4)),
+    ];
+    let (mut one_by_one, mut together) = (Fixture::new(), Fixture::new());
+    for update in updates.clone() {
+        one_by_one.update(update);
+    }
+    let updates = updates.into_iter().map(|update| (RR, Box::new(update)));
+    together.handle(Input::Updates(updates.collect()));
+    for fixture in [&one_by_one, &together] {
+        assert_eq!(fixture.vtep_of(mac(1)), None);
+        assert_eq!(fixture.vtep_of(mac(2)), Some(there));
+        assert_eq!(fixture.vtep_of(mac(3)), Some(there));
+        assert_eq!(fixture.flood().1, [there]);
+    }
+    let rows = |fixture: &Fixture| fixture.core.intent().arp.len();
+    assert_eq!((rows(&one_by_one), rows(&together)), (1, 1));
+}

@@ -43,7 +43,8 @@ fn is_there(turn: &Turn) {
                 | PeerEvent::RefreshBegin(_)
                 | PeerEvent::RefreshEnd(_) => {}
             },
-            Input::Link(_)
+            Input::Updates(_)
+            | Input::Link(_)
             | Input::LinkGone(_)
             | Input::Paths(..)
             | Input::Event(_)
@@ -81,6 +82,9 @@ pub(super) fn every_kind() -> Vec<Turn> {
             .into_iter()
             .map(|update| peer(PeerEvent::Update(Box::new(update)))),
     );
+    let together = updates().into_iter();
+    let together = together.map(|update| (PeerId(0), Box::new(update)));
+    turns.push(Turn::Input(Input::Updates(together.collect())));
     let adjacency = Adjacency {
         ifindex: 1,
         mtu: 1500,

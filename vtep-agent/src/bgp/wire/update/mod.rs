@@ -53,6 +53,18 @@ pub struct Identified {
 }
 
 impl Update {
+    /// Number of routes, announced and withdrawn.
+    pub fn routes(&self) -> usize {
+        let counts = [
+            self.announced.len(),
+            self.withdrawn.len(),
+            self.classic.as_ref().map_or(0, |(_, routes)| routes.len()),
+            self.identified.announced.len(),
+            self.identified.withdrawn.len(),
+        ];
+        counts.iter().sum()
+    }
+
     /// Takes out what is said of one family.
     #[must_use]
     pub fn take(&mut self, family: Family) -> Self {
