@@ -1,8 +1,9 @@
 //! Operations on one map that are carried out together: a system call costs as much as several
 //! entries.
 
-/// So many are enough to share the call, and few enough for the buffers to stay in the cache.
-const BATCH: usize = 512;
+/// So many are enough to share the call, also with another thread, and few enough for the buffers to stay
+/// in the cache.
+const BATCH: usize = 4096;
 
 /// Operations of one kind that wait, each with what the map holds until then.
 pub(super) struct Batch<K, V> {

@@ -256,7 +256,7 @@ where
             if no_room {
                 for key in batch.take_new() {
                     self.restore(key, None);
-                    self.fail(key, false, round.now);
+                    self.fail(key, true, round.now);
                 }
             }
         }

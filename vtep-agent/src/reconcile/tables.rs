@@ -25,12 +25,13 @@ pub trait Tables {
     /// [`TableError::Refused`]
     fn delete(&mut self, key: Key) -> Result<(), TableError>;
 
-    /// Writes entries of one map in their order, up to the first that is refused.
+    /// Writes entries of one map, up to the first that is refused. Some of those after it may have been
+    /// written, too.
     fn update_all(&mut self, entries: Entries<'_>) -> Progress {
         Progress::of(entries.iter().map(|entry| self.update(entry)))
     }
 
-    /// Removes entries of one map in their order, up to the first that is refused.
+    /// Removes entries of one map, as [`Tables::update_all`] writes them.
     fn delete_all(&mut self, keys: Keys<'_>) -> Progress {
         Progress::of(keys.iter().map(|key| self.delete(key)))
     }
@@ -44,7 +45,7 @@ pub trait Tables {
 pub struct Progress {
     /// So many from the first on are done.
     pub done: usize,
-    /// Why the one after them is not. What comes after that one was not tried.
+    /// Why the one after them is not. What comes after that one is still to be tried.
     pub refused: Option<TableError>,
 }
 
