@@ -98,13 +98,12 @@ fn measure(speaker: Speaker, fabric: &Fabric) -> Result<Sample> {
 
     let start = Instant::now();
     peer.send_raw(&table)?;
-    let forwarding = wait(&mut peer, &mut side, start, fabric.routes())?;
+    let forwarding = wait(&mut peer, &mut side, start, fabric, fabric.routes())?;
     let memory = side.memory()?.peak;
-    side.confirm(fabric.routes())?;
 
     let start = Instant::now();
     peer.send_raw(&withdrawals)?;
-    let withdrawn = match wait(&mut peer, &mut side, start, 0) {
+    let withdrawn = match wait(&mut peer, &mut side, start, fabric, 0) {
         Err(error) if speaker == Speaker::Frr => {
             eprintln!("FRR did not withdraw the table: {error:#}");
             None
@@ -125,26 +124,31 @@ fn establish(reflector: &Host) -> Result<ScriptedPeer> {
     Ok(peer)
 }
 
-/// Waits until a number of MACs are in the tables that forward, and returns since when: of the look
-/// that found them, the end for vtep and the beginning for FRR, whose dumps take long. Each look costs
-/// the side under test something, so the pause before the next is as long.
-fn wait(peer: &mut ScriptedPeer, side: &mut Side, start: Instant, macs: usize) -> Result<Duration> {
+/// Waits until a number of MACs are in the tables that forward, and returns how long that took: until
+/// the beginning of the look that found them. Both sides are looked at alike, and little: whoever counts
+/// all the time slows down what is measured.
+fn wait(
+    peer: &mut ScriptedPeer,
+    side: &mut Side,
+    start: Instant,
+    fabric: &Fabric,
+    macs: usize,
+) -> Result<Duration> {
     let mut alive = Instant::now();
     loop {
         side.check()?;
         let look = Instant::now();
-        let installed = side.installed()?;
-        if installed == macs {
-            let taken = match side {
-                Side::Vtep(_) => Duration::ZERO,
-                Side::Frr(_) => look.elapsed(),
-            };
-            return Ok(start.elapsed() - taken);
+        if side.has_last(fabric)? == (macs > 0) {
+            let installed = side.installed()?;
+            if installed == macs {
+                return Ok(look - start);
+            }
+            ensure!(
+                start.elapsed() < PATIENCE,
+                "{installed} MACs instead of {macs} after {PATIENCE:?}"
+            );
         }
-        ensure!(
-            start.elapsed() < PATIENCE,
-            "{installed} MACs instead of {macs} after {PATIENCE:?}"
-        );
+        ensure!(start.elapsed() < PATIENCE, "not done after {PATIENCE:?}");
         thread::sleep(look.elapsed().max(Duration::from_millis(5)));
         if alive.elapsed() > Duration::from_secs(20) {
             peer.send(&BgpMessage::keepalive())?;
