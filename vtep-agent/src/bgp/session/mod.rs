@@ -64,8 +64,9 @@ pub const PORT: u16 = 179;
 /// Ids from here on are those of dynamic peers.
 pub const FIRST_DYNAMIC: PeerId = PeerId(1 << 31);
 
-/// Lots of events that wait for [`Events::recv`] before peers are read more slowly.
-const WAITING_LOTS: usize = 4;
+/// Lots of events that wait for [`Events::recv`]. With one the next one grows for as long as the core is
+/// busy with the one before, up to the length at which its peer is read more slowly.
+const WAITING_LOTS: usize = 1;
 
 /// Our side of all sessions.
 #[derive(Clone, Debug)]

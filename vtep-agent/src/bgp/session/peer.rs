@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// Events that may wait for the core before we stop reading from the peer.
-const WAITING_EVENTS: usize = 2 * BATCH;
+const WAITING_EVENTS: usize = 16 * BATCH;
 
 /// Chunks that connections may have read before they are decoded.
 const INPUTS: usize = 4;
