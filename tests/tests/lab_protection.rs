@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use serde_json::json;
-use vtep_tests::{Capture, Lab, PacketSocket, Ping, Vm, VmSpec, eventually, mesh};
+use vtep_tests::{Capture, Lab, PacketSocket, Pair, Ping, Vm, VmSpec, eventually, mesh};
 
 /// Share of a core that an agent may take during a storm: a tenth, and twice that without optimization.
 const LIMIT: f64 = if cfg!(debug_assertions) { 0.2 } else { 0.1 };
@@ -30,6 +30,49 @@ fn arp(source: [u8; 6], sender: ([u8; 6], Ipv4Addr), target: Ipv4Addr) -> Vec<u8
     frame.extend([0; 6]);
     frame.extend(target.octets());
     frame
+}
+
+/// The only endpoint of a port is declared and not declared any more, again and again while its VM
+/// talks: at no moment is the port judged by endpoints that are not there yet, or not any more.
+#[test]
+fn a_declaration_that_comes_and_goes_costs_nothing() -> Result<()> {
+    let lab = Lab::new("declared")?;
+    let underlay = lab.underlay()?;
+    let pair = Pair::start(&lab, &underlay)?;
+    pair.pings()?;
+    let socket = PacketSocket::open(pair.vm1.ns(), "eth0")?;
+    // Of an EtherType for experiments (IEEE 802): nothing but its source is judged.
+    let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x88, 0xb5];
+    frame.resize(60, 0);
+    let frames = vec![frame; 64];
+    let endpoint = "vnet-vm1 --mac 02:00:00:00:00:01";
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let talk = scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                socket.send_all(&frames)?;
+            }
+            anyhow::Ok(())
+        });
+        let cycles = (0..30).try_for_each(|_| {
+            let addresses = "--ip 10.0.0.1 --ip fd00::1";
+            pair.a1
+                .cli(&format!("port add {endpoint} --bd blue {addresses}"))?
+                .done()?;
+            pair.a1
+                .cli(&format!("port del {endpoint}"))?
+                .done()
+                .map(drop)
+        });
+        done.store(true, Ordering::Relaxed);
+        talk.join().map_err(|_| anyhow!("the sender died"))??;
+        cycles
+    })?;
+    let drops = pair.a1.show("counters")?["drops"].clone();
+    for reason in ["source_spoofed", "ip_spoofed", "arp_spoofed", "nd_spoofed"] {
+        ensure!(drops[reason].as_u64().unwrap_or(0) == 0, "{drops}");
+    }
+    Ok(())
 }
 
 /// RFC 7432 §15.2 and RFC 9161 §7: a VM whose endpoints are declared can be nobody else, neither

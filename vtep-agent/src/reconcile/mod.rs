@@ -155,7 +155,7 @@ impl Reconciler {
             stage.collect(intent);
         }
         for stage in self.stages.iter_mut().rev() {
-            if !stage.map().is_array() {
+            if !goes_last(stage.map()) {
                 stage.delete(intent, tables, &mut round);
             }
         }
@@ -163,7 +163,7 @@ impl Reconciler {
             stage.update(intent, tables, &mut round);
         }
         for stage in self.stages.iter_mut().rev() {
-            if stage.map().is_array() {
+            if goes_last(stage.map()) {
                 stage.delete(intent, tables, &mut round);
             }
         }
@@ -243,6 +243,13 @@ impl Default for Reconciler {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Whether what nobody wants any more of a map stays until everything else is written. Other hash tables
+/// make room first; but a port is judged by its guards for as long as its entry says so, and drops what
+/// none of them allows.
+fn goes_last(map: Map) -> bool {
+    map.is_array() || map == Map::Guards
 }
 
 /// Says that an episode began or ended.
