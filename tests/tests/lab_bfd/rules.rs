@@ -27,13 +27,16 @@ fn bgp_028_a_failed_path_ends_the_session() -> Result<()> {
     agent.wait_established()?;
     wait_bfd(&agent, "up")?;
     // Their 3 x our 300 ms, once the peer's Poll-free 100 ms are known.
-    let heard = speaker.last().context("nothing heard")?;
-    ensure!(heard.source_port >= 49152, "{heard:?}");
-    ensure!((heard.state, heard.multiplier) == (3, 3), "{heard:?}");
-    ensure!(
-        heard.desired_min_tx == 300_000 && heard.required_min_rx == 300_000,
-        "{heard:?}"
-    );
+    eventually(PATIENCE, || {
+        let heard = speaker.last().context("nothing heard")?;
+        ensure!(heard.source_port >= 49152, "{heard:?}");
+        ensure!((heard.state, heard.multiplier) == (3, 3), "{heard:?}");
+        ensure!(
+            heard.desired_min_tx == 300_000 && heard.required_min_rx == 300_000,
+            "{heard:?}"
+        );
+        Ok(())
+    })?;
 
     let silent = speaker.fall_silent();
     peer.expect_close(Duration::from_secs(10))?;
@@ -184,6 +187,11 @@ fn a_clean_stop_is_told_from_a_crash() -> Result<()> {
     // A new one has other discriminators, and the old session doesn't disturb it.
     let mut agent = wire.agent(ASN, SINGLE)?;
     wait_bfd(&agent, "up")?;
+    eventually(PATIENCE, || {
+        let last = speaker.last().context("nothing heard")?;
+        ensure!(last.state == 3, "{last:?}");
+        Ok(())
+    })?;
     agent.daemon().kill()?;
     let last = speaker.last().context("nothing heard")?;
     ensure!(last.state == 3, "{last:?}");
