@@ -152,41 +152,25 @@ impl Installed {
     /// from what is in them.
     #[must_use]
     pub fn in_order(&self) -> Self {
-        let Intent {
-            settings,
-            vteps,
-            groups,
-            ports,
-            flood,
-            bds,
-            fdb,
-            arp,
-            nd,
-            sources,
-            guards,
-            port_index,
-            vnis,
-            endpoints,
-            addresses,
-        } = &self.tables;
+        let tables = &self.tables;
         let idle: Table<_, _> = self.idle.iter().map(|(key, time)| (*key, *time)).collect();
         Self {
             tables: Intent {
-                settings: settings.in_order(),
-                vteps: vteps.in_order(),
-                groups: groups.in_order(),
-                ports: ports.in_order(),
-                flood: flood.in_order(),
-                bds: bds.in_order(),
-                fdb: fdb.in_order(),
-                arp: arp.in_order(),
-                nd: nd.in_order(),
-                sources: sources.in_order(),
-                guards: guards.in_order(),
-                port_index: port_index.in_order(),
-                vnis: vnis.in_order(),
-                endpoints: endpoints.in_order(),
-                addresses: addresses.in_order(),
+                settings: tables.settings.in_order(),
+                vteps: tables.vteps.in_order(),
+                groups: tables.groups.in_order(),
+                ports: tables.ports.in_order(),
+                flood: tables.flood.in_order(),
+                bds: tables.bds.in_order(),
+                fdb: tables.fdb.in_order(),
+                arp: tables.arp.in_order(),
+                nd: tables.nd.in_order(),
+                sources: tables.sources.in_order(),
+                guards: tables.guards.in_order(),
+                port_index: tables.port_index.in_order(),
+                vnis: tables.vnis.in_order(),
+                endpoints: tables.endpoints.in_order(),
+                addresses: tables.addresses.in_order(),
             },
             idle: idle.in_order().entries,
         }

@@ -7,6 +7,7 @@
 mod attach;
 mod bfd;
 mod command;
+mod peers;
 mod report;
 mod service;
 mod stop;
@@ -31,7 +32,6 @@ use crate::{
     bfd::Bfd,
     bgp::{
         fsm::Cease,
-        peer::PeerEvent,
         session::{self, SessionOptions, Sessions},
     },
     config::{Config, VtepConfig},
@@ -45,17 +45,12 @@ use crate::{
     recording::{Recorded, Recording},
     store::{Store, StoreError},
     tcp_ao,
-    types::PeerId,
 };
 use attach::Devices;
 use service::Service;
 use takeover::Takeover;
 use trace::Listener;
 use tunnel::Tunnel;
-
-/// Routes of peers that are taken in one go, some 10 ms of work: enough to share the cost of writing
-/// maps, few enough that a table of any size keeps nobody else waiting.
-const PEER_TURN: usize = 4096;
 
 /// Idle times of local MACs are read from the map this often, or four times in the shortest ageing
 /// time if that is more.
@@ -341,39 +336,6 @@ impl Daemon {
         self.takeover.sees(&input);
         let outputs = self.core.handle(input, Instant::now());
         self.outputs.extend(outputs);
-    }
-
-    /// Takes the UPDATEs that are there together, so that the cost of flood lists and of writing maps is
-    /// shared. What a session's coming or going causes is sent before the next event, as
-    /// [`session::Events::recv`] wants it.
-    fn take_peer_events(&mut self, first: (PeerId, PeerEvent), more: &mut session::Events) {
-        let received = Instant::now();
-        let (mut updates, mut routes) = (Vec::new(), 0);
-        let mut next = Some(first);
-        let last = loop {
-            match next {
-                Some((peer, PeerEvent::Update(update))) => {
-                    routes += update.routes().max(1);
-                    updates.push((peer, update));
-                }
-                last => break last,
-            }
-            if routes >= PEER_TURN {
-                break None;
-            }
-            next = more.try_recv();
-        };
-        let count = updates.len();
-        if count > 0 {
-            self.handle(Input::Updates(updates));
-        }
-        if let Some((peer, event)) = last {
-            self.handle(Input::Peer(peer, event));
-        }
-        self.settle();
-        for _ in 0..count {
-            self.metrics.observe_convergence(received.elapsed());
-        }
     }
 
     /// Makes the maps what the core wants, then carries out the rest.
