@@ -17,6 +17,9 @@ use crate::{
 
 /// How long a daemon may take to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(10);
+/// Lines of a log that are shown from its beginning and from its end.
+const LOG_HEAD: usize = 40;
+const LOG_TAIL: usize = 160;
 
 /// A process of a lab, with its output in a log file. Dropping it ends it and prints the log.
 ///
@@ -231,9 +234,22 @@ impl Drop for Daemon {
         }
         if self.lab.shows_logs() {
             // Captured by the test harness, which shows it when the test failed.
-            println!("--- {} ---\n{}", self.name, self.log());
+            println!("--- {} ---\n{}", self.name, excerpt(&self.log()));
         }
     }
+}
+
+/// The beginning and the end of a long log: what failed is not to be searched for among thousands of
+/// lines.
+fn excerpt(log: &str) -> String {
+    let lines: Vec<_> = log.lines().collect();
+    let left_out = lines.len().saturating_sub(LOG_HEAD + LOG_TAIL);
+    if left_out == 0 {
+        return log.to_owned();
+    }
+    let (head, rest) = lines.split_at(LOG_HEAD);
+    let (head, tail) = (head.join("\n"), rest[left_out..].join("\n"));
+    format!("{head}\n({left_out} lines)\n{tail}\n")
 }
 
 fn end_with_parent() -> std::io::Result<()> {

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{Daemon, Lab, Namespace, eventually, programs};
 
-/// How long [`Ping::until_answered`] tries.
+/// How long [`Ping::until_answered`] tries, and [`Ping::start`] waits.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Echo requests to one address, IPv4 or IPv6.
@@ -68,19 +68,23 @@ impl Ping {
         }
     }
 
-    /// Begins to send requests from a namespace, at an interval of whole milliseconds.
+    /// Sends requests from a namespace, at an interval of whole milliseconds, until it is told to stop.
+    /// The first has been answered when this returns: ping looks for a route once, when it begins, and
+    /// ends when it has none.
     ///
     /// # Errors
     ///
-    /// When ping cannot be run.
+    /// When ping cannot be run, or there is no answer.
     pub fn start(&self, lab: &Lab, from: &Namespace, interval: Duration) -> Result<Pinging> {
         let mut command = from.command(programs::find("ping")?);
         let seconds = format!("{:.3}", interval.as_secs_f64());
         command.args(["-n", "-W", "1", "-i", &seconds]);
         command.args(["-s", &self.size.to_string(), &self.target]);
         let name = format!("ping-{}-{}", from.name(), lab.serial());
+        let mut daemon = Daemon::spawn(lab, &name, command)?;
+        daemon.wait_for_log("icmp_seq=", PATIENCE)?;
         Ok(Pinging {
-            daemon: Daemon::spawn(lab, &name, command)?,
+            daemon,
             target: self.target.clone(),
         })
     }
