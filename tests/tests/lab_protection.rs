@@ -33,14 +33,18 @@ fn arp(source: [u8; 6], sender: ([u8; 6], Ipv4Addr), target: Ipv4Addr) -> Vec<u8
 }
 
 /// The only endpoint of a port is declared and not declared any more, again and again while its VM
-/// talks: at no moment is the port judged by endpoints that are not there yet, or not any more.
+/// talks: at no moment is the port judged by endpoints that are not there yet, or not any more, nor is
+/// it full when nobody is behind it.
 #[test]
 fn a_declaration_that_comes_and_goes_costs_nothing() -> Result<()> {
     let lab = Lab::new("declared")?;
     let underlay = lab.underlay()?;
-    let pair = Pair::start(&lab, &underlay)?;
-    pair.pings()?;
-    let socket = PacketSocket::open(pair.vm1.ns(), "eth0")?;
+    let hosts = [underlay.host("h1")?, underlay.host("h2")?];
+    let vm1 = hosts[0].vm("vm1", &VmSpec::new(1))?;
+    let _vm2 = hosts[1].vm("vm2", &VmSpec::new(2))?;
+    let agents = mesh(&hosts, "max_macs_per_port = 1", |config| config)?;
+    Ping::to("10.0.0.2").until_answered(vm1.ns())?;
+    let socket = PacketSocket::open(vm1.ns(), "eth0")?;
     // Of an EtherType for experiments (IEEE 802): nothing but its source is judged.
     let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x88, 0xb5];
     frame.resize(60, 0);
@@ -56,10 +60,10 @@ fn a_declaration_that_comes_and_goes_costs_nothing() -> Result<()> {
         });
         let cycles = (0..30).try_for_each(|_| {
             let addresses = "--ip 10.0.0.1 --ip fd00::1";
-            pair.a1
+            agents[0]
                 .cli(&format!("port add {endpoint} --bd blue {addresses}"))?
                 .done()?;
-            pair.a1
+            agents[0]
                 .cli(&format!("port del {endpoint}"))?
                 .done()
                 .map(drop)
@@ -68,8 +72,14 @@ fn a_declaration_that_comes_and_goes_costs_nothing() -> Result<()> {
         talk.join().map_err(|_| anyhow!("the sender died"))??;
         cycles
     })?;
-    let drops = pair.a1.show("counters")?["drops"].clone();
-    for reason in ["source_spoofed", "ip_spoofed", "arp_spoofed", "nd_spoofed"] {
+    let drops = agents[0].show("counters")?["drops"].clone();
+    for reason in [
+        "source_spoofed",
+        "ip_spoofed",
+        "arp_spoofed",
+        "nd_spoofed",
+        "mac_limit",
+    ] {
         ensure!(drops[reason].as_u64().unwrap_or(0) == 0, "{drops}");
     }
     Ok(())

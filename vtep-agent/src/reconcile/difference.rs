@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    Entries, Entry, Key, Keys, Map, RETRY_MAX, RETRY_MIN, ROUND_MAX, Round, TableError, Tables,
-    batch::Batch,
+    Entries, Entry, Key, Keys, Map, RETRY_MAX, RETRY_MIN, ROUND_MAX, Round, Step, TableError,
+    Tables, batch::Batch,
 };
 use crate::{
     intent::{Dirty, Intent, Table},
@@ -24,7 +24,7 @@ pub(super) trait Stage: Send {
     fn collect(&mut self, intent: &mut Intent);
     /// Removes what nobody wants any more.
     fn delete(&mut self, intent: &mut Intent, tables: &mut dyn Tables, round: &mut Round);
-    /// Writes what is wanted.
+    /// Writes what is wanted, as far as this step of the round has to.
     fn update(&mut self, intent: &mut Intent, tables: &mut dyn Tables, round: &mut Round);
     /// Entries in the map.
     fn len(&self) -> usize;
@@ -48,7 +48,12 @@ pub(super) struct Typed<K, V> {
     pub(super) keys: fn(&[K]) -> Keys<'_>,
     pub(super) key: fn(K) -> Key,
     pub(super) split: fn(Entry) -> Option<(K, V)>,
+    /// By what the map holds, what is written of a value before [`Step::Restrict`]; nothing when the two
+    /// have nothing to do with each other. `None` when values restrict nothing.
+    pub(super) ease: Option<Ease<V>>,
 }
+
+type Ease<V> = fn(held: &V, wanted: &V) -> Option<V>;
 
 /// The difference between one table of the intent and its map.
 pub(super) struct Difference<K, V> {
@@ -79,8 +84,10 @@ struct Retry {
 /// What became of a key in one step of a round.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Tried {
-    /// It is as wanted, waits in the batch, failed, or is for the other step.
+    /// It is as wanted, waits in the batch, failed, or is nothing that this step does.
     Settled,
+    /// A later step of the round has to try it, too.
+    Again,
     /// The round has no time for it.
     TooLate,
 }
@@ -123,8 +130,9 @@ where
             if late || self.has_failed(*key) {
                 return late;
             }
-            late = attempt(self, *key) == Tried::TooLate;
-            late
+            let tried = attempt(self, *key);
+            late = tried == Tried::TooLate;
+            tried != Tried::Settled
         });
         for key in retries {
             if late {
@@ -203,10 +211,23 @@ where
             return Tried::Settled;
         };
         let unsure = self.is_unsure(key);
+        let value = match self.typed.ease {
+            // What was refused is tried once in a round.
+            Some(ease) if !self.has_failed(key) => self.eased(key, round.step, wanted, ease),
+            _ if round.step != Step::Write => return Tried::Settled,
+            _ => Some(*wanted),
+        };
+        let Some(value) = value else {
+            return Tried::Again;
+        };
+        let after = match value == *wanted {
+            true => Tried::Settled,
+            false => Tried::Again,
+        };
         let before = match self.written.entry(key) {
-            MapEntry::Occupied(entry) if entry.get() == wanted && !unsure => {
+            MapEntry::Occupied(entry) if *entry.get() == value && !unsure => {
                 self.succeed(key);
-                return Tried::Settled;
+                return after;
             }
             MapEntry::Vacant(_) if *full => {
                 // No room for any other new key either; not another system call for each.
@@ -214,16 +235,27 @@ where
                 return Tried::Settled;
             }
             _ if !round.spend() => return Tried::TooLate,
-            MapEntry::Occupied(mut entry) => Some(entry.insert(*wanted)),
+            MapEntry::Occupied(mut entry) => Some(entry.insert(value)),
             MapEntry::Vacant(entry) => {
-                entry.insert(*wanted);
+                entry.insert(value);
                 None
             }
         };
-        if batch.update(key, *wanted, before) {
+        if batch.update(key, value, before) {
             self.flush_updates(batch, full, tables, round);
         }
-        Tried::Settled
+        after
+    }
+
+    /// What a step writes of a value that may restrict; `None` before its time.
+    fn eased(&self, key: K, step: Step, wanted: &V, ease: Ease<V>) -> Option<V> {
+        let held = self.written.get(&key);
+        let eased = held.and_then(|held| ease(held, wanted));
+        match step {
+            Step::Ease => eased,
+            Step::Write => Some(eased.unwrap_or(*wanted)),
+            Step::Restrict => Some(*wanted),
+        }
     }
 
     fn flush_updates(
@@ -374,6 +406,9 @@ where
     }
 
     fn update(&mut self, intent: &mut Intent, tables: &mut dyn Tables, round: &mut Round) {
+        if round.step != Step::Write && self.typed.ease.is_none() {
+            return;
+        }
         let table = (self.table)(intent);
         let mut full = false;
         let mut fresh = std::mem::take(&mut self.fresh.set);

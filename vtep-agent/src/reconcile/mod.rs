@@ -11,6 +11,9 @@
 //! 2. wanted entries are written, what is pointed at before what points;
 //! 3. entries of arrays that nobody wants are zeroed, in the order of step 1.
 //!
+//! An entry that says what a port may send allows more before step 1 and less after step 2: what a VM
+//! may send before and after is not dropped in between.
+//!
 //! Beside that, [`Reconciler::audit`] compares what the maps hold with what was written.
 //!
 //! A failed operation holds nothing else back. An entry that then points at an old or empty one does
@@ -28,7 +31,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vtep_common::abi::FdbKey;
+use vtep_common::abi::{FdbKey, PortEntry, PortFlags};
 
 use crate::{intent::Intent, types::hash::HashSet};
 use audit::Audit;
@@ -93,7 +96,9 @@ impl Reconciler {
     /// Takes all maps as empty.
     pub fn new() -> Self {
         macro_rules! stages {
-            ($($(#[doc = $why:literal])* $map:ident: $table:ident,)*) => {
+            (@ease) => { None };
+            (@ease $ease:path) => { Some($ease) };
+            ($($(#[doc = $why:literal])* $map:ident: $table:ident $(by $ease:path)?,)*) => {
                 vec![$(Box::new(Difference::new(
                     Map::$map,
                     Typed {
@@ -104,6 +109,7 @@ impl Reconciler {
                             Entry::$map(key, value) => Some((key, value)),
                             _ => None,
                         },
+                        ease: stages!(@ease $($ease)?),
                     },
                     |intent| &mut intent.$table,
                 )),)*]
@@ -115,7 +121,7 @@ impl Reconciler {
             Groups: groups,
             /// Before the ports that are judged by them.
             Guards: guards,
-            Ports: ports,
+            Ports: ports by eased_port,
             Flood: flood,
             Bds: bds,
             /// Before what forwards: a crash in between must not lose who is there.
@@ -154,13 +160,19 @@ impl Reconciler {
         for stage in &mut self.stages {
             stage.collect(intent);
         }
+        for stage in &mut self.stages {
+            stage.update(intent, tables, &mut round);
+        }
         for stage in self.stages.iter_mut().rev() {
             if !goes_last(stage.map()) {
                 stage.delete(intent, tables, &mut round);
             }
         }
-        for stage in &mut self.stages {
-            stage.update(intent, tables, &mut round);
+        for step in [Step::Write, Step::Restrict] {
+            round.step = step;
+            for stage in &mut self.stages {
+                stage.update(intent, tables, &mut round);
+            }
         }
         for stage in self.stages.iter_mut().rev() {
             if goes_last(stage.map()) {
@@ -252,6 +264,18 @@ fn goes_last(map: Map) -> bool {
     map.is_array() || map == Map::Guards
 }
 
+/// A port, before the FDB and the guards know what it may send by then: in the same place, it is not
+/// restricted more than it was.
+fn eased_port(held: &PortEntry, wanted: &PortEntry) -> Option<PortEntry> {
+    let place = |entry: &PortEntry| (entry.ifindex, entry.bd, entry.vlan);
+    let restrictions = PortFlags::MAC_LIMIT.with(PortFlags::GUARDED);
+    let eased = PortEntry {
+        flags: wanted.flags.without(restrictions.without(held.flags)),
+        ..*wanted
+    };
+    (place(held) == place(wanted)).then_some(eased)
+}
+
 /// Says that an episode began or ended.
 fn log(map: Map, trouble: Option<Trouble>, error: Option<&TableError>, pending: usize) {
     let name = map.name();
@@ -269,9 +293,21 @@ fn log(map: Map, trouble: Option<Trouble>, error: Option<&TableError>, pending: 
     }
 }
 
+/// How far an entry that is there already becomes what is wanted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// As far as it allows more than before.
+    Ease,
+    /// But for what it allows no more.
+    Write,
+    /// All the way.
+    Restrict,
+}
+
 /// State of one round.
 struct Round {
     now: Instant,
+    step: Step,
     outcome: Outcome,
     /// Operations that may still be done.
     budget: usize,
@@ -283,6 +319,7 @@ impl Round {
     fn new(now: Instant) -> Self {
         Self {
             now,
+            step: Step::Ease,
             outcome: Outcome::default(),
             budget: ROUND_MAX,
             first: BTreeMap::new(),

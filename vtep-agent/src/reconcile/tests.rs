@@ -1,5 +1,6 @@
 mod audit;
 mod properties;
+mod restrictions;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -273,35 +274,6 @@ fn pointed_at_is_written_first_and_removed_last() {
     let deleted: Vec<_> = expected.iter().map(|&map| (false, map)).collect();
     assert_eq!(fake.maps(), deleted);
     assert!(fake.entries.is_empty());
-}
-
-/// The last declared endpoint of a port goes: there is no moment in which the port is judged and nothing
-/// is allowed.
-#[test]
-fn a_port_is_free_before_its_guards_go() {
-    let (mut reconciler, mut fake) = (Reconciler::new(), Fake::default());
-    let (mut intent, now) = (Intent::default(), Instant::now());
-    let entry = |flags| PortEntry {
-        ifindex: 11,
-        flags,
-        ..PortEntry::default()
-    };
-    let guard = GuardKey::of_mac(3, Mac([2; 6]));
-    intent.ports.set(3, entry(PortFlags::GUARDED));
-    intent.guards.set(guard, GuardEntry::default());
-    reconciler.apply(&mut intent, &mut fake, now);
-    assert_eq!(
-        fake.log,
-        [Op::Update(Key::Guards(guard)), Op::Update(Key::Ports(3))]
-    );
-    fake.log.clear();
-    intent.ports.set(3, entry(PortFlags::default()));
-    intent.guards.remove(guard);
-    reconciler.apply(&mut intent, &mut fake, now);
-    assert_eq!(
-        fake.log,
-        [Op::Update(Key::Ports(3)), Op::Delete(Key::Guards(guard))]
-    );
 }
 
 #[test]

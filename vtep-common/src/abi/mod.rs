@@ -121,6 +121,12 @@ macro_rules! flags {
                 if condition { self.with(other) } else { self }
             }
 
+            /// What is in `self` and not in `other`.
+            #[must_use]
+            pub const fn without(self, other: Self) -> Self {
+                Self(self.0 & !other.0)
+            }
+
             /// All bits of `other` are set.
             pub const fn has(self, other: Self) -> bool {
                 self.0 & other.0 == other.0
