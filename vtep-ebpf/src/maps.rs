@@ -1,4 +1,4 @@
-//! The maps. Names, keys and values are `vtep_common::abi`'s; the last three are private state.
+//! The maps. Names, keys and values are `vtep_common::abi`'s; the last four are private state.
 #![expect(
     non_upper_case_globals,
     reason = "the names of the maps, as users see them"
@@ -22,6 +22,8 @@ use vtep_common::{
     },
     wire::Tables,
 };
+
+use crate::memory::{self, Remembered};
 
 const MACS: usize = DEFAULT_MAX_MACS as usize;
 const BDS: usize = MAX_BDS as usize;
@@ -87,6 +89,9 @@ pub static port_budgets: Array<Budgets, PORTS> = Array::new();
 /// from one queue.
 #[btf_map]
 pub static packet_ids: PerCpuArray<u32, 1> = PerCpuArray::new();
+/// What was looked up before. Per CPU: nobody else writes to it.
+#[btf_map]
+pub static remembered: PerCpuArray<Remembered, { Remembered::SLOTS as usize }> = PerCpuArray::new();
 
 /// Value of `port_budgets`: states of [`vtep_common::wire::rate`].
 #[repr(C)]
@@ -136,6 +141,16 @@ impl Tables for Maps {
     #[inline(always)]
     fn source(&self, key: SourceKey) -> bool {
         sources.get_ptr(key).is_some()
+    }
+
+    #[inline(always)]
+    fn admission(&self, current: &Settings, vni: u32, source_be: u32) -> Result<BdRef, DropReason> {
+        memory::admission(current, vni, source_be)
+    }
+
+    #[inline(always)]
+    fn receiver(&self, current: &Settings, key: FdbKey) -> Option<FdbWord> {
+        memory::receiver(current, key)
     }
 }
 

@@ -3,7 +3,7 @@
 //! Inline assembly, since Rust has no unaligned access that compiles to one instruction here:
 //! `read_unaligned` becomes byte loads and shifts, and a plain misaligned access is undefined.
 
-use core::arch::asm;
+use core::{arch::asm, hint};
 
 use vtep_common::wire::{Bytes, BytesMut, Frame};
 
@@ -97,6 +97,9 @@ macro_rules! load {
                     options(nostack, readonly, preserves_flags),
                 );
             }
+            // Loads clear the rest of the register, which the compiler would otherwise do again.
+            // SAFETY: as the instruction set says (RFC 9669 §5.1).
+            unsafe { hint::assert_unchecked(value <= u64::from(<$type>::MAX)) };
             value as $type
         }
     };

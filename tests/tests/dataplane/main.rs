@@ -17,6 +17,7 @@ mod flooding;
 mod frames;
 mod guard;
 mod ledger;
+mod memory;
 mod rig;
 mod suppress;
 mod trace;

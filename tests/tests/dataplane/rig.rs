@@ -77,6 +77,9 @@ pub const TC_REDIRECT: u32 = 7;
 pub struct Rig {
     ebpf: Ebpf,
     before: BTreeMap<&'static str, u64>,
+    settings: Settings,
+    /// The programs are told of every change of a map, as the agent tells them.
+    pub tells: bool,
 }
 
 /// What a run did.
@@ -137,6 +140,8 @@ impl Rig {
         let mut rig = Self {
             ebpf,
             before: BTreeMap::new(),
+            settings: Settings::default(),
+            tells: true,
         };
         for name in ["underlay_xdp", "underlay_xdp_generic"] {
             let program: &mut Xdp = rig.ebpf.program_mut(name).unwrap().try_into().unwrap();
@@ -232,7 +237,23 @@ impl Rig {
         };
         settings.local_vteps_be[0] = u32::from_ne_bytes(LOCAL.octets());
         settings.uplink_macs[0] = UPLINK.to_bits();
-        self.array("settings", 0, settings);
+        settings.revision = self.settings.revision;
+        self.settings = settings;
+        self.tell();
+    }
+
+    /// Makes programs forget what they remember.
+    pub fn tell(&mut self) {
+        self.settings.revision += 1;
+        let settings = self.settings;
+        let mut map: Array<&mut MapData, Settings> = self.map("settings").try_into().unwrap();
+        map.set(0, settings, 0).unwrap();
+    }
+
+    fn changed(&mut self) {
+        if self.tells {
+            self.tell();
+        }
     }
 
     pub fn bd(&mut self, bd: BdRef, vni: u32, span: FloodSpan, flags: BdFlags) {
@@ -347,10 +368,19 @@ impl Rig {
         self.set("guards", GuardKey::of_mac(slot, mac), entry);
     }
 
+    pub fn vni(&mut self, vni: u32, bd: BdRef) {
+        self.set("vnis", vni, bd);
+    }
+
+    pub fn source(&mut self, address: Ipv4Addr) {
+        self.set::<_, u32>("sources", SourceKey::new(BdId(0), address), 1);
+    }
+
     pub fn remove_source(&mut self, bd: BdId, address: Ipv4Addr) {
         let mut map: HashMap<&mut MapData, SourceKey, u32> =
             self.ebpf.map_mut("sources").unwrap().try_into().unwrap();
         map.remove(&SourceKey::new(bd, address)).unwrap();
+        self.changed();
     }
 
     pub fn xdp(&mut self, frame: &[u8]) -> Run {
@@ -428,11 +458,13 @@ impl Rig {
     fn array<V: Pod>(&mut self, name: &str, index: u32, value: V) {
         let mut map: Array<&mut MapData, V> = self.map(name).try_into().unwrap();
         map.set(index, value, 0).unwrap();
+        self.changed();
     }
 
     fn set<K: Pod, V: Pod>(&mut self, name: &str, key: K, value: V) {
         let mut map: HashMap<&mut MapData, K, V> = self.map(name).try_into().unwrap();
         map.insert(key, value, 0).unwrap();
+        self.changed();
     }
 
     fn map(&mut self, name: &str) -> &mut Map {

@@ -7,7 +7,7 @@ use vtep_agent::{
     intent::Intent,
     reconcile::{Map, Reconciler},
 };
-use vtep_common::abi::{FdbFlags, FdbWord, PortEntry, PortFlags, Settings};
+use vtep_common::abi::{BdId, BdRef, FdbFlags, FdbWord, PortEntry, PortFlags, Settings, SourceKey};
 
 use super::rig::*;
 
@@ -133,5 +133,94 @@ fn a_full_map_is_reported_and_recovers() {
         assert_eq!((outcome.pending, outcome.full.len()), (0, 0), "{outcome:?}");
         assert_eq!(dump(pins, "fdb").len(), 8);
         dataplane.remove().unwrap();
+    });
+}
+
+/// What changes, whether programs must be told, and how it is done.
+type Change<'a> = (&'a str, bool, &'a dyn Fn(&mut Intent));
+
+/// Programs are told of every change that makes wrong what they may remember, and of no other.
+#[test]
+fn programs_are_told_what_to_forget() {
+    isolated(|pins| {
+        let (start, p0) = (Instant::now(), ifindex("p0"));
+        let revision = || {
+            let settings = &dump(pins, "settings")[0];
+            let found = settings["formatted"]["value"]["revision"].as_u64();
+            found.unwrap_or_else(|| panic!("no revision in {settings}"))
+        };
+        let (local, remote) = (
+            FdbWord::new(bd(), 1, FdbFlags::LOCAL),
+            FdbWord::new(bd(), 7, FdbFlags::default()),
+        );
+        let source = SourceKey::from_parts(BdId(0), 7);
+        let mut dataplane = load(pins);
+        let mut reconciler = Reconciler::new();
+        let mut intent = intent(p0);
+        reconciler.apply(&mut intent, &mut dataplane, start);
+        let mut before = revision();
+        assert_ne!(before, 0);
+        let changes: [Change<'_>; 10] = [
+            ("a new VTEP", false, &|intent| intent.sources.set(source, 1)),
+            ("one that is gone", true, &|intent| {
+                _ = intent.sources.remove(source)
+            }),
+            ("a new MAC of ours", false, &|intent| {
+                intent.fdb.set(fdb(1), local)
+            }),
+            ("one elsewhere", false, &|intent| {
+                intent.fdb.set(fdb(2), remote)
+            }),
+            ("that moves here", false, &|intent| {
+                intent.fdb.set(fdb(2), local)
+            }),
+            ("and back", true, &|intent| intent.fdb.set(fdb(2), remote)),
+            ("and is gone", false, &|intent| {
+                _ = intent.fdb.remove(fdb(2))
+            }),
+            ("ours is gone", true, &|intent| {
+                _ = intent.fdb.remove(fdb(1))
+            }),
+            ("another bridge domain", true, &|intent| {
+                intent.vnis.set(
+                    100,
+                    BdRef {
+                        bd: BdId(2),
+                        generation: 1,
+                    },
+                );
+            }),
+            ("other settings", true, &|intent| {
+                intent.settings.set(
+                    0,
+                    Settings {
+                        port_be: 1,
+                        ..Settings::default()
+                    },
+                );
+            }),
+        ];
+        for (what, told, change) in changes {
+            change(&mut intent);
+            let outcome = reconciler.apply(&mut intent, &mut dataplane, start);
+            assert_eq!(
+                (outcome.updated + outcome.deleted, outcome.pending),
+                (1, 0),
+                "{what}"
+            );
+            assert_eq!(revision() != before, told, "{what}");
+            before = revision();
+        }
+        dataplane
+            .tick_epoch(start + Duration::from_secs(9))
+            .unwrap();
+        assert_eq!(revision(), before, "the clock");
+
+        // A run that has ended may have had no time to tell.
+        dataplane.attach_port(p0, "p0").unwrap();
+        drop(dataplane);
+        let mut second = load(pins);
+        second.tick_epoch(start + Duration::from_secs(10)).unwrap();
+        assert_eq!(revision(), before + 1);
     });
 }

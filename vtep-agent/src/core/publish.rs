@@ -316,6 +316,8 @@ impl Core {
                 .with_if(SettingsFlags::SOURCE_STRICT, check == SourceCheck::Strict),
             port_be: vtep.port.to_be(),
             reserved: 0,
+            revision: 0,
+            reserved2: 0,
         };
         self.intent.settings.set(0, settings);
     }

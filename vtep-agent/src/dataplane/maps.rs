@@ -130,6 +130,8 @@ impl Maps {
     /// Goes on from what an earlier run left.
     pub(super) fn inherit(&mut self, inheritance: Inheritance, content: &Content) {
         self.current.epoch = content.epoch;
+        // What the earlier run has changed last, it may have had no time to say.
+        self.current.revision = next(content.revision);
         self.tcp_to_device = content.tcp_to_device;
         if inheritance != Inheritance::Maps {
             return;
@@ -137,7 +139,8 @@ impl Maps {
         let tables = &content.installed.tables;
         let settings = tables.settings.get(0).copied().unwrap_or_default();
         self.current = Settings {
-            epoch: content.epoch,
+            epoch: self.current.epoch,
+            revision: self.current.revision,
             ..settings
         };
         self.active_ports = tables
@@ -212,6 +215,36 @@ impl Maps {
             .map_err(|error| failed("settings", flat(&error)))
     }
 
+    /// Writes what the core states, and then makes programs forget what they found by the old settings:
+    /// an entry is not written at once.
+    fn state_settings(&mut self, settings: Settings) -> Result<(), TableError> {
+        self.write_settings(Settings {
+            epoch: self.current.epoch,
+            revision: self.current.revision,
+            ..settings
+        })?;
+        self.outdate()
+    }
+
+    /// Makes programs forget what they remember, after something that they may remember has changed.
+    fn outdate(&mut self) -> Result<(), TableError> {
+        self.write_settings(Settings {
+            revision: next(self.current.revision),
+            ..self.current
+        })
+    }
+
+    /// As above, when there was such a change among those operations.
+    fn outdate_after(&mut self, progress: Progress, changed: bool) -> Progress {
+        if changed && let Err(error) = self.outdate() {
+            return Progress {
+                done: 0,
+                refused: Some(error),
+            };
+        }
+        progress
+    }
+
     fn write_settings(&mut self, mut settings: Settings) -> Result<(), TableError> {
         settings.flags = stated(settings)
             .flags
@@ -226,24 +259,26 @@ impl Maps {
         let seen = self.current.epoch;
         let entry = |word: &FdbWord| FdbEntry::new(*word, seen);
         let progress = insert(&mut self.fdb, entries, entry);
+        let mut moved = false;
         for (key, word) in entries.iter().take(progress.done) {
             if word.flags().has(FdbFlags::LOCAL) {
-                self.local.insert(*key);
+                moved |= !self.local.insert(*key);
             } else if !self.local.is_empty() {
-                self.local.remove(key);
+                moved |= self.local.remove(key);
             }
         }
-        progress
+        self.outdate_after(progress, moved)
     }
 
     fn remove_fdb(&mut self, keys: &[FdbKey]) -> Progress {
         let progress = remove(&mut self.fdb, keys);
+        let mut gone = false;
         if !self.local.is_empty() {
             for key in keys.iter().take(progress.done) {
-                self.local.remove(key);
+                gone |= self.local.remove(key);
             }
         }
-        progress
+        self.outdate_after(progress, gone)
     }
 
     /// Writes a port and its entry in `redirect`. When the device map refuses the device, frames go
@@ -317,10 +352,7 @@ impl Maps {
 impl Tables for Maps {
     fn update(&mut self, entry: Entry) -> Result<(), TableError> {
         match entry {
-            Entry::Settings(_, settings) => self.write_settings(Settings {
-                epoch: self.current.epoch,
-                ..settings
-            }),
+            Entry::Settings(_, settings) => self.state_settings(settings),
             Entry::Ports(slot, port) => self.write_port(slot, port),
             Entry::Bds(id, bd) => self.write_bd(id, bd),
             Entry::Fdb(key, word) => self.write_fdb(&[(key, word)]).into(),
@@ -332,7 +364,10 @@ impl Tables for Maps {
             Entry::Sources(key, one) => self.sources.insert(key, one, 0).map_err(refused),
             Entry::Guards(key, guard) => self.guards.insert(key, guard, 0).map_err(refused),
             Entry::PortIndex(key, port) => self.port_index.insert(key, port, 0).map_err(refused),
-            Entry::Vnis(vni, bd) => self.vnis.insert(vni, bd, 0).map_err(refused),
+            Entry::Vnis(vni, bd) => {
+                self.vnis.insert(vni, bd, 0).map_err(refused)?;
+                self.outdate()
+            }
             Entry::Endpoints(key, endpoint) => {
                 self.endpoints.insert(key, endpoint, 0).map_err(refused)
             }
@@ -344,10 +379,7 @@ impl Tables for Maps {
 
     fn delete(&mut self, key: Key) -> Result<(), TableError> {
         match key {
-            Key::Settings(_) => self.write_settings(Settings {
-                epoch: self.current.epoch,
-                ..Settings::default()
-            }),
+            Key::Settings(_) => self.state_settings(Settings::default()),
             Key::Ports(slot) => self.clear_port(slot),
             Key::Bds(id) => self.clear_bd(id),
             Key::Vteps(index) => zero(&mut self.vteps, index),
@@ -356,10 +388,16 @@ impl Tables for Maps {
             Key::Fdb(key) => self.remove_fdb(&[key]).into(),
             Key::Arp(key) => gone(self.arp.remove(&key)),
             Key::Nd(key) => gone(self.nd.remove(&key)),
-            Key::Sources(key) => gone(self.sources.remove(&key)),
+            Key::Sources(key) => {
+                gone(self.sources.remove(&key))?;
+                self.outdate()
+            }
             Key::Guards(key) => gone(self.guards.remove(&key)),
             Key::PortIndex(key) => gone(self.port_index.remove(&key)),
-            Key::Vnis(vni) => gone(self.vnis.remove(&vni)),
+            Key::Vnis(vni) => {
+                gone(self.vnis.remove(&vni))?;
+                self.outdate()
+            }
             Key::Endpoints(key) => gone(self.endpoints.remove(&key)),
             Key::Addresses(key) => gone(self.addresses.remove(&key)),
         }
@@ -384,7 +422,10 @@ impl Tables for Maps {
             Keys::Nd(keys) => remove(&mut self.nd, keys),
             Keys::Endpoints(keys) => remove(&mut self.endpoints, keys),
             Keys::Addresses(keys) => remove(&mut self.addresses, keys),
-            Keys::Sources(keys) => remove(&mut self.sources, keys),
+            Keys::Sources(keys) => {
+                let progress = remove(&mut self.sources, keys);
+                self.outdate_after(progress, true)
+            }
             others => Progress::of(others.iter().map(|key| self.delete(key))),
         }
     }
@@ -392,6 +433,11 @@ impl Tables for Maps {
     fn capacity(&self, map: Map) -> u32 {
         self.capacity.get(&map).copied().unwrap_or_default()
     }
+}
+
+/// The revision after this one: never 0, with which programs remember nothing.
+fn next(revision: u32) -> u32 {
+    revision.wrapping_add(1).max(1)
 }
 
 /// XDP may hand frames to this port's device.

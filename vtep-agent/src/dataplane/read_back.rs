@@ -22,6 +22,8 @@ pub(super) struct Content {
     pub(super) installed: Installed,
     /// The clock that local MACs are stamped with: it goes on from here.
     pub(super) epoch: u64,
+    /// Of the settings: the number that programs know what they remember by.
+    pub(super) revision: u32,
     /// Inner TCP goes to the host's vxlan device.
     pub(super) tcp_to_device: bool,
 }
@@ -69,6 +71,7 @@ impl Content {
         Ok(Self {
             installed: Installed { tables, idle },
             epoch: found.epoch,
+            revision: found.revision,
             tcp_to_device: found.flags.has(SettingsFlags::TCP_TO_DEVICE),
         })
     }
@@ -91,11 +94,13 @@ impl Content {
     }
 }
 
-/// As the core states them: it says nothing of the clock, of the vxlan device and of who listens.
+/// As the core states them: it says nothing of the clock, of what programs remember, of the vxlan device and
+/// of who listens.
 pub(super) fn stated(found: Settings) -> Settings {
     let unstated = SettingsFlags::TCP_TO_DEVICE.with(SettingsFlags::TRACE);
     Settings {
         epoch: 0,
+        revision: 0,
         flags: SettingsFlags(found.flags.0 & !unstated.0),
         ..found
     }

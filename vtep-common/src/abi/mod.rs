@@ -68,7 +68,7 @@ pub use xdp_meta::XdpMeta;
 
 /// Version of everything in this module. It is part of the pin path, and whoever changes the layout
 /// or the meaning of a map raises it.
-pub const ABI_VERSION: u32 = 3 + cfg!(feature = "next-abi") as u32;
+pub const ABI_VERSION: u32 = 4 + cfg!(feature = "next-abi") as u32;
 
 /// Source of the agent's questions to VMs (locally administered, "vtep"). Answers go to it: they are
 /// learned from and end at the port.

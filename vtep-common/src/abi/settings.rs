@@ -47,6 +47,13 @@ pub struct Settings {
     pub port_be: u16,
     /// Zero.
     pub reserved: u16,
+    /// Raised after every change that makes wrong what programs may remember: of this entry but for the
+    /// clock, of `vnis`, of what leaves `sources`, and of where a MAC behind a port is. As long as it stays,
+    /// they remember which VTEP may send to which bridge domain, and which MACs are behind which port.
+    /// 0: they remember nothing.
+    pub revision: u32,
+    /// Zero.
+    pub reserved2: u32,
 }
 
 pod!(Settings);

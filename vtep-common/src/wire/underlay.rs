@@ -113,9 +113,8 @@ fn forward_decapsulated<'a, F: Frame, T: Tables>(
     tables: &'a T,
 ) -> Result<Verdict<'a>, DropReason> {
     let settings = tables.settings().ok_or(DropReason::UnknownVni)?;
-    let bd = tables.vni(vni).ok_or(DropReason::UnknownVni)?;
+    let bd = tables.admission(settings, vni, source_be)?;
     let domain = domain(tables, bd)?;
-    check_source(settings, tables, bd, source_be)?;
     let header = Header::read(frame.view::<14>(0).ok_or(DropReason::Truncated)?);
     header.check()?;
     if ethertype::is_tag(header.ethertype_be) {
@@ -129,7 +128,7 @@ fn forward_decapsulated<'a, F: Frame, T: Tables>(
         priority_tag: false,
         remark: Remark::None,
     };
-    resolve(inner, domain, tables)
+    resolve(inner, domain, settings, tables)
 }
 
 /// Offset of the outer IP header when the frame is ours, else `None`.
@@ -231,15 +230,15 @@ fn forward<'a, F: Frame, T: Tables>(
     if packet.u8::<28>() & outer::VNI_VALID == 0 {
         return Err(DropReason::VxlanFlags);
     }
-    let Some(bd) = tables.vni(packet.be32::<32>() >> 8) else {
-        return if settings.flags.has(SettingsFlags::PASS_UNKNOWN_VNI) {
-            Ok(Verdict::NotOurs)
-        } else {
-            Err(DropReason::UnknownVni)
-        };
+    let (vni, source_be) = (packet.be32::<32>() >> 8, packet.u32::<12>());
+    let bd = match tables.admission(settings, vni, source_be) {
+        Ok(bd) => bd,
+        Err(DropReason::UnknownVni) if settings.flags.has(SettingsFlags::PASS_UNKNOWN_VNI) => {
+            return Ok(Verdict::NotOurs);
+        }
+        Err(reason) => return Err(reason),
     };
     let domain = domain(tables, bd)?;
-    check_source(settings, tables, bd, packet.u32::<12>())?;
 
     let inner_at = at + outer::INNER;
     let mut header = Header {
@@ -274,7 +273,7 @@ fn forward<'a, F: Frame, T: Tables>(
         let outer = packet.u8::<1>() & 0b11;
         inner.remark = Remark::decide(frame, inner.payload(), header.ethertype_be, outer)?;
     }
-    resolve(inner, domain, tables)
+    resolve(inner, domain, settings, tables)
 }
 
 /// `bds` has this incarnation of the bridge domain.
@@ -297,6 +296,24 @@ pub fn port<T: Tables>(tables: &T, bd: BdRef, slot: u32) -> Result<Port<'_>, Dro
         }
         _ => Err(DropReason::StaleEntry),
     }
+}
+
+/// The bridge domain of what a VTEP sends with a VNI.
+///
+/// # Errors
+/// [`DropReason::UnknownVni`], [`DropReason::StaleEntry`], [`DropReason::OwnVtep`],
+/// [`DropReason::UnknownVtep`]
+#[inline(always)]
+pub fn admit<T: Tables>(
+    settings: &Settings,
+    tables: &T,
+    vni: u32,
+    source_be: u32,
+) -> Result<BdRef, DropReason> {
+    let bd = tables.vni(vni).ok_or(DropReason::UnknownVni)?;
+    domain(tables, bd)?;
+    check_source(settings, tables, bd, source_be)?;
+    Ok(bd)
 }
 
 #[inline(always)]
@@ -328,12 +345,14 @@ fn check_source<T: Tables>(
 fn resolve<'a, T: Tables>(
     inner: Inner,
     domain: &BdEntry,
+    settings: &Settings,
     tables: &'a T,
 ) -> Result<Verdict<'a>, DropReason> {
     let policy = if inner.header.is_group() {
         (BdFlags::FLOOD_BUM, DropReason::FloodOff)
     } else {
-        match tables.fdb(FdbKey::from_parts(inner.bd.bd, inner.header.destination)) {
+        let key = FdbKey::from_parts(inner.bd.bd, inner.header.destination);
+        match tables.receiver(settings, key) {
             Some(word) if word.bd() != inner.bd => return Err(DropReason::StaleEntry),
             Some(word) if word.flags().has(FdbFlags::BLACK_HOLE) => {
                 return Err(DropReason::BlackHole);

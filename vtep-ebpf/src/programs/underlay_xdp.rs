@@ -21,6 +21,7 @@ use vtep_common::{
 use crate::{
     count,
     maps::{Maps, redirect},
+    packet::Packet,
     trace::{self, Done},
     xdp::Xdp,
 };
@@ -51,22 +52,31 @@ fn entry<const NATIVE: bool>(context: &XdpContext) -> u32 {
 fn run<const NATIVE: bool>(xdp: Xdp) -> Result<Done<u32>, DropReason> {
     let pass = |fate| Ok(Done::new(XDP_PASS, fate));
     let packet = xdp.packet();
-    if packet.length() != xdp.length() {
-        // In several buffers: helpers reach only the first. Whether it is ours is not known yet.
-        return pass(Fate::NotOurs);
-    }
     match underlay::decide(packet, Received::default(), &Maps) {
         Verdict::NotOurs => pass(Fate::NotOurs),
         Verdict::Flood(..) => pass(Fate::Passed),
+        Verdict::Drop(_) if NATIVE && in_several_buffers(xdp, packet) => pass(Fate::NotOurs),
         Verdict::Drop(reason) => Err(reason),
         Verdict::Port(inner, port) => {
-            if inner.priority_tag || port.entry.vlan != 0 || is_uplink_mac(inner.header.destination)
+            let padded = packet.length() != inner.end;
+            if inner.priority_tag
+                || port.entry.vlan != 0
+                || NATIVE && padded && in_several_buffers(xdp, packet)
             {
                 return pass(Fate::Passed);
             }
             finish::<NATIVE>(xdp, &inner, port)
         }
     }
+}
+
+/// Helpers reach only the first buffer, and only TC sees the whole frame. The outer IP packet of such a
+/// frame is longer than the first buffer and has been refused for that: who asks only then, and before
+/// anything is cut off at the end, asks seldom. An IP packet that ends just where the first buffer
+/// does, with padding in the next, is taken for the whole frame; the padding stays.
+#[inline(always)]
+fn in_several_buffers(xdp: Xdp, packet: Packet) -> bool {
+    packet.length() != xdp.length()
 }
 
 /// A stripped frame to the uplink's own address would look like the host's.
@@ -98,7 +108,8 @@ fn finish<const NATIVE: bool>(
         count::to_port(port.slot, bytes);
         return Ok(Done::new(action, Fate::Took(Path::RxXdpRedirect)));
     }
-    if !xdp.reserve_metadata(size_of::<XdpMeta>() as u32) {
+    if is_uplink_mac(inner.header.destination) || !xdp.reserve_metadata(size_of::<XdpMeta>() as u32)
+    {
         return Ok(Done::new(XDP_PASS, Fate::Passed));
     }
     // From here on the metadata says that the frame is stripped: no way back.

@@ -1,0 +1,145 @@
+//! What was looked up for an earlier frame and still holds. Each lookup in a hash map takes four calls in the
+//! kernel; this takes none.
+//!
+//! Only what is found is remembered, never that something is absent, and only what the agent knows to
+//! outdate: it raises `Settings::revision` after a change. The number is read before anything is looked up,
+//! so that what was found before the change is never remembered as found after it.
+
+use core::ptr;
+
+use vtep_common::{
+    DropReason,
+    abi::{BdRef, FdbFlags, FdbKey, FdbWord, Settings},
+    wire::{Tables as _, underlay},
+};
+
+use crate::maps::{Maps, remembered};
+
+/// A key, what was found, and when.
+#[repr(C)]
+pub struct Remembered {
+    key: u64,
+    found: u64,
+    /// `Settings::revision` at that time; 0 is none.
+    revision: u64,
+}
+
+impl Remembered {
+    /// A power of two. Each key has one place where it can be.
+    pub const SLOTS: u32 = 2048;
+}
+
+/// The bridge domain of what a VTEP sends with a VNI ([`underlay::admit`]).
+#[inline(always)]
+pub fn admission(settings: &Settings, vni: u32, source_be: u32) -> Result<BdRef, DropReason> {
+    let (key, revision) = (admission_key(vni, source_be), revision(settings));
+    if let Some(found) = recall(key, revision) {
+        return Ok(BdRef::from_bits(found as u32));
+    }
+    match find_admission(key, revision) {
+        found @ 0.. => Ok(BdRef::from_bits(found as u32)),
+        // Not through the reasons' numbers: the program would check them all.
+        STALE => Err(DropReason::StaleEntry),
+        OWN => Err(DropReason::OwnVtep),
+        UNKNOWN => Err(DropReason::UnknownVtep),
+        _ => Err(DropReason::UnknownVni),
+    }
+}
+
+const STALE: i64 = -(DropReason::StaleEntry as i64);
+const OWN: i64 = -(DropReason::OwnVtep as i64);
+const UNKNOWN: i64 = -(DropReason::UnknownVtep as i64);
+
+/// What the FDB says of a MAC, remembered when it is behind a port.
+#[inline(always)]
+pub fn receiver(settings: &Settings, key: FdbKey) -> Option<FdbWord> {
+    let revision = revision(settings);
+    let word = match recall(key.0, revision) {
+        Some(found) => FdbWord(found),
+        None => FdbWord(find_receiver(key.0, revision)),
+    };
+    (word != FdbWord::default()).then_some(word)
+}
+
+/// Looks it up and remembers it. The bridge domain, or minus the number of the reason.
+///
+/// A function of its own for the verifier, which goes through it once and not once per path that
+/// follows; so is the next.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn find_admission(key: u64, revision: u64) -> i64 {
+    let Some(settings) = Maps.settings() else {
+        return -(DropReason::UnknownVni as i64);
+    };
+    let (vni, source_be) = ((key >> 32) as u32 & 0xff_ffff, key as u32);
+    match underlay::admit(settings, &Maps, vni, source_be) {
+        Ok(bd) => {
+            remember(key, bd.to_bits().into(), revision);
+            bd.to_bits().into()
+        }
+        Err(reason) => -(reason as i64),
+    }
+}
+
+/// The word, or 0, which no entry has.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn find_receiver(key: u64, revision: u64) -> u64 {
+    let Some(word) = Maps.fdb(FdbKey(key)) else {
+        return 0;
+    };
+    if word.flags() == FdbFlags::LOCAL || word.flags() == FdbFlags::LOCAL.with(FdbFlags::PINNED) {
+        remember(key, word.0, revision);
+    }
+    word.0
+}
+
+/// Read once per lookup, and before it.
+#[inline(always)]
+fn revision(settings: &Settings) -> u64 {
+    // SAFETY: one aligned load of a valid reference.
+    unsafe { ptr::read_volatile(&raw const settings.revision) }.into()
+}
+
+#[inline(always)]
+fn recall(key: u64, revision: u64) -> Option<u64> {
+    let slot = remembered.get_ptr(place(key))?;
+    // SAFETY: this CPU's element, aligned. The key is read again behind the rest: a program that interrupts
+    // this one may have put something else there.
+    unsafe {
+        let key_of = || ptr::read_volatile(&raw const (*slot).key);
+        if revision == 0
+            || key_of() != key
+            || ptr::read_volatile(&raw const (*slot).revision) != revision
+        {
+            return None;
+        }
+        let found = ptr::read_volatile(&raw const (*slot).found);
+        (key_of() == key).then_some(found)
+    }
+}
+
+#[inline(always)]
+fn remember(key: u64, found: u64, revision: u64) {
+    if let Some(slot) = remembered.get_ptr_mut(place(key)) {
+        // SAFETY: as above. While it is written, it is nobody's.
+        unsafe {
+            ptr::write_volatile(&raw mut (*slot).key, 0);
+            ptr::write_volatile(&raw mut (*slot).found, found);
+            ptr::write_volatile(&raw mut (*slot).revision, revision);
+            ptr::write_volatile(&raw mut (*slot).key, key);
+        }
+    }
+}
+
+/// The VTEP's address, above it the VNI, and above that what no [`FdbKey`] has.
+#[inline(always)]
+fn admission_key(vni: u32, source_be: u32) -> u64 {
+    u64::from(source_be) | u64::from(vni) << 32 | 1 << 63
+}
+
+/// A multiplicative hash (Knuth): the upper bits depend on all others.
+#[inline(always)]
+fn place(key: u64) -> u32 {
+    (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 53) as u32 & (Remembered::SLOTS - 1)
+}
