@@ -31,6 +31,20 @@ impl Fabric {
         usize::from(self.vteps) * usize::from(self.bds) * usize::from(self.macs)
     }
 
+    /// Whether a MAC can be one of a fabric's, and not a VM's of the lab.
+    pub fn has(mac: [u8; 6]) -> bool {
+        !mac.starts_with(&[0x02, 0, 0])
+    }
+
+    /// The one that is announced last, and withdrawn last.
+    pub fn last(&self) -> Station {
+        Station {
+            vtep: self.vteps,
+            bd: self.bds,
+            number: self.macs,
+        }
+    }
+
     /// VNIs of the bridge domains.
     pub fn vnis(&self) -> impl Iterator<Item = u32> + use<> {
         (1..=self.bds).map(Self::vni)
@@ -58,37 +72,49 @@ impl Fabric {
 
     /// Those of one bridge domain alone, whatever its number.
     pub fn announcements_in(&self, bd: u16) -> Vec<u8> {
-        let vteps = (1..=self.vteps).map(Self::vtep);
+        let vteps = 1..=self.vteps;
         vteps
             .flat_map(|vtep| self.announcements_of(vtep, bd))
             .collect()
     }
 
-    fn announcements_of(&self, vtep: Ipv4Addr, bd: u16) -> Vec<u8> {
-        let tunnel = [&[0, 6][..], &label(bd), &vtep.octets()].concat();
+    fn announcements_of(&self, vtep: u16, bd: u16) -> Vec<u8> {
+        let address = Self::vtep(vtep);
+        let tunnel = [&[0, 6][..], &label(bd), &address.octets()].concat();
         let pmsi = attribute(0xc0, 22, &tunnel);
-        let mut stream = update(&[reach(vtep, &imet(vtep, bd)), common(bd), pmsi].concat());
-        for macs in self.mac_routes(vtep, bd) {
-            stream.extend(update(&[reach(vtep, &macs), common(bd)].concat()));
-        }
+        let imet = reach(address, &imet(address, bd));
+        let mut stream = update(&[imet, common(bd, &[]), pmsi].concat());
+        stream.extend(self.mac_announcements(vtep, bd));
         stream
+    }
+
+    /// Those with the MACs of one VTEP in one bridge domain.
+    pub fn mac_announcements(&self, vtep: u16, bd: u16) -> Vec<u8> {
+        let announce = |macs: Vec<u8>| {
+            let attributes = [reach(Self::vtep(vtep), &macs), common(bd, &[])];
+            update(&attributes.concat())
+        };
+        let parts = self.mac_routes(vtep, bd).into_iter();
+        parts.flat_map(announce).collect()
     }
 
     /// The UPDATEs that withdraw the MACs.
     pub fn withdrawals(&self) -> Vec<u8> {
         let mut stream = Vec::new();
-        self.each(|vtep, bd| {
-            for macs in self.mac_routes(vtep, bd) {
-                stream.extend(update(&unreach(&macs)));
-            }
-        });
+        self.each(|vtep, bd| stream.extend(self.mac_withdrawals(vtep, bd)));
         stream
     }
 
-    fn each(&self, mut of: impl FnMut(Ipv4Addr, u16)) {
-        for number in 1..=self.vteps {
+    /// Those for the MACs of one VTEP in one bridge domain.
+    pub fn mac_withdrawals(&self, vtep: u16, bd: u16) -> Vec<u8> {
+        let parts = self.mac_routes(vtep, bd).into_iter();
+        parts.flat_map(|macs| update(&unreach(&macs))).collect()
+    }
+
+    fn each(&self, mut of: impl FnMut(u16, u16)) {
+        for vtep in 1..=self.vteps {
             for bd in 1..=self.bds {
-                of(Self::vtep(number), bd);
+                of(vtep, bd);
             }
         }
     }
@@ -100,26 +126,62 @@ impl Fabric {
     }
 
     /// As many routes in each part as fit into one message.
-    fn mac_routes(&self, vtep: Ipv4Addr, bd: u16) -> Vec<Vec<u8>> {
-        let [_, _, high, low] = vtep.octets();
-        let number = u16::from_be_bytes([high, low]);
-        let route = |n: &u16| {
-            let [n_high, n_low] = n.to_be_bytes();
-            let mut nlri = vec![2, 37];
-            nlri.extend(rd(vtep, bd));
-            // No Ethernet segment, no tag.
-            nlri.extend([0; 10 + 4]);
-            nlri.push(48);
-            nlri.extend(Self::mac(number, bd, *n));
-            nlri.extend([32, 10, low, n_high, n_low]);
-            nlri.extend(label(bd));
-            nlri
+    fn mac_routes(&self, vtep: u16, bd: u16) -> Vec<Vec<u8>> {
+        let route = |number: &u16| {
+            let number = *number;
+            Station { vtep, bd, number }.nlri(vtep)
         };
         let numbers: Vec<_> = (1..=self.macs).collect();
         numbers
             .chunks(IN_MESSAGE)
             .map(|part| part.iter().flat_map(route).collect())
             .collect()
+    }
+}
+
+/// One of the MACs of a [`Fabric`], by the VTEP that has it at first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Station {
+    /// The VTEP.
+    pub vtep: u16,
+    /// Bridge domain.
+    pub bd: u16,
+    /// Its number there, from 1 on.
+    pub number: u16,
+}
+
+impl Station {
+    /// Its MAC.
+    pub fn mac(self) -> [u8; 6] {
+        Fabric::mac(self.vtep, self.bd, self.number)
+    }
+
+    /// The UPDATE of a VTEP that has it, after so many moves (RFC 7432 §7.7, §15).
+    pub fn announcement(self, at: u16, moves: u32) -> Vec<u8> {
+        // The MAC mobility community; without it the sequence number is 0.
+        let mobility = [&[0x06, 0, 0, 0][..], &moves.to_be_bytes()].concat();
+        let more = if moves > 0 { &mobility[..] } else { &[] };
+        let reach = reach(Fabric::vtep(at), &self.nlri(at));
+        update(&[reach, common(self.bd, more)].concat())
+    }
+
+    /// The UPDATE of a VTEP that has it no longer.
+    pub fn withdrawal(self, at: u16) -> Vec<u8> {
+        update(&unreach(&self.nlri(at)))
+    }
+
+    /// As a VTEP announces it (RFC 7432 §7.2).
+    fn nlri(self, at: u16) -> Vec<u8> {
+        let ([_, low], [n_high, n_low]) = (self.vtep.to_be_bytes(), self.number.to_be_bytes());
+        let mut nlri = vec![2, 37];
+        nlri.extend(rd(Fabric::vtep(at), self.bd));
+        // No Ethernet segment, no tag.
+        nlri.extend([0; 10 + 4]);
+        nlri.push(48);
+        nlri.extend(self.mac());
+        nlri.extend([32, 10, low, n_high, n_low]);
+        nlri.extend(label(self.bd));
+        nlri
     }
 }
 
@@ -138,8 +200,9 @@ fn imet(vtep: Ipv4Addr, bd: u16) -> Vec<u8> {
     [&[3, 17][..], &rd(vtep, bd), &[0; 4], &[32], &vtep.octets()].concat()
 }
 
-/// ORIGIN, an empty AS_PATH, LOCAL_PREF; the target `AS:VNI` and VXLAN encapsulation.
-fn common(bd: u16) -> Vec<u8> {
+/// ORIGIN, an empty AS_PATH, LOCAL_PREF; the target `AS:VNI`, VXLAN encapsulation, and more extended
+/// communities.
+fn common(bd: u16, more: &[u8]) -> Vec<u8> {
     let [asn, vni] = [u32::from(ASN), Fabric::vni(bd)].map(u32::to_be_bytes);
     let target = [&[0x00, 0x02][..], asn.get(2..).unwrap_or_default(), &vni].concat();
     let vxlan = [0x03, 0x0c, 0, 0, 0, 0, 0, 8];
@@ -147,7 +210,7 @@ fn common(bd: u16) -> Vec<u8> {
         attribute(0x40, 1, &[0]),
         attribute(0x40, 2, &[]),
         attribute(0x40, 5, &[0, 0, 0, 100]),
-        attribute(0xc0, 16, &[&target[..], &vxlan].concat()),
+        attribute(0xc0, 16, &[&target[..], &vxlan, more].concat()),
     ]
     .concat()
 }

@@ -15,6 +15,9 @@ use serde_json::Value;
 
 use crate::{Daemon, Host, Memory, eventually, programs};
 
+/// zebra's socket, in the directory of the host's daemons.
+const ZEBRA_SOCKET: &str = "zserv";
+
 /// zebra and bgpd on a host.
 #[derive(Debug)]
 pub struct Frr {
@@ -66,12 +69,7 @@ impl Frr {
         for file in ["zebra.conf", "bgpd.conf", "bfdd.conf", "vtysh.conf"] {
             chown(directory.join(file), Some(uid), Some(gid))?;
         }
-        let zebra = daemon(host, &directory, "zebra")?;
-        let socket = directory.join("zserv");
-        eventually(Duration::from_secs(10), || {
-            ensure!(socket.exists(), "zebra did not start: {}", zebra.log());
-            Ok(())
-        })?;
+        let zebra = zebra(host, &directory)?;
         let bfdd = bfd.then(|| daemon(host, &directory, "bfdd")).transpose()?;
         let bgpd = daemon(host, &directory, "bgpd")?;
         let frr = Self {
@@ -164,6 +162,20 @@ impl Frr {
         Ok(())
     }
 
+    /// Kills both daemons as a crash would, and starts them again; waits for neither.
+    ///
+    /// # Errors
+    ///
+    /// When zebra refuses to start.
+    pub fn crash(&mut self) -> Result<()> {
+        self.bgpd.kill()?;
+        self.zebra.kill()?;
+        fs::remove_file(self.directory.join(ZEBRA_SOCKET))?;
+        self.zebra = zebra(&self.host, &self.directory)?;
+        self.bgpd = daemon(&self.host, &self.directory, "bgpd")?;
+        Ok(())
+    }
+
     /// The bgpd process, to stop or kill it.
     pub fn bgpd(&mut self) -> &mut Daemon {
         &mut self.bgpd
@@ -198,6 +210,17 @@ impl Frr {
     }
 }
 
+/// zebra, with its socket for the others.
+fn zebra(host: &Host, directory: &Path) -> Result<Daemon> {
+    let zebra = daemon(host, directory, "zebra")?;
+    let socket = directory.join(ZEBRA_SOCKET);
+    eventually(Duration::from_secs(10), || {
+        ensure!(socket.exists(), "zebra did not start: {}", zebra.log());
+        Ok(())
+    })?;
+    Ok(zebra)
+}
+
 fn daemon(host: &Host, directory: &Path, program: &str) -> Result<Daemon> {
     let mut command = host.ns().command(programs::find(program)?);
     command
@@ -217,7 +240,7 @@ fn daemon(host: &Host, directory: &Path, program: &str) -> Result<Daemon> {
         .arg("-i")
         .arg(directory.join(format!("{program}.pid")))
         .arg("-z")
-        .arg(directory.join("zserv"))
+        .arg(directory.join(ZEBRA_SOCKET))
         .arg("--vty_socket")
         .arg(directory);
     match program {

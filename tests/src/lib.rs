@@ -69,7 +69,7 @@ pub use capture::{Capture, Frame};
 pub use daemon::{Daemon, Memory};
 pub use dhcp::{Dhcpv6Client, dhcp_client, dhcp_server};
 pub use exabgp::ExaBgp;
-pub use fabric::Fabric;
+pub use fabric::{Fabric, Station};
 pub use frr::Frr;
 pub use gobgp::{GoBgpOptions, RouteReflector};
 pub use host::{Host, Underlay, UnderlayOptions, Vm, VmSpec};

@@ -26,8 +26,7 @@ use crate::{
 struct Options {
     effort: Effort,
     rows: Vec<Row>,
-    /// Row 6.
-    control: bool,
+    control: Vec<control::Row>,
     quick: bool,
     json: Option<PathBuf>,
     svg: Option<PathBuf>,
@@ -48,7 +47,7 @@ fn options() -> Result<Options> {
     let mut options = Options {
         effort: Effort::FULL,
         rows: Vec::new(),
-        control: false,
+        control: Vec::new(),
         quick: false,
         json: None,
         svg: None,
@@ -73,21 +72,24 @@ fn options() -> Result<Options> {
             }
             "--row" => {
                 let number: usize = value()?.parse().context("--row wants a number")?;
-                if number == control::ROW {
-                    options.control = true;
-                    continue;
-                }
                 let row = Row::ALL.into_iter().find(|row| row.number() == number);
-                options.rows.push(row.context("there is no such row")?);
+                let mut control = control::Row::ALL.into_iter();
+                let control = control.find(|row| row.number() == number);
+                ensure!(
+                    row.is_some() || control.is_some(),
+                    "there is no row {number}"
+                );
+                options.rows.extend(row);
+                options.control.extend(control);
             }
             other => bail!(
                 "unknown argument {other}; known are --quick, --row, --json, --svg and --compare"
             ),
         }
     }
-    if options.rows.is_empty() && !options.control {
+    if options.rows.is_empty() && options.control.is_empty() {
         options.rows = Row::ALL.to_vec();
-        options.control = true;
+        options.control = control::Row::ALL.to_vec();
     }
     Ok(options)
 }
@@ -134,10 +136,10 @@ fn run(options: &Options) -> Result<()> {
     if !options.rows.is_empty() {
         report.print();
     }
-    let control = options
-        .control
-        .then(|| control::run(options.quick))
-        .transpose()?;
+    let control = match &*options.control {
+        [] => None,
+        rows => Some(control::run(rows, options.quick)?),
+    };
     let report = report.json(control)?;
     if let Some(earlier) = &options.compare {
         compare::print(earlier, &report);

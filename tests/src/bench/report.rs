@@ -92,7 +92,7 @@ impl Report {
         );
     }
 
-    /// Everything, every sample included, and where it was measured; `control` is row 6.
+    /// Everything, every sample included, and where it was measured; `control` is what [`crate::control`] gave.
     pub(crate) fn json(&self, control: Option<serde_json::Value>) -> Result<serde_json::Value> {
         Ok(json!({
             "kernel": fs::read_to_string("/proc/sys/kernel/osrelease")?.trim_end(),

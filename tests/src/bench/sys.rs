@@ -2,6 +2,7 @@
 
 use std::{
     ffi::CString,
+    fs::File,
     io,
     os::{
         fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
@@ -273,6 +274,22 @@ pub(crate) fn program(id: u32) -> Result<OwnedFd> {
     // SAFETY: there are no pointers in it.
     unsafe { bpf_fd(BPF_PROG_GET_FD_BY_ID, &mut attributes) }
         .with_context(|| format!("cannot open program {id}"))
+}
+
+/// A socket to ask the kernel about routes and neighbours, in the calling thread's namespace: each write
+/// is a request.
+pub(crate) fn route_socket() -> Result<File> {
+    // SAFETY: socket(2) takes three integers.
+    let fd = unsafe {
+        libc::socket(
+            libc::AF_NETLINK,
+            libc::SOCK_RAW | libc::SOCK_CLOEXEC,
+            libc::NETLINK_ROUTE,
+        )
+    };
+    ensure!(fd >= 0, "no netlink: {}", io::Error::last_os_error());
+    // SAFETY: the descriptor is new, and nobody else knows it.
+    Ok(unsafe { File::from_raw_fd(fd) })
 }
 
 /// Binds a thread to one processor; 0 is the calling one.

@@ -327,7 +327,11 @@ impl Rig {
 }
 
 /// A UDP packet of 60 bytes without a checksum.
-fn datagram(source: [u8; 6], destination: [u8; 6], [from, to]: [Ipv4Addr; 2]) -> Vec<u8> {
+pub(crate) fn datagram(
+    source: [u8; 6],
+    destination: [u8; 6],
+    [from, to]: [Ipv4Addr; 2],
+) -> Vec<u8> {
     let mut ip = vec![0x45, 0, 0, 46, 0, 0, 0x40, 0, 64, 17, 0, 0];
     ip.extend(from.octets());
     ip.extend(to.octets());
