@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use serde_json::json;
-use vtep_tests::{Capture, Lab, PacketSocket, Pair, Ping, Vm, VmSpec, eventually, mesh};
+use vtep_tests::{Capture, Lab, PacketSocket, Ping, Vm, VmSpec, eventually, mesh};
 
 /// Share of a core that an agent may take during a storm: a tenth, and twice that without optimization.
 const LIMIT: f64 = if cfg!(debug_assertions) { 0.2 } else { 0.1 };
