@@ -47,6 +47,7 @@ impl Row {
     /// Whether it is measured in a setup.
     pub(crate) fn runs_in(self, setup: Setup) -> bool {
         match self {
+            Self::FromWire => matches!(setup, Setup::Veth | Setup::Tap),
             Self::Tcp => setup != Setup::Tables,
             Self::Tables => setup == Setup::Tables,
             _ => setup == Setup::Veth,

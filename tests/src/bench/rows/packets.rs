@@ -26,12 +26,17 @@ const PROBE: Duration = Duration::from_millis(200);
 const FLOOD_BURST: u32 = 64;
 
 pub(super) fn from_wire(rig: &Rig, effort: &Effort) -> Result<Vec<Value>> {
+    let sink = match rig.port {
+        Some(_) => (rig.near.ns(), Vm::NIC, Hook::Ingress),
+        // Behind a tap there is a program, which is not what is measured.
+        None => (rig.host.ns(), rig.near.port(), Hook::Egress),
+    };
     let mut path = Path {
         load: (rig.far_host.ns(), Host::UPLINK),
         template: rig.wire_datagrams()?,
         bursts: false,
         receiver: &rig.uplink,
-        sink: (rig.near.ns(), Vm::NIC, Hook::Ingress),
+        sink,
     };
     let [passed, overload] = path.measure(effort)?;
     let mut values = vec![
@@ -39,7 +44,7 @@ pub(super) fn from_wire(rig: &Rig, effort: &Effort) -> Result<Vec<Value>> {
         Value::more("  delivered", "Mpps", passed.per_second / 1e6),
         Value::more("  under all load", "Mpps", overload.per_second / 1e6),
     ];
-    if rig.variant == Variant::Kernel {
+    if rig.variant == Variant::Kernel && rig.port.is_some() {
         // What remains when nobody forwards: the driver, the frame's buffer, and GRO.
         path.sink = (rig.host.ns(), Host::UPLINK, Hook::Ingress);
         let [dropped, _] = path.measure(effort)?;
