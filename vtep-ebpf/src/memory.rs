@@ -9,11 +9,15 @@ use core::ptr;
 
 use vtep_common::{
     DropReason,
-    abi::{BdRef, FdbFlags, FdbKey, FdbWord, Settings},
-    wire::{Tables as _, underlay},
+    abi::{BdRef, FdbFlags, FdbKey, FdbWord, MAX_BDS, PortKey, PortRef, Settings},
+    wire::{
+        Tables as _,
+        access::{self, Ingress, Sender},
+        underlay,
+    },
 };
 
-use crate::maps::{Maps, remembered};
+use crate::maps::{self, FdbRef, Maps, remembered};
 
 /// A key, what was found, and when.
 #[repr(C)]
@@ -59,6 +63,50 @@ pub fn receiver(settings: &Settings, key: FdbKey) -> Option<FdbWord> {
         None => FdbWord(find_receiver(key.0, revision)),
     };
     (word != FdbWord::default()).then_some(word)
+}
+
+/// The bridge domain and slot of a port.
+#[inline(always)]
+pub fn port(settings: &Settings, key: PortKey) -> Option<PortRef> {
+    let (at, revision) = (key.0 | PORT, revision(settings));
+    if let Some(found) = recall(at, revision) {
+        return Some(PortRef(found));
+    }
+    let port = maps::port_at(key)?;
+    remember(at, port.0, revision);
+    Some(port)
+}
+
+/// How the FDB knows the sender of a frame, which is stamped there. That it is on its port is remembered as
+/// long as the stamp is the same.
+///
+/// # Errors
+/// As [`access::sender`].
+#[inline(always)]
+pub fn sender(
+    settings: &Settings,
+    ingress: &Ingress<'_>,
+    source: u64,
+) -> Result<Sender, DropReason> {
+    let key = FdbKey::from_parts(ingress.bd.bd, source);
+    // SAFETY: one aligned load of a valid reference.
+    let epoch = unsafe { ptr::read_volatile(&raw const settings.epoch) };
+    let at = key.0 | SENDER;
+    let revision = match revision(settings) {
+        0 => 0,
+        revision => revision | epoch << 32,
+    };
+    if ingress.owns(recall(at, revision).map(FdbWord)) {
+        return Ok(Sender::Here);
+    }
+    let entry = maps::fdb_entry(key);
+    let word = entry.map(FdbRef::word);
+    let sender = access::sender(ingress, word)?;
+    if let (Sender::Here, Some(entry), Some(word)) = (sender, entry, word) {
+        entry.stamp(epoch);
+        remember(at, word.0, revision);
+    }
+    Ok(sender)
 }
 
 /// Looks it up and remembers it. The bridge domain, or minus the number of the reason.
@@ -132,10 +180,16 @@ fn remember(key: u64, found: u64, revision: u64) {
     }
 }
 
-/// The VTEP's address, above it the VNI, and above that what no [`FdbKey`] has.
+/// Bits that no [`FdbKey`] has, nor what they are put above: they tell the kinds of keys apart.
+const ADMISSION: u64 = 1 << 63;
+const PORT: u64 = 1 << 62;
+const SENDER: u64 = 1 << 61;
+const _: () = assert!(MAX_BDS <= 1 << 12);
+
+/// The VTEP's address, and above it the VNI.
 #[inline(always)]
 fn admission_key(vni: u32, source_be: u32) -> u64 {
-    u64::from(source_be) | u64::from(vni) << 32 | 1 << 63
+    u64::from(source_be) | u64::from(vni) << 32 | ADMISSION
 }
 
 /// A multiplicative hash (Knuth): the upper bits depend on all others.

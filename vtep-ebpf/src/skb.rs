@@ -334,6 +334,13 @@ impl Skb {
         unsafe { helpers::bpf_get_hash_recalc(self.0) }
     }
 
+    /// Notes the flow's hash, which is then computed by nobody else.
+    #[inline(always)]
+    pub fn set_flow_hash(self, hash: u32) {
+        // SAFETY: the kernel's context. The helper never fails.
+        unsafe { helpers::bpf_set_hash(self.0, hash) };
+    }
+
     /// The frame is for this host, whatever its destination MAC.
     #[inline(always)]
     pub fn set_to_host(self) -> Result<(), DropReason> {

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use vtep_common::{
     DropReason, Mac,
-    abi::{BdId, BdRef, FdbFlags, FdbWord, SettingsFlags},
+    abi::{BdId, BdRef, FdbFlags, FdbWord, PortFlags, PortRef, SettingsFlags},
 };
 
 use crate::{
@@ -132,4 +132,56 @@ fn many_vteps_and_macs_share_the_room() {
     rig.xdp(&frame).assert_dropped(DropReason::UnknownVtep);
     rig.settings(SettingsFlags::default());
     assert_eq!(receiver(&mut rig, &frame), (SLOT1, BLUE));
+}
+
+#[test]
+fn a_sender_that_has_moved_is_seen_once_programs_are_told() {
+    stay_on_this_processor();
+    let mut rig = Rig::new();
+    let frame = udp4(VM1, VM2, 10);
+    rig.access(&frame).assert_verdict(TC_REDIRECT);
+    assert_eq!(rig.events(), []);
+    assert_eq!(rig.seen(BLUE, VM1), 77);
+    rig.tells = false;
+    rig.fdb(BLUE, VM1, FdbWord::new(BLUE, SLOT2, FdbFlags::LOCAL));
+    rig.access(&frame).assert_verdict(TC_REDIRECT);
+    assert_eq!(rig.events(), [], "it is remembered");
+    rig.tell();
+    rig.access(&frame).assert_verdict(TC_REDIRECT);
+    assert_eq!(rig.events().len(), 1, "it is new here");
+    let pinned = FdbFlags::LOCAL.with(FdbFlags::PINNED);
+    rig.fdb(BLUE, VM1, FdbWord::new(BLUE, SLOT2, pinned));
+    rig.tell();
+    rig.access(&frame).assert_dropped(DropReason::SourceSpoofed);
+}
+
+#[test]
+fn what_is_remembered_is_stamped_when_the_clock_advances() {
+    stay_on_this_processor();
+    let mut rig = Rig::new();
+    rig.tells = false;
+    let frame = udp4(VM1, VM2, 10);
+    for epoch in [77, 78, 78, 79] {
+        rig.epoch(epoch);
+        rig.access(&frame).assert_verdict(TC_REDIRECT);
+        assert_eq!(rig.seen(BLUE, VM1), epoch);
+    }
+}
+
+#[test]
+fn a_port_that_changes_its_bridge_domain_is_seen_once_programs_are_told() {
+    stay_on_this_processor();
+    let mut rig = Rig::new();
+    let frame = udp4(VM1, VM9, 10);
+    rig.access(&frame).assert_verdict(TC_REDIRECT);
+    rig.port_index(PortRef::new(RED, RED_SLOT));
+    rig.tells = false;
+    rig.port(SLOT1, LOOPBACK, BLUE, PortFlags::default());
+    rig.fdb(RED, VM9, FdbWord::new(RED, SLOT1, FdbFlags::LOCAL));
+    rig.access(&frame).assert_dropped(DropReason::StaleEntry);
+    assert_eq!(rig.port_counters(RED_SLOT), (1, 0, 1));
+    // Whose a port is, is never taken from memory alone.
+    rig.port(RED_SLOT, LOOPBACK, BLUE, PortFlags::ACTIVE);
+    rig.access(&frame).assert_dropped(DropReason::StaleEntry);
+    assert_eq!(rig.port_counters(RED_SLOT), (1, 0, 1));
 }

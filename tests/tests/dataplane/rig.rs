@@ -245,6 +245,10 @@ impl Rig {
     /// Makes programs forget what they remember.
     pub fn tell(&mut self) {
         self.settings.revision += 1;
+        self.write_settings();
+    }
+
+    fn write_settings(&mut self) {
         let settings = self.settings;
         let mut map: Array<&mut MapData, Settings> = self.map("settings").try_into().unwrap();
         map.set(0, settings, 0).unwrap();
@@ -366,6 +370,17 @@ impl Rig {
     pub fn guard_mac(&mut self, slot: u32, mac: Mac, flags: GuardFlags) {
         let entry = GuardEntry::new(slot, mac, flags);
         self.set("guards", GuardKey::of_mac(slot, mac), entry);
+    }
+
+    /// The clock that senders are stamped with.
+    pub fn epoch(&mut self, epoch: u64) {
+        self.settings.epoch = epoch;
+        self.write_settings();
+    }
+
+    /// What frames without a tag from the device of test runs come from.
+    pub fn port_index(&mut self, port: PortRef) {
+        self.set("port_index", PortKey::new(LOOPBACK, 0), port);
     }
 
     pub fn vni(&mut self, vni: u32, bd: BdRef) {

@@ -7,7 +7,9 @@ use vtep_agent::{
     intent::Intent,
     reconcile::{Map, Reconciler},
 };
-use vtep_common::abi::{BdId, BdRef, FdbFlags, FdbWord, PortEntry, PortFlags, Settings, SourceKey};
+use vtep_common::abi::{
+    BdId, BdRef, FdbFlags, FdbWord, PortEntry, PortFlags, PortKey, PortRef, Settings, SourceKey,
+};
 
 use super::rig::*;
 
@@ -160,7 +162,7 @@ fn programs_are_told_what_to_forget() {
         reconciler.apply(&mut intent, &mut dataplane, start);
         let mut before = revision();
         assert_ne!(before, 0);
-        let changes: [Change<'_>; 10] = [
+        let changes: [Change<'_>; 12] = [
             ("a new VTEP", false, &|intent| intent.sources.set(source, 1)),
             ("one that is gone", true, &|intent| {
                 _ = intent.sources.remove(source)
@@ -180,6 +182,13 @@ fn programs_are_told_what_to_forget() {
             }),
             ("ours is gone", true, &|intent| {
                 _ = intent.fdb.remove(fdb(1))
+            }),
+            ("a new port", true, &|intent| {
+                let port = PortRef::new(bd(), 2);
+                intent.port_index.set(PortKey::new(p0, 7), port);
+            }),
+            ("that is gone", true, &|intent| {
+                _ = intent.port_index.remove(PortKey::new(p0, 7));
             }),
             ("another bridge domain", true, &|intent| {
                 intent.vnis.set(

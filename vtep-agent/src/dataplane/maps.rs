@@ -363,7 +363,10 @@ impl Tables for Maps {
             Entry::Nd(key, neighbor) => self.nd.insert(key, neighbor, 0).map_err(refused),
             Entry::Sources(key, one) => self.sources.insert(key, one, 0).map_err(refused),
             Entry::Guards(key, guard) => self.guards.insert(key, guard, 0).map_err(refused),
-            Entry::PortIndex(key, port) => self.port_index.insert(key, port, 0).map_err(refused),
+            Entry::PortIndex(key, port) => {
+                self.port_index.insert(key, port, 0).map_err(refused)?;
+                self.outdate()
+            }
             Entry::Vnis(vni, bd) => {
                 self.vnis.insert(vni, bd, 0).map_err(refused)?;
                 self.outdate()
@@ -393,7 +396,10 @@ impl Tables for Maps {
                 self.outdate()
             }
             Key::Guards(key) => gone(self.guards.remove(&key)),
-            Key::PortIndex(key) => gone(self.port_index.remove(&key)),
+            Key::PortIndex(key) => {
+                gone(self.port_index.remove(&key))?;
+                self.outdate()
+            }
             Key::Vnis(vni) => {
                 gone(self.vnis.remove(&vni))?;
                 self.outdate()

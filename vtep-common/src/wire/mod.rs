@@ -9,6 +9,7 @@
 //! - [`arp`], [`nd`], [`icmp`]: the messages that the datapath reads, answers and sends.
 //! - [`dhcp`]: which frames are DHCP, and what the agent takes from their copies.
 //! - [`outer`], [`ecn`], [`checksum`], [`ip`], [`ethernet`]: headers.
+//! - [`flow`]: which frames belong together.
 //! - [`offload`]: whether XDP may redirect a frame without losing what its sender left to hardware.
 //! - [`rate`]: the token bucket.
 //!
@@ -21,6 +22,7 @@ pub mod checksum;
 pub mod dhcp;
 pub mod ecn;
 pub mod ethernet;
+pub mod flow;
 mod frame;
 
 pub mod guard;

@@ -4,10 +4,10 @@
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use vtep_common::{
     DropReason,
-    abi::{BdFlags, Fate, FdbKey, FloodSpan, PROBE_MAC, Path, PortFlags, PortKey},
+    abi::{BdFlags, Fate, FloodSpan, PROBE_MAC, Path, PortFlags, PortKey, Settings},
     wire::{
         Frame as _, Tables as _,
-        access::{self, Forward, Ingress, Sender},
+        access::{self, Forward, Ingress},
         ethernet::{Header, ethertype},
         icmp, nd,
     },
@@ -18,6 +18,7 @@ use crate::{
     encap::{self, Tunnel},
     flood, guard, learn, limit,
     maps::{self, Maps},
+    memory,
     skb::{self, DROP, Skb},
     suppress::{self, Outcome},
     too_big,
@@ -31,9 +32,9 @@ const HEADERS: u32 = nd::JUDGED;
 pub fn access_tc(context: TcContext) -> i32 {
     let skb = Skb::new(context.skb.skb);
     trace::access(skb);
-    let verdict = admit(skb).and_then(|ingress| {
+    let verdict = admit(skb).and_then(|(settings, ingress)| {
         count::from_port(ingress.port.slot, skb.len());
-        let verdict = run(skb, &ingress);
+        let verdict = run(skb, settings, &ingress);
         if verdict.is_err() {
             count::port_dropped(ingress.port.slot);
         }
@@ -42,9 +43,9 @@ pub fn access_tc(context: TcContext) -> i32 {
     trace::conclude(verdict, DROP)
 }
 
-/// The port and bridge domain that the device and the frame's tag select.
+/// The port and bridge domain that the device and the frame's tag select, and the settings.
 #[inline(always)]
-fn admit<'a>(skb: Skb) -> Result<Ingress<'a>, DropReason> {
+fn admit<'a>(skb: Skb) -> Result<(&'a Settings, Ingress<'a>), DropReason> {
     let mut vlan = 0;
     if skb.vlan_present() != 0 {
         if skb.vlan_proto() as u16 != ethertype::C_TAG {
@@ -52,12 +53,14 @@ fn admit<'a>(skb: Skb) -> Result<Ingress<'a>, DropReason> {
         }
         vlan = skb.vlan_tci() as u16 & 0x0fff;
     }
-    let at = maps::port_at(PortKey::new(skb.ifindex(), vlan)).ok_or(DropReason::PortVlan)?;
-    Ingress::new(&Maps, at)
+    let settings = Maps.settings().ok_or(DropReason::PortVlan)?;
+    let key = PortKey::new(skb.ifindex(), vlan);
+    let at = memory::port(settings, key).ok_or(DropReason::PortVlan)?;
+    Ok((settings, Ingress::new(&Maps, at)?))
 }
 
 #[inline(always)]
-fn run(skb: Skb, ingress: &Ingress<'_>) -> Result<Done<i32>, DropReason> {
+fn run(skb: Skb, settings: &Settings, ingress: &Ingress<'_>) -> Result<Done<i32>, DropReason> {
     skb.pull(HEADERS)?;
     let mut header = Header::read(skb.packet().view::<14>(0).ok_or(DropReason::Truncated)?);
     if ethertype::is_tag(header.ethertype_be) {
@@ -67,11 +70,7 @@ fn run(skb: Skb, ingress: &Ingress<'_>) -> Result<Done<i32>, DropReason> {
     if ingress.port.entry.flags.has(PortFlags::GUARDED) {
         guard::check(skb, ingress.port.slot)?;
     }
-    let known = maps::fdb_entry(FdbKey::from_parts(ingress.bd.bd, header.source));
-    let sender = access::sender(ingress, known.map(|entry| entry.word()))?;
-    if let (Sender::Here, Some(entry), Some(settings)) = (sender, known, Maps.settings()) {
-        entry.stamp(settings.epoch);
-    }
+    let sender = memory::sender(settings, ingress, header.source)?;
     skb.retag(0)?;
     let to_agent = header.destination == PROBE_MAC.to_bits();
     learn::report(skb, ingress, &header, sender, to_agent);
