@@ -24,7 +24,7 @@ use crate::maps::{self, FdbRef, Maps, remembered};
 pub struct Remembered {
     key: u64,
     found: u64,
-    /// `Settings::revision` at that time; 0 is none.
+    /// As [`revision`] said at that time.
     revision: u64,
 }
 
@@ -77,8 +77,7 @@ pub fn port(settings: &Settings, key: PortKey) -> Option<PortRef> {
     Some(port)
 }
 
-/// How the FDB knows the sender of a frame, which is stamped there. That it is on its port is remembered as
-/// long as the stamp is the same.
+/// How the FDB knows the sender of a frame, which is stamped there with the clock.
 ///
 /// # Errors
 /// As [`access::sender`].
@@ -89,13 +88,7 @@ pub fn sender(
     source: u64,
 ) -> Result<Sender, DropReason> {
     let key = FdbKey::from_parts(ingress.bd.bd, source);
-    // SAFETY: one aligned load of a valid reference.
-    let epoch = unsafe { ptr::read_volatile(&raw const settings.epoch) };
-    let at = key.0 | SENDER;
-    let revision = match revision(settings) {
-        0 => 0,
-        revision => revision | epoch << 32,
-    };
+    let (at, revision) = (key.0 | SENDER, revision(settings));
     if ingress.owns(recall(at, revision).map(FdbWord)) {
         return Ok(Sender::Here);
     }
@@ -103,7 +96,7 @@ pub fn sender(
     let word = entry.map(FdbRef::word);
     let sender = access::sender(ingress, word)?;
     if let (Sender::Here, Some(entry), Some(word)) = (sender, entry, word) {
-        entry.stamp(epoch);
+        entry.stamp(epoch(settings));
         remember(at, word.0, revision);
     }
     Ok(sender)
@@ -142,11 +135,21 @@ extern "C" fn find_receiver(key: u64, revision: u64) -> u64 {
     word.0
 }
 
-/// Read once per lookup, and before it.
+/// What an answer is remembered under, read before it is looked up; 0 is none. The clock is part of it, so
+/// that what nobody knows to outdate, as what was written by somebody else, is forgotten with its next tick.
 #[inline(always)]
 fn revision(settings: &Settings) -> u64 {
     // SAFETY: one aligned load of a valid reference.
-    unsafe { ptr::read_volatile(&raw const settings.revision) }.into()
+    match unsafe { ptr::read_volatile(&raw const settings.revision) } {
+        0 => 0,
+        revision => u64::from(revision) | epoch(settings) << 32,
+    }
+}
+
+#[inline(always)]
+fn epoch(settings: &Settings) -> u64 {
+    // SAFETY: as above.
+    unsafe { ptr::read_volatile(&raw const settings.epoch) }
 }
 
 #[inline(always)]

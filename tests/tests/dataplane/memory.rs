@@ -168,6 +168,23 @@ fn what_is_remembered_is_stamped_when_the_clock_advances() {
     }
 }
 
+/// Damage that nobody tells of, and its repair, too.
+#[test]
+fn with_the_clock_everything_is_forgotten() {
+    stay_on_this_processor();
+    let mut rig = Rig::new();
+    rig.tells = false;
+    let frame = Outer::default().wrap(&udp4(VM9, VM1, 10));
+    for (epoch, slot) in [(77, SLOT1), (78, SLOT2), (79, SLOT1)] {
+        rig.epoch(epoch);
+        rig.fdb(BLUE, VM1, FdbWord::new(BLUE, slot, FdbFlags::LOCAL));
+        assert_eq!(receiver(&mut rig, &frame), (slot, BLUE));
+    }
+    rig.remove_source(BdId(0), REMOTE);
+    rig.epoch(80);
+    rig.xdp(&frame).assert_dropped(DropReason::UnknownVtep);
+}
+
 #[test]
 fn a_port_that_changes_its_bridge_domain_is_seen_once_programs_are_told() {
     stay_on_this_processor();

@@ -48,9 +48,9 @@ pub struct Settings {
     /// Zero.
     pub reserved: u16,
     /// Raised after every change that makes wrong what programs may remember: of this entry but for the
-    /// clock, of `vnis` and `port_index`, of what leaves `sources`, and of where a MAC behind a port is. As long
-    /// as it stays, they remember which VTEP may send to which bridge domain, whose a port is, and which MACs
-    /// are behind it.
+    /// clock, of `vnis` and `port_index`, of what leaves `sources`, and of where a MAC behind a port is. As
+    /// long as it and the clock stay, they remember which VTEP may send to which bridge domain, whose a
+    /// port is, and which MACs are behind it.
     /// 0: they remember nothing.
     pub revision: u32,
     /// Zero.
