@@ -3,8 +3,8 @@
 
 use std::{thread, time::Duration};
 
-use anyhow::{Result, ensure};
-use serde_json::json;
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
 use vtep_tests::{Agent, AgentConfig, Host, Lab, Metrics, Pair, Ping, VmSpec, eventually};
 
 const ASN: u32 = Pair::ASN;
@@ -177,5 +177,42 @@ fn a_clean_stop_after_one_that_kept_forwarding() -> Result<()> {
     ensure!(!lab.bpffs().join("h1").exists());
     let managed = ns.run("ip neigh show")?;
     ensure!(!managed.contains("managed"), "{managed}");
+    Ok(())
+}
+
+/// `clear counters` has `show counters` and `show ports` begin at 0; metrics never go back.
+#[test]
+fn counters_are_cleared() -> Result<()> {
+    let lab = Lab::new("clear")?;
+    let underlay = lab.underlay()?;
+    let pair = Pair::start(&lab, &underlay)?;
+    let pings = Ping::to("10.0.0.2").count(50);
+    let shown = || -> Result<[u64; 4]> {
+        let counters = pair.a1.show("counters")?;
+        let port = pair.a1.row("ports", &[("name", json!("vnet-vm1"))])?;
+        let number = |value: &Value| value.as_u64().context("no number");
+        Ok([
+            number(&counters["rx"]["packets"])?,
+            number(&counters["tx"]["packets"])?,
+            number(&port["rx_packets"])?,
+            number(&port["tx_packets"])?,
+        ])
+    };
+    let metric = || {
+        let labels = ["port=\"vnet-vm1\"", "direction=\"rx\""];
+        pair.a1.metrics()?.value("vtep_port_packets_total", &labels)
+    };
+    pings.all_answered(pair.vm1.ns())?;
+    let (before, counted) = (shown()?, metric()?);
+    ensure!(before.iter().all(|count| *count >= 50), "{before:?}");
+    pair.a1.cli("clear counters")?.done()?;
+    let after = shown()?;
+    ensure!(after.iter().all(|count| *count < 50), "{after:?}");
+    ensure!(metric()? >= counted);
+    pings.all_answered(pair.vm1.ns())?;
+    let again = shown()?;
+    ensure!(again.iter().all(|count| *count >= 50), "{again:?}");
+    let message = pair.a1.cli("clear counters --bd blue")?.failed(2)?;
+    ensure!(message.contains("leave out"), "{message}");
     Ok(())
 }

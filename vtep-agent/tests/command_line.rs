@@ -208,7 +208,7 @@ fn agent_answers() {
             "peer": "192.0.2.1", "best": false, "installed": true, "stale": false, "reason": null,
             "attributes": {"as_path": "65101 65002", "local_pref": null, "med": null,
             "origin": "igp"}}])),
-        Request::Change(_) => Ok(Value::Null),
+        Request::Change(_) | Request::ClearCounters => Ok(Value::Null),
         Request::Trace(_) => Err("another trace is running: end it first".to_owned()),
         Request::Reload => Err("vtep.toml:1:1: missing key `vtep`".to_owned()),
     });

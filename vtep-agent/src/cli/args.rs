@@ -94,7 +94,7 @@ pub(super) enum Command {
         /// What
         #[arg(value_name = "WHAT")]
         what: Clearable,
-        /// Only of this bridge domain
+        /// Only duplicates of this bridge domain
         #[arg(long, value_name = "NAME")]
         bd: Option<BdName>,
     },

@@ -117,8 +117,10 @@ pub enum Message {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Clearable {
-    /// Duplicate MACs: they are as all others again.
+    /// Duplicate MACs and addresses: they are as all others again.
     Duplicates,
+    /// Counters of `show counters` and `show ports`: they begin at 0 again; metrics go on.
+    Counters,
 }
 
 /// Routes of which family `show routes` prints.

@@ -34,6 +34,8 @@ pub enum Request {
     Change(Command),
     /// Wants to hear what becomes of frames.
     Trace(TraceRequest),
+    /// Wants what `show` counts to begin at 0.
+    ClearCounters,
     /// Wants the configuration file read again.
     Reload,
 }
@@ -125,6 +127,11 @@ impl TryFrom<Message> for Request {
             Message::Clear { what, bd } => match what {
                 Clearable::Duplicates => {
                     Command::ClearDuplicates(bd.as_deref().map(value).transpose()?)
+                }
+                Clearable::Counters if bd.is_none() => return Ok(Self::ClearCounters),
+                Clearable::Counters => {
+                    let message = "counters are cleared as a whole: leave out the bd".to_owned();
+                    return Err(InvalidRequest::Value(message));
                 }
             },
             Message::Drain { time_s } => {

@@ -201,6 +201,10 @@ fn bad_requests_are_named() {
         (r#""command":"drain","time_s":3601"#, "time_s is 3601"),
         (r#""command":"reload","now":true"#, "unknown field `now`"),
         (
+            r#""command":"clear","what":"counters","bd":"b""#,
+            "counters are cleared as a whole",
+        ),
+        (
             r#""command":"attach","nic":"""#,
             "not a valid network device name",
         ),

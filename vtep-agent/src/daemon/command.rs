@@ -29,6 +29,7 @@ impl Daemon {
             Request::Show(table, bd) => self.show(table, bd.as_ref()),
             Request::ShowRoutes(family) => self.show_routes(family),
             Request::Trace(request) => self.start_trace(request),
+            Request::ClearCounters => self.clear_counters().map(done),
             Request::Reload => self.reload().map(done),
             Request::Change(command) => self.change(command).map(done),
         }

@@ -46,7 +46,7 @@ impl Daemon {
             Table::Flood => json(&core.flood(bd).map_err(unknown)?),
             Table::Ports => {
                 let mut ports = core.ports(bd).map_err(unknown)?;
-                let counters = self.counters()?;
+                let counters = self.cleared_counters()?;
                 for port in &mut ports {
                     if port
                         .ifindex
@@ -77,7 +77,7 @@ impl Daemon {
                 maps: self.map_fill(),
                 audits: self.reconciler.audits(),
                 audit_differences: self.audit_differences(),
-                ..totals(&self.counters()?)
+                ..totals(&self.cleared_counters()?)
             }),
         }
     }
@@ -103,6 +103,19 @@ impl Daemon {
     fn counters(&self) -> Result<DatapathCounters, String> {
         self.dataplane
             .read_counters()
+            .map_err(|error| error.to_string())
+    }
+
+    /// Those that `show` tells of.
+    fn cleared_counters(&self) -> Result<DatapathCounters, String> {
+        self.dataplane
+            .read_cleared_counters()
+            .map_err(|error| error.to_string())
+    }
+
+    pub(super) fn clear_counters(&mut self) -> Result<(), String> {
+        self.dataplane
+            .clear_counters()
             .map_err(|error| error.to_string())
     }
 

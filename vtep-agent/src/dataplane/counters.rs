@@ -28,9 +28,11 @@ pub struct DatapathCounters {
     pub bds: BTreeMap<BdId, BdCounters>,
 }
 
-/// Something that is counted per CPU.
+/// Something that is counted per CPU, and from a moment on.
 trait Sum: Pod + Default {
     fn add(&mut self, other: Self);
+    /// Not below 0.
+    fn subtract(&mut self, other: Self);
 }
 
 impl DatapathCounters {
@@ -40,6 +42,32 @@ impl DatapathCounters {
             .iter()
             .find(|(other, _)| *other == stat)
             .map_or(0, |(_, count)| *count)
+    }
+
+    /// What has been counted since an earlier reading; what that does not have counts in full.
+    fn since(mut self, earlier: &Self) -> Self {
+        let pairs = self.drops.iter_mut().zip(&earlier.drops);
+        pairs.for_each(|((_, count), (_, before))| count.subtract(*before));
+        let pairs = self.paths.iter_mut().zip(&earlier.paths);
+        pairs.for_each(|((_, traffic), (_, before))| traffic.subtract(*before));
+        let pairs = self.stats.iter_mut().zip(&earlier.stats);
+        pairs.for_each(|((_, count), (_, before))| count.subtract(*before));
+        for (slot, before) in &earlier.ports {
+            if let Some(counters) = self.ports.get_mut(slot) {
+                counters.subtract(*before);
+            }
+        }
+        for (bd, before) in &earlier.bds {
+            if let Some(counters) = self.bds.get_mut(bd) {
+                counters.subtract(*before);
+            }
+        }
+        self
+    }
+
+    /// As [`DatapathCounters::read`], from the last [`Maps::clear_counters`] on.
+    pub(super) fn read_cleared(maps: &Maps) -> Result<Self, DataplaneError> {
+        Ok(Self::read(maps)?.since(&maps.cleared))
     }
 
     pub(super) fn read(maps: &Maps) -> Result<Self, DataplaneError> {
@@ -88,12 +116,21 @@ impl Sum for u64 {
     fn add(&mut self, other: Self) {
         *self = self.wrapping_add(other);
     }
+
+    fn subtract(&mut self, other: Self) {
+        *self = self.saturating_sub(other);
+    }
 }
 
 impl Sum for Traffic {
     fn add(&mut self, other: Self) {
         self.packets.add(other.packets);
         self.bytes.add(other.bytes);
+    }
+
+    fn subtract(&mut self, other: Self) {
+        self.packets.subtract(other.packets);
+        self.bytes.subtract(other.bytes);
     }
 }
 
@@ -103,6 +140,12 @@ impl Sum for PortCounters {
         self.tx.add(other.tx);
         self.drops.add(other.drops);
     }
+
+    fn subtract(&mut self, other: Self) {
+        self.rx.subtract(other.rx);
+        self.tx.subtract(other.tx);
+        self.drops.subtract(other.drops);
+    }
 }
 
 impl Sum for BdCounters {
@@ -110,5 +153,11 @@ impl Sum for BdCounters {
         self.suppressed_arp.add(other.suppressed_arp);
         self.suppressed_nd.add(other.suppressed_nd);
         self.flood_copies.add(other.flood_copies);
+    }
+
+    fn subtract(&mut self, other: Self) {
+        self.suppressed_arp.subtract(other.suppressed_arp);
+        self.suppressed_nd.subtract(other.suppressed_nd);
+        self.flood_copies.subtract(other.flood_copies);
     }
 }

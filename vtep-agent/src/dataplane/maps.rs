@@ -24,6 +24,7 @@ use vtep_common::abi::{
 
 use super::{
     DataplaneError,
+    counters::DatapathCounters,
     error::flat,
     hash::{Hash, gone, insert, refused, remove},
     layout::OwnMaps,
@@ -72,6 +73,9 @@ pub(super) struct Maps {
     pub(super) active_ports: BTreeMap<u32, PortEntry>,
     /// Bridge domains in use.
     pub(super) active_bds: BTreeSet<BdId>,
+    /// What had been counted when the operator last cleared the counters. The maps themselves are
+    /// never cleared under the programs, and metrics go on.
+    pub(super) cleared: DatapathCounters,
     /// Keys of `fdb` that are behind a port: the ones that have a stamp.
     local: HashSet<FdbKey>,
 }
@@ -123,6 +127,7 @@ impl Maps {
             traced: false,
             active_ports: BTreeMap::new(),
             active_bds: BTreeSet::new(),
+            cleared: DatapathCounters::default(),
             local: HashSet::default(),
         })
     }
@@ -287,6 +292,7 @@ impl Maps {
         if !self.active_ports.contains_key(&slot) {
             // The slot's last user had counters, too.
             reset(&mut self.port_counters, slot)?;
+            self.cleared.ports.remove(&slot);
         }
         let redirected = if takes_xdp(&port) {
             self.redirect
@@ -336,6 +342,7 @@ impl Maps {
         let key = BdId(id as u16);
         if !self.active_bds.contains(&key) {
             reset(&mut self.bd_counters, id)?;
+            self.cleared.bds.remove(&key);
         }
         self.bds.set(id, bd, 0).map_err(refused)?;
         self.active_bds.insert(key);

@@ -266,13 +266,32 @@ impl Dataplane {
         self.maps.idle()
     }
 
-    /// The counters.
+    /// The counters, for metrics: never cleared.
     ///
     /// # Errors
     ///
     /// A map cannot be read.
     pub fn read_counters(&self) -> Result<DatapathCounters, DataplaneError> {
         DatapathCounters::read(&self.maps)
+    }
+
+    /// The counters since [`Dataplane::clear_counters`], for people.
+    ///
+    /// # Errors
+    ///
+    /// A map cannot be read.
+    pub fn read_cleared_counters(&self) -> Result<DatapathCounters, DataplaneError> {
+        DatapathCounters::read_cleared(&self.maps)
+    }
+
+    /// Has [`Dataplane::read_cleared_counters`] begin at 0, until the agent ends.
+    ///
+    /// # Errors
+    ///
+    /// A map cannot be read.
+    pub fn clear_counters(&mut self) -> Result<(), DataplaneError> {
+        self.maps.cleared = self.read_counters()?;
+        Ok(())
     }
 
     /// The source of events. Once, and in a tokio runtime.
