@@ -1,6 +1,6 @@
 //! The command line: what is refused, with which words and exit status, and what is idempotent.
 
-use std::{fs, process::Command, time::Duration};
+use std::{fs, path::Path, process::Command, time::Duration};
 
 use anyhow::{Result, ensure};
 use serde_json::json;
@@ -92,6 +92,25 @@ fn mistakes_in_the_configuration_are_named() -> Result<()> {
         nothing_attached(host.ns())?;
     }
     Ok(())
+}
+
+/// What is no text, and what has no end, is refused like any other mistake.
+#[test]
+fn files_that_are_no_configuration_are_refused() -> Result<()> {
+    let lab = Lab::new("files")?;
+    let file = lab.directory().join("latin1.toml");
+    fs::write(&file, b"[vtep]\naddress = \"198.18.0.1\" # \xfc\n")?;
+    for (path, words) in [
+        (file.as_path(), ["latin1.toml:2:26", "UTF-8"]),
+        (Path::new("/dev/zero"), ["/dev/zero", "more than"]),
+    ] {
+        let mut command = Command::new(agent_binary()?);
+        let output = CliOutput::of(command.args(["check", "--config"]).arg(path))?;
+        names(&output.failed(1)?, &words)?;
+    }
+    let peer = "[[bgp.peer]]\naddress = \"198.18.0.2\"\nasn = 1\npassword_file = \"/dev/zero\"\n";
+    let text = format!("[vtep]\naddress = \"198.18.0.1\"\n[bgp]\nasn = 1\n{peer}");
+    names(&check(&lab, &text)?.failed(1)?, &["8:17", "/dev/zero"])
 }
 
 /// An unknown key's line and column are those of the file.

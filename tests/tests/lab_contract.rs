@@ -216,3 +216,17 @@ fn counters_are_cleared() -> Result<()> {
     ensure!(message.contains("leave out"), "{message}");
     Ok(())
 }
+
+/// What `reload` cannot change is refused, the place of the control socket too.
+#[test]
+fn another_socket_needs_a_restart() -> Result<()> {
+    let lab = Lab::new("socket")?;
+    let host = lab.underlay()?.host("h1")?;
+    let config = config(&host).vtep("uplinks = []");
+    let agent = Agent::start(&host, &config)?;
+    let moved = config.clone().vtep("socket = \"/nowhere/agent.sock\"");
+    let message = agent.reload(&moved)?.failed(1)?;
+    ensure!(message.contains("vtep.socket"), "{message}");
+    agent.reload(&config)?.done()?;
+    Ok(())
+}

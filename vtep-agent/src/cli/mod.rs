@@ -17,7 +17,7 @@ use clap::Parser as _;
 use serde_json::Value;
 
 use crate::{
-    config::{Config, DEFAULT_CONFIG, DEFAULT_SOCKET, Explanation},
+    config::{DEFAULT_CONFIG, DEFAULT_SOCKET, Explanation, Source},
     control::{self, Message, Request, RouteFamily, Table},
     daemon::{self, RecordTo},
     doctor::{self, Facts, Severity},
@@ -89,7 +89,7 @@ fn run(Args { command, socket }: Args) -> Outcome {
             };
             return replay::replay(&file, &wanted, force);
         }
-        Command::Check { config, json } => return check(&config, socket, json),
+        Command::Check { config, json } => return check(config, socket, json),
         Command::Show {
             what,
             bd,
@@ -168,21 +168,16 @@ fn run_daemon(
     socket: Option<PathBuf>,
     record: Option<RecordTo>,
 ) -> anyhow::Result<()> {
-    let (mut config, warnings) = Config::load(&file)?;
+    let source = Source { file, socket };
+    let (config, warnings) = source.load()?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    if let Some(socket) = socket {
-        config.vtep.socket = socket;
-    }
-    daemon::run(config, file, record)
+    daemon::run(config, source, record)
 }
 
-fn check(file: &Path, socket: Option<PathBuf>, json: bool) -> Outcome {
-    let (mut config, warnings) = Config::load(file)?;
-    if let Some(socket) = socket {
-        config.vtep.socket = socket;
-    }
+fn check(file: PathBuf, socket: Option<PathBuf>, json: bool) -> Outcome {
+    let (config, warnings) = Source { file, socket }.load()?;
     let explanation = Explanation::new(&config, &warnings);
     match json {
         true => print_json(&serde_json::to_value(explanation)?),

@@ -1,6 +1,6 @@
 //! How the segments of a session are signed: `password`, `password_file` and `tcp_ao`.
 
-use std::{fmt, ops::Range, path::Path};
+use std::{error::Error, fmt, ops::Range, path::Path};
 
 use toml::Spanned;
 
@@ -8,7 +8,7 @@ use super::{
     Secret,
     diagnostic::Fault,
     field::{Result, number},
-    raw,
+    parse, raw,
 };
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,8 @@ use serde::{Deserialize, Serialize};
 /// Largest key in Linux, of TCP MD5 signatures (`TCP_MD5SIG_MAXKEYLEN`) as of TCP-AO
 /// (`TCP_AO_MAXKEYLEN`).
 const MAX_KEY: usize = 80;
+/// Most octets of a file with a key, line ends included.
+const MAX_KEY_FILE: u64 = 4096;
 
 /// How segments are signed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -226,13 +228,15 @@ fn secret(
         (Some(text), None) => (of_text, text.span(), text.get_ref().clone()),
         (None, Some(file)) => {
             let path = directory.join(file.get_ref());
-            let text = std::fs::read_to_string(&path).map_err(|error| {
+            let unusable = |error: &dyn Error| {
                 let path = path.display();
                 Fault::new(
                     file.span(),
                     format!("{of_file}: cannot read {path}: {error}"),
                 )
-            })?;
+            };
+            let octets = parse::read(&path, MAX_KEY_FILE).map_err(|error| unusable(&error))?;
+            let text = String::from_utf8(octets).map_err(|error| unusable(&error))?;
             let secret = text.trim_end_matches(['\r', '\n']).to_owned();
             (of_file, file.span(), secret)
         }

@@ -52,6 +52,15 @@ pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/vtep";
 /// Where the control socket is unless the file or `--socket` says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/vtep/agent.sock";
 
+/// Where the configuration comes from.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The file.
+    pub file: PathBuf,
+    /// The control socket that the command line names instead of the file's.
+    pub socket: Option<PathBuf>,
+}
+
 /// The whole file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {

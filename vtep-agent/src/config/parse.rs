@@ -1,11 +1,34 @@
 //! From the shape of the file to its meaning.
 
-use std::{path::Path, time::Duration};
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::Path,
+    time::Duration,
+};
 
 use super::{
-    AutoRt, AutoRtImport, BgpConfig, Config, ConfigError, Diagnostic, bds, diagnostic::Fault,
-    dynamic, field, groups::Groups, peers, raw, underlay, vtep,
+    AutoRt, AutoRtImport, BgpConfig, Config, ConfigError, Diagnostic, Source, bds,
+    diagnostic::Fault, dynamic, field, groups::Groups, peers, raw, underlay, vtep,
 };
+
+/// Most octets of a configuration: a thousand times what a large host has.
+const MAX_FILE: u64 = 64 << 20;
+
+impl Source {
+    /// As [`Config::load`], with what the command line says instead.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Config::load`].
+    pub fn load(&self) -> Result<(Config, Vec<Diagnostic>), ConfigError> {
+        let (mut config, warnings) = Config::load(&self.file)?;
+        if let Some(socket) = &self.socket {
+            config.vtep.socket.clone_from(socket);
+        }
+        Ok((config, warnings))
+    }
+}
 
 impl Config {
     /// Reads and checks a file, and the password files that it names. Beside the configuration come
@@ -15,9 +38,15 @@ impl Config {
     ///
     /// The file cannot be read, or the first thing in it that is wrong.
     pub fn load(file: &Path) -> Result<(Self, Vec<Diagnostic>), ConfigError> {
-        let text = std::fs::read_to_string(file).map_err(|cause| ConfigError::Read {
+        let octets = read(file, MAX_FILE).map_err(|cause| ConfigError::Read {
             file: file.to_owned(),
             cause,
+        })?;
+        let text = String::from_utf8(octets).map_err(|error| {
+            let end = error.utf8_error().valid_up_to();
+            let before = String::from_utf8_lossy(&error.as_bytes()[..end]);
+            let fault = Fault::new(end..end, "not UTF-8, expected a text file");
+            ConfigError::Invalid(fault.locate(file, &before))
         })?;
         Self::parse(&text, file).map_err(ConfigError::Invalid)
     }
@@ -40,6 +69,16 @@ impl Config {
             .collect();
         Ok((config, warnings))
     }
+}
+
+/// A whole file or pipe of at most `limit` octets: the name may be that of a device without an end.
+pub(super) fn read(file: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut octets = Vec::new();
+    let length = File::open(file)?.take(limit + 1).read_to_end(&mut octets)?;
+    if length as u64 > limit {
+        return Err(io::Error::other(format!("more than {limit} bytes")));
+    }
+    Ok(octets)
 }
 
 fn resolve(raw: &raw::File, file: &Path, warnings: &mut Vec<Fault>) -> Result<Config, Fault> {

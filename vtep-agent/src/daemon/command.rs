@@ -6,7 +6,6 @@ use serde_json::Value;
 
 use super::Daemon;
 use crate::{
-    config::Config,
     control::{Answer, Call, Request},
     core::Command,
     tcp_ao,
@@ -36,13 +35,11 @@ impl Daemon {
     }
 
     pub(super) fn reload(&mut self) -> Result<(), String> {
-        let (mut config, warnings) = Config::load(&self.file).map_err(|error| error.to_string())?;
+        let (config, warnings) = self.source.load().map_err(|error| error.to_string())?;
         for warning in warnings {
             tracing::warn!("{warning}");
         }
         tcp_ao::check_kernel(&config.bgp).map_err(|error| error.to_string())?;
-        // The command line may have named another one.
-        config.vtep.socket.clone_from(&self.config.socket);
         self.change(Command::Reload(Box::new(config)))
     }
 

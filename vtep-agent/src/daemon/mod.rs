@@ -34,7 +34,7 @@ use crate::{
         fsm::Cease,
         session::{self, SessionOptions, Sessions},
     },
-    config::{Config, VtepConfig},
+    config::{Config, Source, VtepConfig},
     control::{self, Call},
     core::{Input, Output, State},
     dataplane::{Claims, Dataplane, Events, FrameSocket, Inheritance, LoadOptions, Report, Traces},
@@ -68,12 +68,12 @@ pub struct RecordTo {
     pub limit: u64,
 }
 
-/// Runs until SIGTERM or SIGINT. `file` is read again at `reload` and on SIGHUP.
+/// Runs until SIGTERM or SIGINT. `source` is read again at `reload` and on SIGHUP.
 ///
 /// # Errors
 ///
 /// What keeps the agent from starting, or ended it.
-pub fn run(config: Config, file: PathBuf, record: Option<RecordTo>) -> Result<()> {
+pub fn run(config: Config, source: Source, record: Option<RecordTo>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -83,14 +83,14 @@ pub fn run(config: Config, file: PathBuf, record: Option<RecordTo>) -> Result<()
         let signals = Signals::new()?;
         #[cfg(debug_assertions)]
         service::panic_on_request()?;
-        let (daemon, sources) = Daemon::start(config, file, record).await?;
+        let (daemon, sources) = Daemon::start(config, source, record).await?;
         daemon.run(sources, signals).await
     })
 }
 
 struct Daemon {
     config: VtepConfig,
-    file: PathBuf,
+    source: Source,
     store: Store,
     service: Service,
     core: Recorded,
@@ -145,7 +145,7 @@ impl Daemon {
     /// Takes everything that can be refused before it touches what an earlier run left forwarding.
     async fn start(
         config: Config,
-        file: PathBuf,
+        source: Source,
         record: Option<RecordTo>,
     ) -> Result<(Self, Sources)> {
         let claims = claim(&config.vtep)?;
@@ -203,7 +203,7 @@ impl Daemon {
         let (core, outputs) = Recorded::begin(recording, config, state, installed, now);
         let daemon = Self {
             config: vtep,
-            file,
+            source,
             store,
             service: Service::new(),
             core,
