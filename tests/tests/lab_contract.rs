@@ -230,3 +230,23 @@ fn another_socket_needs_a_restart() -> Result<()> {
     agent.reload(&config)?.done()?;
     Ok(())
 }
+
+/// Two agents that share nothing else would overwrite each other's objects.
+#[test]
+fn a_state_directory_has_one_agent() -> Result<()> {
+    let lab = Lab::new("shared")?;
+    let underlay = lab.underlay()?;
+    let (h1, h2) = (underlay.host("h1")?, underlay.host("h2")?);
+    let state = format!("state_dir = \"{}/shared\"", lab.directory().display());
+    let mut first = Agent::start(&h1, &config(&h1).vtep(&state))?;
+    let mut second = Agent::spawn(&h2, &config(&h2).vtep(&state))?;
+    let status = second.daemon().wait(Duration::from_secs(10))?;
+    ensure!(
+        status.and_then(|status| status.code()) == Some(1),
+        "{status:?}"
+    );
+    let log = second.daemon().log();
+    ensure!(log.contains("set another state_dir"), "{log}");
+    first.stop()?;
+    Agent::start(&h2, &config(&h2).vtep(&state)).map(drop)
+}

@@ -1,7 +1,7 @@
 //! What outlives the agent: `state.json` in the state directory.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io::{self, Write as _},
     path::{Path, PathBuf},
 };
@@ -14,14 +14,19 @@ use crate::core::State;
 const VERSION: u32 = 1;
 
 /// Where the state is kept.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Store {
     directory: PathBuf,
+    /// Open and locked while it is ours.
+    _lock: Option<File>,
 }
 
 /// The state cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    /// Two agents would overwrite what the other one has saved.
+    #[error("another agent has state_dir {}: stop it, or set another state_dir", .0.display())]
+    InUse(PathBuf),
     /// The file cannot be read.
     #[error("cannot read {}: {cause}", file.display())]
     Read {
@@ -59,11 +64,24 @@ struct Versioned<T> {
 }
 
 impl Store {
-    /// A store in `directory`, which [`Store::save`] makes if it is missing.
-    pub fn new(directory: &Path) -> Self {
-        Self {
-            directory: directory.to_owned(),
+    /// A store in `directory`, for this process alone. A directory that cannot be made or locked is
+    /// no error yet: [`Store::save`] says what it cannot do.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::InUse`].
+    pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        let lock = fs::create_dir_all(directory)
+            .and_then(|()| File::open(directory))
+            .ok();
+        let locked = lock.as_ref().map_or(Ok(()), File::try_lock);
+        if let Err(TryLockError::WouldBlock) = locked {
+            return Err(StoreError::InUse(directory.to_owned()));
         }
+        Ok(Self {
+            directory: directory.to_owned(),
+            _lock: lock,
+        })
     }
 
     /// Replaces the state: after a crash at any moment the file holds the old state or the new one.
@@ -137,7 +155,7 @@ mod tests {
     #[test]
     fn round_trip_in_a_directory_that_is_made() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::new(&directory.path().join("a/b"));
+        let store = Store::open(&directory.path().join("a/b")).unwrap();
         assert_eq!(store.load().unwrap(), State::default());
         store.save(&state()).unwrap();
         assert_eq!(store.load().unwrap(), state());
@@ -154,7 +172,7 @@ mod tests {
     #[test]
     fn a_half_written_successor_does_not_matter() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::new(directory.path());
+        let store = Store::open(directory.path()).unwrap();
         store.save(&state()).unwrap();
         fs::write(directory.path().join("state.json.new"), "{\"vers").unwrap();
         assert_eq!(store.load().unwrap(), state());
@@ -165,7 +183,7 @@ mod tests {
     #[test]
     fn damage_is_named_and_kept() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::new(directory.path());
+        let store = Store::open(directory.path()).unwrap();
         let file = directory.path().join("state.json");
         for (text, expected) in [
             ("", "EOF while parsing a value at line 1 column 0"),
@@ -191,7 +209,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("file");
         fs::write(&file, "").unwrap();
-        let error = Store::new(&file).save(&state()).unwrap_err().to_string();
+        let error = Store::open(&file)
+            .unwrap()
+            .save(&state())
+            .unwrap_err()
+            .to_string();
         assert!(error.starts_with("cannot write"), "{error}");
     }
 }
