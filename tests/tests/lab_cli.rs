@@ -245,6 +245,9 @@ fn impossible_requests_are_refused() -> Result<()> {
             names(&output.stderr, &words)?;
         }
     }
+    // The largest that the header has room for.
+    agent.cli("bd add last --vni 16777215")?.done()?;
+    agent.cli("bd del last")?.done()?;
     for wrong in ["0", "16777216", "blue"] {
         let output = agent.cli(&format!("bd add red --vni {wrong}"))?;
         ensure!(matches!(output.status, Some(1 | 2)), "{output:?}");

@@ -1,7 +1,7 @@
 use core::{fmt, str::FromStr};
 
 /// A VXLAN network identifier (RFC 7348 §5): 24 bits, and one that an operator may configure, hence
-/// neither 0 nor 0xffffff.
+/// not 0. No document reserves 0xffffff, and other VTEPs use it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "user", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "user", serde(try_from = "u32", into = "u32"))]
@@ -9,9 +9,9 @@ pub struct Vni(u32);
 
 impl Vni {
     /// The largest identifier that may be used.
-    pub const MAX: u32 = 0xff_fffe;
+    pub const MAX: u32 = 0xff_ffff;
 
-    /// `None` when the value is zero, reserved or does not fit into 24 bits.
+    /// `None` when the value is zero or does not fit into 24 bits.
     pub const fn new(value: u32) -> Option<Self> {
         if value == 0 || value > Self::MAX {
             None

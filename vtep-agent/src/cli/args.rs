@@ -200,7 +200,7 @@ pub(super) enum BdCommand {
     Add {
         /// Its name
         name: BdName,
-        /// Its VNI, 1 to 16777214
+        /// Its VNI, 1 to 16777215
         #[arg(long, value_name = "N")]
         vni: Vni,
     },

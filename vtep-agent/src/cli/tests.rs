@@ -83,7 +83,7 @@ fn usage_errors_are_one_line() {
         (
             "bd add blue --vni 0",
             "invalid value '0' for '--vni <N>': \
-                                 not a usable VNI (expected 1 to 16777214)",
+                                 not a usable VNI (expected 1 to 16777215)",
         ),
         (
             "port add tap1 --bd blue --vlan 4095",

@@ -214,15 +214,15 @@ fn bad_requests_are_named() {
         ),
         (
             r#""command":"bd-add","name":"b","vni":0"#,
-            "vni 0: not a usable VNI (expected 1 to 16777214)",
+            "vni 0: not a usable VNI (expected 1 to 16777215)",
         ),
         (
             r#""command":"bd-add","name":"b","vni":-1"#,
             "invalid value: integer `-1`",
         ),
         (
-            r#""command":"bd-add","name":"b","vni":16777215"#,
-            "vni 16777215: not a usable VNI",
+            r#""command":"bd-add","name":"b","vni":16777216"#,
+            "vni 16777216: not a usable VNI",
         ),
         (
             r#""command":"port-add","device":"tap*","bd":"b""#,

@@ -303,12 +303,12 @@ fn bad_values() {
         (
             "vni = 100",
             "vni = 0",
-            "11:7: vni is 0, expected 1 to 16777214",
+            "11:7: vni is 0, expected 1 to 16777215",
         ),
         (
             "vni = 100",
-            "vni = 16777215",
-            "11:7: vni is 16777215, expected 1 to 16777214",
+            "vni = 16777216",
+            "11:7: vni is 16777216, expected 1 to 16777215",
         ),
         (
             "vni = 100",
