@@ -230,7 +230,14 @@ fn impossible_requests_are_refused() -> Result<()> {
         ("attach no-such-nic", ["no-such-nic", ""]),
         ("port add vnet-x --bd no-such-bd", ["no-such-bd", ""]),
         ("bd add red --vni 100", ["100", "blue"]),
-        ("bd add blue --vni 200", ["blue", "100"]),
+        (
+            "bd add blue --vni 200",
+            ["blue has VNI 100", "change it there"],
+        ),
+        (
+            "port add vnet-x --bd blue --mac 02:00:00:00:00:01 --ip ::ffff:10.0.0.1",
+            ["10.0.0.1", ""],
+        ),
         (
             "port add vnet-x --bd blue --ip 10.0.0.1 --mac 01:00:5e:00:00:01",
             ["01:00:5e:00:00:01", ""],

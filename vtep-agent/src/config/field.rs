@@ -116,7 +116,9 @@ pub(super) fn asn(raw: &Spanned<Integer>, key: &str) -> Result<Asn> {
 /// An address that a host can have.
 pub(super) fn is_unicast(address: IpAddr) -> bool {
     let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
-    !(address.is_unspecified() || address.is_multicast() || broadcast)
+    // An IPv4 address in IPv6 clothes is another name of the same peer.
+    let mapped = address.to_canonical() != address;
+    !(mapped || address.is_unspecified() || address.is_multicast() || broadcast)
 }
 
 /// Values that may occur once in the file, with who has them.

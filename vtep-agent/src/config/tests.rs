@@ -277,6 +277,12 @@ fn warnings() {
              its lower 16 bits (59905); set rt_export if this matters",
         ]
     );
+    let glob = MINIMAL.replace("\"198.18.0.1\"", "\"198.18.0.1\"\nuplinks = [\"eth*\"]");
+    let (_, warnings) = parse(&glob).unwrap();
+    assert_eq!(
+        warnings,
+        ["vtep.toml:4:12: uplink eth* is no glob: only a device of that very name is meant"]
+    );
     let literal = MINIMAL.replace("\"198.18.0.1\"", "\"198.18.0.1\"\nuplinks = [\"tap1\"]");
     let literal = literal.replace("vni = 100", "vni = 100\nports = [\"tap1\"]");
     assert_eq!(

@@ -14,6 +14,7 @@ use super::{
     UnknownVni, VtepConfig, XdpMode,
     diagnostic::Fault,
     field::{Result, each, is_unicast, name, number_or, parse_with, path_or},
+    glob,
     raw::{self, OneOrMany},
 };
 use crate::types::IfName;
@@ -48,7 +49,7 @@ pub(super) fn vtep(raw: &raw::Vtep, warnings: &mut Vec<Fault>) -> Result<VtepCon
         )?,
     };
     let uplinks = match &raw.uplinks {
-        Some(names) => uplinks(names)?,
+        Some(names) => uplinks(names, warnings)?,
         None => Vec::new(),
     };
     Ok(VtepConfig {
@@ -124,7 +125,7 @@ fn vtep_addresses(raw: &Spanned<OneOrMany>) -> Result<Vec<Ipv4Addr>> {
     }
 }
 
-fn uplinks(raw: &Spanned<Vec<Spanned<String>>>) -> Result<Vec<IfName>> {
+fn uplinks(raw: &Spanned<Vec<Spanned<String>>>, warnings: &mut Vec<Fault>) -> Result<Vec<IfName>> {
     let mut uplinks = Vec::new();
     for text in raw.get_ref() {
         let name: IfName = name(text)?;
@@ -133,6 +134,11 @@ fn uplinks(raw: &Spanned<Vec<Spanned<String>>>) -> Result<Vec<IfName>> {
                 text.span(),
                 format!("uplink {name} is there twice"),
             ));
+        }
+        if glob::is_glob(name.as_str()) {
+            let message =
+                format!("uplink {name} is no glob: only a device of that very name is meant");
+            warnings.push(Fault::new(text.span(), message));
         }
         uplinks.push(name);
     }

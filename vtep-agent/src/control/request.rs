@@ -223,7 +223,8 @@ fn endpoint(
     }
     let unusable = |ip: &&IpAddr| {
         let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
-        ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() || broadcast
+        let mapped = ip.to_canonical() != **ip;
+        mapped || ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() || broadcast
     };
     if let Some(ip) = ips.iter().find(unusable) {
         let message = format!("ip {ip} is not an address that a VM can have");

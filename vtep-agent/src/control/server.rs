@@ -60,6 +60,9 @@ pub enum BindError {
     /// Somebody answers on it.
     #[error("another agent is running on {}; stop it, or set another vtep.socket", .0.display())]
     InUse(PathBuf),
+    /// Something else has that name; it is left alone.
+    #[error("{} is there and no socket; remove it, or set another vtep.socket", .0.display())]
+    NoSocket(PathBuf),
     /// The system refuses.
     #[error("cannot listen on {}: {cause}", path.display())]
     Io {
@@ -149,7 +152,7 @@ fn remove_left_over(path: &Path, in_use: io::Error) -> Result<(), BindError> {
     };
     let is_socket = fs::symlink_metadata(path).is_ok_and(|now| now.file_type().is_socket());
     if !is_socket {
-        return Err(error(in_use));
+        return Err(BindError::NoSocket(path.to_owned()));
     }
     match std::os::unix::net::UnixStream::connect(path) {
         Ok(_) => Err(BindError::InUse(path.to_owned())),

@@ -135,18 +135,19 @@ impl Core {
         let name = &config.name;
         let existing = self.names.get(name).and_then(|id| self.bds.get(id));
         if let Some(existing) = existing {
-            if existing.config.vni != config.vni {
-                return Err(CommandError::OtherVni {
-                    name: name.clone(),
-                    have: existing.config.vni,
-                    want: config.vni,
+            let of_file = self.is_bd_of_file(name);
+            let (name, have, want) = (name.clone(), existing.config.vni, config.vni);
+            if have != want {
+                return Err(match of_file {
+                    true => CommandError::OtherVniInFile { name, have, want },
+                    false => CommandError::OtherVni { name, have, want },
                 });
             }
             // The command line gives name and VNI only: of the file's, that is all there is to compare.
-            if self.is_bd_of_file(name) || existing.config == *config {
+            if of_file || existing.config == *config {
                 return Ok(());
             }
-            return Err(CommandError::OtherSettings(name.clone()));
+            return Err(CommandError::OtherSettings(name));
         }
         if let Some(owner) = self.bds.values().find(|bd| bd.config.vni == config.vni) {
             return Err(CommandError::VniTaken {

@@ -30,6 +30,18 @@ pub enum CommandError {
         /// What was requested.
         want: Vni,
     },
+    /// Another VNI, and the file's.
+    #[error(
+        "bridge domain {name} has VNI {have} in the configuration file, not {want}; change it there and reload"
+    )]
+    OtherVniInFile {
+        /// The bridge domain.
+        name: BdName,
+        /// What it has.
+        have: Vni,
+        /// What was requested.
+        want: Vni,
+    },
     /// The VNI is another one's.
     #[error("VNI {vni} belongs to bridge domain {owner}; choose another VNI for {name}")]
     VniTaken {

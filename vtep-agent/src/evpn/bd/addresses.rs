@@ -124,5 +124,6 @@ impl BridgeDomain {
 /// Can be a host's own address.
 pub fn is_host_address(ip: IpAddr) -> bool {
     let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
-    !(ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() || broadcast)
+    let mapped = ip.to_canonical() != ip;
+    !(mapped || ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() || broadcast)
 }

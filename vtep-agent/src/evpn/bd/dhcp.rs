@@ -189,7 +189,7 @@ impl BridgeDomain {
             self.dhcp.counts.expired += u64::from(self.give_back(mac, ip, now));
             return;
         }
-        if !is_host_address(ip) || ip.to_canonical() != ip {
+        if !is_host_address(ip) {
             return self.dhcp.refuse(DhcpRefusal::Address);
         }
         if let Some(declared) = self.declared.get(&mac) {
