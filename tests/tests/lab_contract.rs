@@ -1,11 +1,13 @@
 //! What the contract promises of one agent, beyond the words of its commands: signals, pins and
 //! settings that it leaves behind, limits, and what cannot be saved.
 
-use std::{thread, time::Duration};
+use std::{fs, thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use vtep_tests::{Agent, AgentConfig, Host, Lab, Metrics, Pair, Ping, VmSpec, eventually};
+use vtep_tests::{
+    Agent, AgentConfig, CliOutput, Host, Lab, Metrics, Pair, Ping, VmSpec, agent_binary, eventually,
+};
 
 const ASN: u32 = Pair::ASN;
 
@@ -249,4 +251,29 @@ fn a_state_directory_has_one_agent() -> Result<()> {
     ensure!(log.contains("set another state_dir"), "{log}");
     first.stop()?;
     Agent::start(&h2, &config(&h2).vtep(&state)).map(drop)
+}
+
+/// Here another speaker has the BGP port.
+#[test]
+fn a_start_that_is_refused_leaves_nothing() -> Result<()> {
+    let lab = Lab::new("refusal")?;
+    let host = lab.underlay()?.host("h1")?;
+    let _first = Agent::start(&host, &config(&host).vtep("uplinks = []"))?;
+    let pins = lab.bpffs().join("second");
+    let path = |name: &str| lab.directory().join(name).display().to_string();
+    let second = AgentConfig::new(&host, ASN)
+        .vtep("uplinks = []")
+        .vtep("metrics = \"\"")
+        .vtep(&format!("pin_dir = \"{}\"", pins.display()))
+        .vtep(&format!("state_dir = \"{}\"", path("second-state")))
+        .vtep(&format!("socket = \"{}\"", path("second.sock")));
+    let file = lab.directory().join("second.toml");
+    fs::write(&file, second.text())?;
+    let mut command = host.ns().command(agent_binary()?);
+    let output = CliOutput::of(command.args(["run", "--config"]).arg(&file))?;
+    ensure!(output.status == Some(1), "{output:?}");
+    ensure!(output.stderr.contains("listen = false"), "{output:?}");
+    let left = fs::read_dir(&pins).map_or(0, Iterator::count);
+    ensure!(left == 0, "{left} pins are left");
+    Ok(())
 }

@@ -88,6 +88,16 @@ pub fn run(config: Config, source: Source, record: Option<RecordTo>) -> Result<(
     })
 }
 
+/// Removes what a start has made that cannot go on; what an earlier run left forwarding stays.
+fn abandon(dataplane: Dataplane, error: anyhow::Error) -> anyhow::Error {
+    if dataplane.inheritance() == Inheritance::Nothing
+        && let Err(left) = dataplane.remove()
+    {
+        tracing::warn!("cannot remove what was pinned: {left}");
+    }
+    error
+}
+
 struct Daemon {
     config: VtepConfig,
     source: Source,
@@ -167,8 +177,13 @@ impl Daemon {
         let mut dataplane = Dataplane::load_in(claims, &options)?;
         // Before there is another thread.
         privileges::give_up().context("cannot give up privileges")?;
-        let (sessions, peers) = Sessions::start(session_options(&config))?;
-        let bfd = bfd::start(&sessions)?;
+        let started = Sessions::start(session_options(&config))
+            .map_err(anyhow::Error::from)
+            .and_then(|(sessions, peers)| Ok((bfd::start(&sessions)?, sessions, peers)));
+        let (bfd, sessions, peers) = match started {
+            Ok(started) => started,
+            Err(error) => return Err(abandon(dataplane, error)),
+        };
         let monitor = Monitor::start()?;
         let frames = FrameSocket::open()?;
         let events = dataplane.events()?;
