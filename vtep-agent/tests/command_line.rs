@@ -155,7 +155,7 @@ fn usage() {
         &["fly"],
         &["check", "--config"],
         &["bd"],
-        &["bd", "add", "blue", "--vni", "16777215"],
+        &["bd", "add", "blue", "--vni", "16777216"],
         &["bd", "add", "b d", "--vni", "1"],
         &["port", "add", "tap1"],
         &[
