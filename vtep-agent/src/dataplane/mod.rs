@@ -68,6 +68,10 @@ const PROGRAMS: [&str; 5] = [
     "access_tc",
 ];
 
+/// How often a program is given to the verifier, which gives up when the thread has a signal to take
+/// (`EAGAIN`, Linux 5.0): as often as libbpf does.
+const ATTEMPTS: u32 = 5;
+
 /// How to load.
 #[derive(Clone, Debug)]
 pub struct LoadOptions {
@@ -188,12 +192,8 @@ impl Dataplane {
             .load(OBJECT)
             .map_err(|error| DataplaneError::object(&error))?;
         for name in PROGRAMS {
-            let loaded = match program(&mut ebpf, name)? {
-                Program::Xdp(program) => program.load(),
-                Program::SchedClassifier(program) => program.load(),
-                _ => Err(ProgramError::UnexpectedProgramType),
-            };
-            loaded.map_err(|error| DataplaneError::program(name, &error))?;
+            let program = program(&mut ebpf, name)?;
+            verify(program).map_err(|error| DataplaneError::program(name, &error))?;
         }
         let mut maps = Maps::take(&mut ebpf, own)?;
         maps.inherit(inheritance, &content);
@@ -389,6 +389,27 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Program
         .ok_or_else(|| DataplaneError::Object {
             reason: format!("it has no program {name}"),
         })
+}
+
+/// Has the kernel verify and take a program.
+fn verify(program: &mut Program) -> Result<(), ProgramError> {
+    let interrupted = |error: &ProgramError| {
+        matches!(error, ProgramError::LoadError { io_error, .. }
+            if io_error.raw_os_error() == Some(libc::EAGAIN))
+    };
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let result = match program {
+            Program::Xdp(program) => program.load(),
+            Program::SchedClassifier(program) => program.load(),
+            _ => Err(ProgramError::UnexpectedProgramType),
+        };
+        match result {
+            Err(error) if interrupted(&error) && attempts < ATTEMPTS => {}
+            result => return result,
+        }
+    }
 }
 
 #[cfg(test)]
