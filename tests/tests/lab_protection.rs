@@ -15,8 +15,9 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use serde_json::json;
 use vtep_tests::{Capture, Lab, PacketSocket, Ping, Vm, VmSpec, eventually, mesh};
 
-/// Share of a core that an agent may take during a storm: a tenth, and twice that without optimization.
-const LIMIT: f64 = if cfg!(debug_assertions) { 0.2 } else { 0.1 };
+/// Share of a core that an agent may take during a storm: a tenth. Without optimization it is no figure,
+/// only far from what an agent takes that hears of every request.
+const LIMIT: f64 = if cfg!(debug_assertions) { 0.5 } else { 0.1 };
 /// How long a storm lasts.
 const STORM: Duration = Duration::from_secs(5);
 
@@ -238,7 +239,7 @@ fn lost(lab: &Lab, from: &Vm, pinger: &Vm, target: &str) -> Result<(f64, f64)> {
     Ok((rate, lost))
 }
 
-/// An ARP storm of one VM: the agent stays under a tenth of a core, what it does not hear of is
+/// An ARP storm of one VM: the agent stays under a tenth of a core (optimized), what it does not hear of is
 /// counted, and the other VMs lose no more pings than behind the kernel's bridge in the same run.
 #[test]
 fn an_arp_storm_of_one_vm() -> Result<()> {

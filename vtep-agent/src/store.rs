@@ -24,9 +24,6 @@ pub struct Store {
 /// The state cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Two agents would overwrite what the other one has saved.
-    #[error("another agent has state_dir {}: stop it, or set another state_dir", .0.display())]
-    InUse(PathBuf),
     /// The file cannot be read.
     #[error("cannot read {}: {cause}", file.display())]
     Read {
@@ -64,24 +61,25 @@ struct Versioned<T> {
 }
 
 impl Store {
-    /// A store in `directory`, for this process alone. A directory that cannot be made or locked is
-    /// no error yet: [`Store::save`] says what it cannot do.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::InUse`].
-    pub fn open(directory: &Path) -> Result<Self, StoreError> {
+    /// A store in `directory`. Whether another agent has it, too, is only warned of: both forward, and
+    /// what one of them saves is lost when the other one does. A directory that cannot be made or locked
+    /// is no error yet: [`Store::save`] says what it cannot do.
+    pub fn open(directory: &Path) -> Self {
         let lock = fs::create_dir_all(directory)
             .and_then(|()| File::open(directory))
             .ok();
         let locked = lock.as_ref().map_or(Ok(()), File::try_lock);
         if let Err(TryLockError::WouldBlock) = locked {
-            return Err(StoreError::InUse(directory.to_owned()));
+            tracing::warn!(
+                state_dir = %directory.display(),
+                "another agent has this state_dir, each will overwrite what the other one saves: \
+                 set another state_dir"
+            );
         }
-        Ok(Self {
+        Self {
             directory: directory.to_owned(),
             _lock: lock,
-        })
+        }
     }
 
     /// Replaces the state: after a crash at any moment the file holds the old state or the new one.
@@ -155,7 +153,7 @@ mod tests {
     #[test]
     fn round_trip_in_a_directory_that_is_made() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(&directory.path().join("a/b")).unwrap();
+        let store = Store::open(&directory.path().join("a/b"));
         assert_eq!(store.load().unwrap(), State::default());
         store.save(&state()).unwrap();
         assert_eq!(store.load().unwrap(), state());
@@ -172,7 +170,7 @@ mod tests {
     #[test]
     fn a_half_written_successor_does_not_matter() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(directory.path()).unwrap();
+        let store = Store::open(directory.path());
         store.save(&state()).unwrap();
         fs::write(directory.path().join("state.json.new"), "{\"vers").unwrap();
         assert_eq!(store.load().unwrap(), state());
@@ -183,7 +181,7 @@ mod tests {
     #[test]
     fn damage_is_named_and_kept() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(directory.path()).unwrap();
+        let store = Store::open(directory.path());
         let file = directory.path().join("state.json");
         for (text, expected) in [
             ("", "EOF while parsing a value at line 1 column 0"),
@@ -209,11 +207,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("file");
         fs::write(&file, "").unwrap();
-        let error = Store::open(&file)
-            .unwrap()
-            .save(&state())
-            .unwrap_err()
-            .to_string();
+        let error = Store::open(&file).save(&state()).unwrap_err().to_string();
         assert!(error.starts_with("cannot write"), "{error}");
     }
 }

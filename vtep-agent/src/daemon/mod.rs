@@ -160,7 +160,7 @@ impl Daemon {
     ) -> Result<(Self, Sources)> {
         let claims = claim(&config.vtep)?;
         check_addresses(&config.vtep)?;
-        let store = Store::open(&config.vtep.state_dir)?;
+        let store = Store::open(&config.vtep.state_dir);
         let state = store.load()?;
         let control =
             control::Server::bind(&config.vtep.socket, config.vtep.socket_group.as_deref())?;
