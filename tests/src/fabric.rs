@@ -2,7 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use crate::BgpMessage;
+use anyhow::Result;
+
+use crate::{BgpMessage, Host};
 
 /// AS of the fabric; all is iBGP.
 const ASN: u16 = 65000;
@@ -29,6 +31,17 @@ impl Fabric {
     /// MACs in all, each a type 2 route.
     pub fn routes(&self) -> usize {
         usize::from(self.vteps) * usize::from(self.bds) * usize::from(self.macs)
+    }
+
+    /// Makes its VTEPs reachable from a host, behind the one that announces them.
+    ///
+    /// # Errors
+    ///
+    /// When the route is refused.
+    pub fn route(from: &Host, reflector: &Host) -> Result<()> {
+        let via = reflector.address();
+        from.ns()
+            .ip(&format!("route add {} via {via}\n", Self::PREFIX))
     }
 
     /// Whether a MAC can be one of a fabric's, and not a VM's of the lab.

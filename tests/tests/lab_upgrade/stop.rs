@@ -22,11 +22,7 @@ fn stop(name: &str, fabric: Fabric, on_stop: &str, lost: bool) -> Result<Duratio
     let lab = Lab::new(name)?;
     lab.hide_logs();
     let [host, reflector] = lab.cable(["h1", "rr"], &UnderlayOptions::default())?;
-    host.ns().ip(&format!(
-        "route add {} via {}\n",
-        Fabric::PREFIX,
-        reflector.address()
-    ))?;
+    Fabric::route(&host, &reflector)?;
     let mut config = AgentConfig::new(&host, Fabric::ASN)
         .vtep(&format!("on_stop = \"{on_stop}\""))
         .vtep("max_macs = 1048576")

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     config::{BdConfig, MAX_DRAIN_TIME, PortPattern},
     core::{Command, DeclaredEndpoint},
+    evpn::is_host_address,
     types::{BdName, IfName, Mac, Vni},
 };
 
@@ -221,12 +222,7 @@ fn endpoint(
         let message = format!("{} ips, expected at most {MAX_ADDRESSES}", ips.len());
         return Err(InvalidRequest::Value(message));
     }
-    let unusable = |ip: &&IpAddr| {
-        let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
-        let mapped = ip.to_canonical() != **ip;
-        mapped || ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() || broadcast
-    };
-    if let Some(ip) = ips.iter().find(unusable) {
+    if let Some(ip) = ips.iter().find(|ip| !is_host_address(**ip)) {
         let message = format!("ip {ip} is not an address that a VM can have");
         return Err(InvalidRequest::Value(message));
     }

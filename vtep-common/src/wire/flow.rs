@@ -68,23 +68,10 @@ const fn finish(state: u64) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::HashSet, vec::Vec};
+    use std::collections::HashSet;
 
     use super::*;
-    use crate::wire::testing::{LOCAL, REMOTE, ipv4_frame};
-
-    fn v4(protocol: u8) -> Vec<u8> {
-        ipv4_frame(LOCAL, REMOTE, 0, protocol, &[0x12; 26])
-    }
-
-    fn v6(next: u8) -> Vec<u8> {
-        let mut frame = v4(0);
-        frame.truncate(14);
-        frame.extend([0x60, 0, 0, 0, 0, 26, next, 64]);
-        frame.extend([0xfd; 32]);
-        frame.extend([0x12; 26]);
-        frame
-    }
+    use crate::wire::testing::{v4, v6};
 
     /// Every bit of addresses, ports and protocol counts, and nothing else does.
     #[test]

@@ -89,23 +89,8 @@ fn v6<F: Frame>(frame: F, at: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::vec::Vec;
-
     use super::*;
-    use crate::wire::testing::{LOCAL, REMOTE, ipv4_frame};
-
-    fn v4(protocol: u8) -> Vec<u8> {
-        ipv4_frame(LOCAL, REMOTE, 0, protocol, &[0x12; 26])
-    }
-
-    fn v6(next: u8) -> Vec<u8> {
-        let mut frame = v4(0);
-        frame.truncate(14);
-        frame.extend([0x60, 0, 0, 0, 0, 26, next, 64]);
-        frame.extend([0xfd; 32]);
-        frame.extend([0x12; 26]);
-        frame
-    }
+    use crate::wire::testing::{v4, v6};
 
     fn redirects(frame: &[u8], ethertype_be: u16) -> bool {
         may_redirect(frame, 0, ethertype_be)

@@ -176,6 +176,21 @@ pub fn ipv4_frame(destination: Mac, source: Mac, tos: u8, protocol: u8, payload:
     frame
 }
 
+/// An IPv4 packet for [`LOCAL`], with 26 bytes of any protocol in it.
+pub fn v4(protocol: u8) -> Vec<u8> {
+    ipv4_frame(LOCAL, REMOTE, 0, protocol, &[0x12; 26])
+}
+
+/// The same in IPv6.
+pub fn v6(next: u8) -> Vec<u8> {
+    let mut frame = v4(0);
+    frame.truncate(14);
+    frame.extend([0x60, 0, 0, 0, 0, 26, next, 64]);
+    frame.extend([0xfd; 32]);
+    frame.extend([0x12; 26]);
+    frame
+}
+
 /// `inner` as [`REMOTE_VTEP`] sends it to [`LOCAL_VTEP`].
 pub fn encapsulated(inner: &[u8], ecn: u8) -> Vec<u8> {
     let mut frame = vec![0; 50];

@@ -48,11 +48,7 @@ impl Trial {
         let lab = Lab::new("control")?;
         lab.hide_logs();
         let [host, reflector] = lab.cable(["h1", "rr"], &UnderlayOptions::default())?;
-        host.ns().ip(&format!(
-            "route add {} via {}\n",
-            Fabric::PREFIX,
-            reflector.address()
-        ))?;
+        Fabric::route(&host, &reflector)?;
         let mut open = BgpMessage::open(Fabric::ASN, HOLD_TIME, reflector.address());
         let mut vm = None;
         if has_vm {
