@@ -354,6 +354,10 @@ pub struct Vtep {
     pub macs: u64,
     /// There is an underlay path.
     pub reachable: bool,
+    /// Metric of the kernel's route to it, the IGP cost of the decision; `None`: unreachable, or not yet
+    /// known.
+    #[serde(default)]
+    pub metric: Option<u32>,
 }
 
 /// An element of `show flood`.

@@ -98,7 +98,7 @@ impl Agent {
             match output {
                 Output::Track(address) => {
                     self.tracked.insert(address);
-                    self.handle(Input::Paths(address, vec![path()]));
+                    self.handle(Input::Paths(address, vec![path()], 0));
                 }
                 Output::Untrack(address) => {
                     self.tracked.remove(&address);
@@ -365,11 +365,11 @@ fn a_large_fabric() {
     // The uplink fails and comes back: every path goes and returns, one by one.
     let tracked: Vec<_> = agent.tracked.iter().copied().collect();
     for address in &tracked {
-        agent.handle(Input::Paths(*address, Vec::new()));
+        agent.handle(Input::Paths(*address, Vec::new(), 0));
     }
     agent.reconcile();
     for address in &tracked {
-        agent.handle(Input::Paths(*address, vec![path()]));
+        agent.handle(Input::Paths(*address, vec![path()], 0));
     }
     agent.reconcile();
     step("all VTEPs unreachable and back");

@@ -1,13 +1,7 @@
 //! Random changes: whatever happened, a monitor that saw it all knows what a fresh one reads.
 
-use std::{
-    collections::BTreeMap,
-    net::IpAddr,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
-use vtep_agent::core::Link;
-use vtep_common::abi::Adjacency;
 use vtep_tests::Random;
 
 use crate::{
@@ -61,15 +55,16 @@ fn a_monitor_that_saw_everything_knows_what_a_fresh_one_reads() {
                     watch.for_a_while(Duration::from_millis(20)).await;
                 }
             }
-            let (links, paths) = read_afresh(&mut watch).await;
-            assert_eq!(watch.links, links, "round {round}, seed {seed}");
-            assert_eq!(watch.paths, paths, "round {round}, seed {seed}");
+            let fresh = read_afresh(&mut watch).await;
+            assert_eq!(watch.links, fresh.links, "round {round}, seed {seed}");
+            assert_eq!(watch.paths, fresh.paths, "round {round}, seed {seed}");
+            assert_eq!(watch.metrics, fresh.metrics, "round {round}, seed {seed}");
         }
     });
 }
 
 /// What a new monitor says, once both have come to rest.
-async fn read_afresh(watch: &mut Watch) -> (BTreeMap<u32, Link>, BTreeMap<IpAddr, Vec<Adjacency>>) {
+async fn read_afresh(watch: &mut Watch) -> Watch {
     // A lost carrier is seen at once by who asks, and announced up to a second later (linkwatch).
     watch.for_a_while(Duration::from_millis(1300)).await;
     watch.idle().await;
@@ -79,7 +74,7 @@ async fn read_afresh(watch: &mut Watch) -> (BTreeMap<u32, Link>, BTreeMap<IpAddr
     }
     fresh.idle().await;
     watch.idle().await;
-    (fresh.links, fresh.paths)
+    fresh
 }
 
 fn connect(others: &[Namespace], i: usize) {

@@ -74,6 +74,40 @@ fn routes_decide() {
     });
 }
 
+/// RFC 4271 §9.1.2.2 e: what the decision compares, of the route that is used, however it says its ways.
+#[test]
+fn metrics_of_routes() {
+    in_namespace(async || {
+        let one = Namespace::new();
+        uplink("p0", "198.18.1.1/24", &one, "q0", "198.18.1.2/24");
+        let mut watch = Watch::start().await;
+        let vtep = addr("203.0.113.1");
+        watch.monitor.track(vtep);
+        watch.paths(vtep, <[_]>::is_empty).await;
+
+        ip("route add 203.0.113.0/24 via 198.18.1.2 metric 300");
+        watch.metric(vtep, 300).await;
+        ip("route add 203.0.113.0/24 via 198.18.1.2 metric 200");
+        watch.metric(vtep, 200).await;
+        ip("route del 203.0.113.0/24 metric 200");
+        watch.metric(vtep, 300).await;
+        // The longer prefix is used, whatever it costs.
+        ip("nexthop add id 7 via 198.18.1.2 dev p0");
+        ip("route add 203.0.113.1/32 nhid 7 metric 4000000000");
+        watch.metric(vtep, 4_000_000_000).await;
+        ip("route del 203.0.113.1/32");
+        watch.metric(vtep, 300).await;
+        ip("route add 203.0.113.1/32 via 198.18.1.2");
+        watch.metric(vtep, 0).await;
+
+        let vtep = addr("2001:db8::1");
+        ip("address add fd00::1/64 dev p0 nodad");
+        ip("route add 2001:db8::/32 via fd00::2 metric 77");
+        watch.monitor.track(vtep);
+        watch.metric(vtep, 77).await;
+    });
+}
+
 #[test]
 fn ecmp_has_every_next_hop() {
     in_namespace(async || {

@@ -22,6 +22,7 @@ pub struct Watch {
     pub links: BTreeMap<u32, Link>,
     pub gone: Vec<u32>,
     pub paths: BTreeMap<IpAddr, Vec<Adjacency>>,
+    pub metrics: BTreeMap<IpAddr, u32>,
 }
 
 impl Watch {
@@ -31,6 +32,7 @@ impl Watch {
             links: BTreeMap::new(),
             gone: Vec::new(),
             paths: BTreeMap::new(),
+            metrics: BTreeMap::new(),
         };
         watch.step().await; // at least the loopback device
         watch
@@ -58,9 +60,11 @@ impl Watch {
                     );
                     self.gone.push(ifindex);
                 }
-                Input::Paths(vtep, paths) => {
+                Input::Paths(vtep, paths, metric) => {
                     let before = self.paths.insert(vtep, paths.clone());
-                    assert_ne!(before, Some(paths), "not a change");
+                    let metric_before = self.metrics.insert(vtep, metric);
+                    let before = before.zip(metric_before);
+                    assert_ne!(before, Some((paths, metric)), "not a change");
                 }
                 other => panic!("{other:?}"),
             }
@@ -107,6 +111,17 @@ impl Watch {
             watch.paths.get(&vtep).filter(|paths| test(paths)).cloned()
         })
         .await
+    }
+
+    pub async fn metric(&mut self, vtep: IpAddr, expected: u32) {
+        self.until(&format!("metric {expected} to {vtep}"), |watch| {
+            watch
+                .metrics
+                .get(&vtep)
+                .filter(|found| **found == expected)
+                .copied()
+        })
+        .await;
     }
 
     /// Lets the monitor run for this long.

@@ -4,6 +4,7 @@
 mod add_path;
 mod crowd;
 mod errors;
+mod igp_cost;
 mod long_lived;
 mod refresh;
 mod session;

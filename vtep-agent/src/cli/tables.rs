@@ -328,11 +328,12 @@ fn vteps(vteps: Vec<Vtep>) -> String {
         [
             vtep.address.to_string(),
             reachable.to_owned(),
+            or_dash(vtep.metric),
             vtep.macs.to_string(),
             words(&vtep.bds),
         ]
     });
-    grid(["VTEP", "REACHABLE", ">MACS", "BDS"], rows)
+    grid(["VTEP", "REACHABLE", ">METRIC", ">MACS", "BDS"], rows)
 }
 
 /// A line per receiver: lists of a thousand VTEPs are common.

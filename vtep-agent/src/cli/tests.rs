@@ -215,7 +215,7 @@ fn examples() -> [(Table, Value); 11] {
         (
             Table::Vteps,
             json!([{"address": "198.18.0.2", "bds": ["blue"], "macs": 1,
-            "reachable": true}]),
+            "reachable": true, "metric": 20}]),
         ),
         (
             Table::Flood,
@@ -354,8 +354,8 @@ fn tables_for_people() {
     blue  10.0.0.2  02:00:00:00:00:02  learned  dhcp    no      duplicate (block)
 
     $ vtep-agent show vteps
-    VTEP        REACHABLE  MACS  BDS
-    198.18.0.2  yes           1  blue
+    VTEP        REACHABLE  METRIC  MACS  BDS
+    198.18.0.2  yes            20     1  blue
 
     $ vtep-agent show flood
     BD    VNI  RECEIVER                        ITS VNI

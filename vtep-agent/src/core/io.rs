@@ -29,9 +29,10 @@ pub enum Input {
     Link(Link),
     /// A network device is gone.
     LinkGone(u32),
-    /// The underlay paths to a tracked VTEP; empty when unreachable. At most
+    /// The underlay paths to a tracked next hop, empty when unreachable, and the metric of the kernel's
+    /// route to it, 0 when unreachable. At most
     /// [`VtepEntry::PATHS`](vtep_common::abi::VtepEntry::PATHS) are used.
-    Paths(IpAddr, Vec<Adjacency>),
+    Paths(IpAddr, Vec<Adjacency>, u32),
     /// A record of the ring buffer.
     Event(Event),
     /// A record of the ring buffer with a DHCP message.
@@ -101,7 +102,8 @@ pub enum Output {
     Send(PeerId, Advertisement),
     /// End the session of a peer that sent more routes of a family than this limit of its.
     TooManyRoutes(PeerId, Family, u32),
-    /// Watch the underlay paths to this address and report them as [`Input::Paths`].
+    /// Watch the underlay paths to this address and report them as [`Input::Paths`]: once, also when
+    /// they are watched already, and then whenever they change.
     Track(IpAddr),
     /// Stop watching.
     Untrack(IpAddr),

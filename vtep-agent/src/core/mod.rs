@@ -26,6 +26,7 @@ mod replication;
 mod route_views;
 mod rows;
 mod state;
+mod tracking;
 mod underlay;
 mod unicast_views;
 mod unsolicited;
@@ -223,22 +224,8 @@ impl Core {
             }
             Input::Link(link) => self.link(link, now),
             Input::LinkGone(ifindex) => self.link_gone(ifindex, now),
-            Input::Paths(address, paths) => {
-                if let IpAddr::V4(address) = address.to_canonical() {
-                    let reachable = !paths.is_empty();
-                    let was_lost = self.nexthops.is_lost(address);
-                    let bds = self.nexthops.set_paths(address, paths, &mut self.intent);
-                    for bd in bds {
-                        match self.bd_mut(bd) {
-                            // The first path to a VTEP: no route was ever said to have none.
-                            Some(bd) if reachable && !was_lost => bd.touch_flood(),
-                            Some(bd) => bd.set_reachable(address, reachable),
-                            None => {}
-                        }
-                    }
-                    // The underlay's VLAN is that of the paths.
-                    self.settings_dirty = true;
-                }
+            Input::Paths(address, paths, metric) => {
+                self.paths(address.to_canonical(), paths, metric, now);
             }
             Input::Event(event) => self.event(event, now),
             Input::Dhcp(event) => self.dhcp_event(&event, now),
@@ -377,14 +364,14 @@ impl Core {
         }
         self.flood.expire(&mut self.intent, now);
         self.publish(now);
-        self.nexthops
-            .collect(&mut self.intent, &mut self.outputs, now);
+        let unused = self.nexthops.collect(&mut self.intent, now);
         for (bd, vtep) in self.nexthops.refill(&mut self.intent, now) {
             if let Some(bd) = self.bd_mut(bd) {
                 bd.touch_vtep(vtep);
             }
         }
         self.publish(now);
+        self.track(unused);
         self.announce_to_vms(now);
         // First what we ask for.
         let memberships = self.memberships.flush().into_iter();

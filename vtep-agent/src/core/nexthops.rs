@@ -255,8 +255,8 @@ impl Nexthops {
         vtep.routes.keys().copied().collect()
     }
 
-    /// Frees what nobody needs any more.
-    pub(super) fn collect(&mut self, intent: &mut Intent, outputs: &mut Vec<Output>, now: Instant) {
+    /// Frees what nobody needs any more. Answers the VTEPs among it.
+    pub(super) fn collect(&mut self, intent: &mut Intent, now: Instant) -> Vec<Ipv4Addr> {
         for key in std::mem::take(&mut self.unused_groups) {
             if self.groups.get(&key).is_some_and(|group| group.routes == 0)
                 && let Some(group) = self.groups.remove(&key)
@@ -268,12 +268,13 @@ impl Nexthops {
                 }
             }
         }
+        let mut freed = Vec::new();
         for address in std::mem::take(&mut self.unused_vteps) {
             let unused = |vtep: &Vtep| vtep.routes.is_empty();
             if !self.vteps.get(&address).is_some_and(unused) {
                 continue;
             }
-            outputs.push(Output::Untrack(IpAddr::V4(address)));
+            freed.push(address);
             intent.sources.remove(SourceKey::new(BdId(0), address));
             self.homeless_vteps.remove(&address);
             if let Some(index) = self.vteps.remove(&address).and_then(|vtep| vtep.index) {
@@ -281,6 +282,7 @@ impl Nexthops {
                 self.vtep_indexes.give(index, now);
             }
         }
+        freed
     }
 
     /// Finds places for those that had none, now that others left. Answers which VTEPs are now to be
@@ -363,6 +365,11 @@ impl Nexthops {
     /// Index of a group in `groups`.
     pub(super) fn group(&self, key: &GroupKey) -> Option<u32> {
         self.groups.get(key)?.index
+    }
+
+    /// Whether a route of some bridge domain needs a VTEP.
+    pub(super) fn uses(&self, address: Ipv4Addr) -> bool {
+        self.vteps.contains_key(&address)
     }
 
     /// Whether the underlay was asked for a path to a VTEP, and has none.

@@ -266,7 +266,7 @@ impl Core {
         self.changes(changes, now);
     }
 
-    fn changes(&mut self, changes: Vec<Change>, now: Instant) {
+    pub(super) fn changes(&mut self, changes: Vec<Change>, now: Instant) {
         let mut matching = Matching::default();
         for change in changes {
             if self.peers.reflecting {

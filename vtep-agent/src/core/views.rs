@@ -10,7 +10,7 @@ use vtep_common::abi::BdId;
 
 use super::{CommandError, Core};
 use crate::{
-    bgp::wire::Membership,
+    bgp::{rib::Reach, wire::Membership},
     config::{FloodPolicy, PeerConfig, Replication, XdpMode},
     evpn::{BindingOrigin, BridgeDomain, Census, DhcpCounts, Local, Origin, ProbeCounts, Winner},
     types::{BdName, Mac, PeerId, hash::HashMap},
@@ -180,6 +180,10 @@ impl Core {
                     bds,
                     macs: macs.get(&address).copied().unwrap_or(0),
                     reachable: vtep.is_reachable(),
+                    metric: match self.adj_in.reach(address.into()) {
+                        Some(Reach::Cost(metric)) => Some(metric),
+                        Some(Reach::Lost) | None => None,
+                    },
                 }
             });
         Ok(vteps.collect())

@@ -71,7 +71,7 @@ impl Takeover {
 
     /// Takes note of what comes in.
     pub(super) fn sees(&mut self, input: &Input) {
-        if let (Some(wait), Input::Paths(vtep, _)) = (&mut self.waits, input) {
+        if let (Some(wait), Input::Paths(vtep, ..)) = (&mut self.waits, input) {
             wait.without_paths.remove(vtep);
         }
     }

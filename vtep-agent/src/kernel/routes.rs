@@ -29,6 +29,9 @@ const NHA_ENCAP: u16 = 8;
 pub(super) struct Route {
     /// The route's MTU metric, bytes of the IP packet.
     pub mtu: Option<u32>,
+    /// Its priority among routes to the same prefix, which routing daemons make of their own cost or set
+    /// to a constant; what `ip route` calls the metric.
+    pub metric: u32,
     pub next_hops: Vec<NextHop>,
 }
 
@@ -53,9 +56,9 @@ pub(super) fn lookup(requests: &mut Requests, destination: IpAddr) -> Result<Rou
     match found {
         None => Ok(Route::default()),
         Some(Found::Route(route)) => Ok(route),
-        Some(Found::Object { id, mtu }) => Ok(Route {
-            mtu,
+        Some(Found::Object { id, route }) => Ok(Route {
             next_hops: resolve(requests, id)?,
+            ..route
         }),
     }
 }
@@ -82,7 +85,8 @@ enum Found {
     /// Only the id of a nexthop object, as with `net.ipv4.nexthop_compat_mode = 0`.
     Object {
         id: u32,
-        mtu: Option<u32>,
+        /// Without next hops.
+        route: Route,
     },
 }
 
@@ -108,6 +112,8 @@ fn decode(message: &Message<'_>) -> Option<Found> {
         .and_then(|metrics| metrics.find(RTAX_MTU))
         .and_then(Value::u32)
         .filter(|mtu| *mtu != 0);
+    // Absent where it is 0, which only IPv4 routes have.
+    let metric = attributes.find(libc::RTA_PRIORITY).and_then(Value::u32);
     let next_hops = match attributes.find(libc::RTA_MULTIPATH) {
         Some(ways) => multipath(ways.0),
         None => attributes
@@ -117,9 +123,14 @@ fn decode(message: &Message<'_>) -> Option<Found> {
             .into_iter()
             .collect(),
     };
+    let route = Route {
+        mtu,
+        metric: metric.unwrap_or(0),
+        next_hops,
+    };
     match attributes.find(RTA_NH_ID).and_then(Value::u32) {
-        Some(id) if next_hops.is_empty() => Some(Found::Object { id, mtu }),
-        _ => Some(Found::Route(Route { mtu, next_hops })),
+        Some(id) if route.next_hops.is_empty() => Some(Found::Object { id, route }),
+        _ => Some(Found::Route(route)),
     }
 }
 
@@ -282,9 +293,20 @@ mod tests {
         );
         let expected = Route {
             mtu: Some(1400),
+            metric: 0,
             next_hops: vec![hop(3, Some("192.0.2.1"))],
         };
         assert_eq!(found(&body), expected);
+    }
+
+    #[test]
+    fn priorities_are_metrics() {
+        for (priority, metric) in [(None, 0), (Some(20), 20), (Some(u32::MAX), u32::MAX)] {
+            let priority = priority.map(RouteAttribute::Priority);
+            let attributes = priority.into_iter().chain([RouteAttribute::Oif(3)]);
+            let body = route(RouteType::Unicast, attributes.collect());
+            assert_eq!(found(&body).metric, metric);
+        }
     }
 
     #[test]
@@ -328,9 +350,16 @@ mod tests {
 
     #[test]
     fn nexthop_objects() {
-        let mut body = route(RouteType::Unicast, vec![]);
+        let mut body = route(RouteType::Unicast, vec![RouteAttribute::Priority(30)]);
         body.extend(attribute(RTA_NH_ID, &10u32.to_ne_bytes()));
-        let object = Found::Object { id: 10, mtu: None };
+        let expected = Route {
+            metric: 30,
+            ..Route::default()
+        };
+        let object = Found::Object {
+            id: 10,
+            route: expected,
+        };
         assert_eq!(decode(&message(&body)), Some(object));
 
         let mut group = vec![0; 8];

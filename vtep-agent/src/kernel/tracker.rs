@@ -58,8 +58,12 @@ struct Vtep {
     /// Sorted: the order of the reported paths is stable.
     hops: Vec<NeighbourKey>,
     mtu: Option<u32>,
-    reported: Option<Vec<Adjacency>>,
+    metric: u32,
+    reported: Option<Reported>,
 }
+
+/// The paths to a VTEP, and the metric of the route, 0 without paths.
+type Reported = (Vec<Adjacency>, u32);
 
 #[derive(Default)]
 struct Entry {
@@ -86,11 +90,20 @@ impl State {
 }
 
 impl Tracker {
-    /// Starts to track; the paths are reported once, then whenever they change.
+    /// Starts to track; the paths are reported once, then whenever they change. What is tracked already
+    /// is reported once more.
     pub fn track(&mut self, vtep: IpAddr) {
-        if let MapEntry::Vacant(place) = self.vteps.entry(vtep) {
-            place.insert(Vtep::default());
-            self.reroute.insert(vtep);
+        match self.vteps.entry(vtep) {
+            MapEntry::Vacant(place) => {
+                place.insert(Vtep::default());
+                self.reroute.insert(vtep);
+            }
+            // Before the first report there is one to come.
+            MapEntry::Occupied(mut place) => {
+                if place.get_mut().reported.take().is_some() {
+                    self.refresh.insert(vtep);
+                }
+            }
         }
     }
 
@@ -183,7 +196,10 @@ impl Tracker {
         let refresh = std::mem::take(&mut self.refresh);
         let changed = refresh.into_iter();
         Ok(changed
-            .filter_map(|vtep| Some(Input::Paths(vtep, self.recompute(vtep, links)?)))
+            .filter_map(|vtep| {
+                let (paths, metric) = self.recompute(vtep, links)?;
+                Some(Input::Paths(vtep, paths, metric))
+            })
             .collect())
     }
 
@@ -225,7 +241,7 @@ impl Tracker {
             entry.users.insert(vtep);
         }
         if let Some(tracked) = self.vteps.get_mut(&vtep) {
-            tracked.mtu = route.mtu;
+            (tracked.mtu, tracked.metric) = (route.mtu, route.metric);
             let before = std::mem::replace(&mut tracked.hops, hops.clone());
             let left: Vec<_> = before
                 .into_iter()
@@ -288,8 +304,8 @@ impl Tracker {
         }
     }
 
-    /// The paths of a VTEP when they are not what was reported last.
-    fn recompute(&mut self, vtep: IpAddr, links: &Links) -> Option<Vec<Adjacency>> {
+    /// What is to be reported of a VTEP when it is not what was reported last.
+    fn recompute(&mut self, vtep: IpAddr, links: &Links) -> Option<Reported> {
         let tracked = self.vteps.get(&vtep)?;
         let mut paths: Vec<_> = tracked
             .hops
@@ -306,11 +322,13 @@ impl Tracker {
         paths.truncate(VtepEntry::PATHS);
 
         let tracked = self.vteps.get_mut(&vtep)?;
-        if tracked.reported.as_ref() == Some(&paths) {
+        let metric = if paths.is_empty() { 0 } else { tracked.metric };
+        let report = (paths, metric);
+        if tracked.reported.as_ref() == Some(&report) {
             return None;
         }
-        tracked.reported = Some(paths.clone());
-        Some(paths)
+        tracked.reported = Some(report.clone());
+        Some(report)
     }
 }
 

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::{begin::Begin, digest::Digest, turn::Turn};
 use crate::types::hash;
 
-/// What a recording begins with. Its last octet is the version of frames and header.
-pub(super) const MAGIC: [u8; 8] = *b"vtepREC\x01";
+/// What a recording begins with. Its last octet is the version of frames and header, and of records where
+/// these change without another version of the agent.
+pub(super) const MAGIC: [u8; 8] = *b"vtepREC\x02";
 
 /// Octets in front of what is framed, all little-endian: its length, 32 bits of that one's digest, since
 /// a damaged length could not be told from a file that is cut off, and the digest of what is framed.

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use super::{
     Best, Change, NotBest, Path, Received, Speaker, decision,
+    interior::{self, NextHops},
     intern::Interner,
     paths::Paths,
     routes::{RouteId, Routes},
@@ -27,6 +28,7 @@ pub struct AdjRibIn {
     pub(super) routes: Routes,
     pub(super) attributes: Interner,
     targets: TargetRoutes<RouteId>,
+    pub(super) next_hops: NextHops,
     pub(super) peers: BTreeMap<PeerId, Peer>,
     /// A change of the best path's peer alone is a change.
     pub(super) reflecting: bool,
@@ -55,6 +57,7 @@ impl AdjRibIn {
             routes: Routes::default(),
             attributes: Interner::default(),
             targets: TargetRoutes::default(),
+            next_hops: NextHops::of_family(family),
             peers: BTreeMap::new(),
             reflecting: false,
         }
@@ -171,12 +174,12 @@ impl AdjRibIn {
                 path.rejected = unusable.or_else(|| self.speaker.judge_route(&path.route));
                 path.accept(true, &mut self.peers);
             }
-            entry.decide();
+            entry.decide(&self.next_hops);
         }
     }
 
     /// The paths to an NLRI that are to be used together, the best one first: those that are no worse
-    /// up to the step of [`Step::Internal`], at most `limit`. Their AS_PATHs are the same unless
+    /// up to the step of [`Step::IgpCost`], at most `limit`. Their AS_PATHs are the same unless
     /// `relax` is set; then their length is.
     pub fn multipath(&self, key: &RouteKey, limit: usize, relax: bool) -> Vec<&Path> {
         let Some(entry) = self.find(key) else {
@@ -204,12 +207,12 @@ impl AdjRibIn {
 
     /// All paths, best first or not, in no particular order of keys; each with why it is not the best.
     pub fn paths(&self) -> impl Iterator<Item = (RouteKey, &Path, Option<NotBest>)> {
-        self.routes.iter().flat_map(|(key, entry)| {
-            entry
-                .paths
-                .iter()
-                .enumerate()
-                .map(move |(index, path)| (key.clone(), path, entry.not_best(index, path)))
+        let next_hops = &self.next_hops;
+        self.routes.iter().flat_map(move |(key, entry)| {
+            entry.paths.iter().enumerate().map(move |(index, path)| {
+                let not_best = entry.not_best(index, path, next_hops);
+                (key.clone(), path, not_best)
+            })
         })
     }
 
@@ -218,7 +221,7 @@ impl AdjRibIn {
         let entry = self.find(key).into_iter();
         entry.flat_map(|entry| {
             let paths = entry.paths.iter().enumerate();
-            paths.map(|(index, path)| (path, entry.not_best(index, path)))
+            paths.map(|(index, path)| (path, entry.not_best(index, path, &self.next_hops)))
         })
     }
 
@@ -272,6 +275,7 @@ impl AdjRibIn {
         let id = self.routes.find_or_add(&key);
         let entry = self.routes.get_mut(id)?;
         let before = entry.best();
+        let choice = interior::choice(&entry.paths);
         let same = |old: &&mut Path| (old.peer, old.path_id) == (path.peer, path.path_id);
         let old = entry.paths.iter_mut().find(same);
         if let Some(peer) = self.peers.get_mut(&path.peer) {
@@ -293,7 +297,9 @@ impl AdjRibIn {
             }
             None => entry.paths.push(path),
         }
-        entry.decide();
+        let chosen_from = interior::choice(&entry.paths);
+        self.next_hops.choose(id, &choice, &chosen_from);
+        entry.decide(&self.next_hops);
         Change::between(key, before, entry.best(), self.reflecting)
     }
 
@@ -313,6 +319,7 @@ impl AdjRibIn {
         let entry = self.routes.get_mut(id)?;
         let key = entry.key()?;
         let before = entry.best();
+        let choice = interior::choice(&entry.paths);
         let is_gone = |path: &Path| path.peer == peer && gone(path);
         while let Some(index) = entry.paths.iter().position(is_gone) {
             let path = entry.paths.remove(index);
@@ -326,7 +333,9 @@ impl AdjRibIn {
         {
             peer.routes.remove(&id);
         }
-        entry.decide();
+        let chosen_from = interior::choice(&entry.paths);
+        self.next_hops.choose(id, &choice, &chosen_from);
+        entry.decide(&self.next_hops);
         let after = entry.best();
         if entry.paths.is_empty() {
             self.routes.remove(id, &key);

@@ -93,7 +93,7 @@ impl AdjRibIn {
                     });
                 path.attributes = Arc::clone(with_mark);
             }
-            entry.decide();
+            entry.decide(&self.next_hops);
             changes.extend(Change::between(key, before, entry.best(), self.reflecting));
         }
         changes

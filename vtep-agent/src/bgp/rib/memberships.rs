@@ -16,6 +16,7 @@ use super::{
     Advertisement, Path, Speaker,
     adj_out::{towards_external, towards_internal},
     decision,
+    interior::Interior,
     reflect::{Receiver, Reflection, Reflector},
 };
 use crate::{
@@ -366,7 +367,7 @@ impl Memberships {
         let paths = self.paths.get(&membership)?.iter();
         let allowed = |path: &&Path| Reflection::of(path).is_allowed(receiver);
         let paths: Vec<_> = paths.filter(allowed).cloned().collect();
-        let best = paths.get(decision::best(&paths)?)?;
+        let best = paths.get(decision::best(&paths, Interior::default())?)?;
         let reflector = Reflector {
             asn: self.speaker.asn,
             cluster_id: self.speaker.router_id,

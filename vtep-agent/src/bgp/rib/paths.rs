@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Instant};
 use smallvec::SmallVec;
 
 use super::{
-    Best, Rejected, Step, adj_in::Peer, decision, routes::RouteId, target_routes::TargetRoutes,
+    Best, Rejected, Step, adj_in::Peer, decision, interior::NextHops, routes::RouteId,
+    target_routes::TargetRoutes,
 };
 use crate::{
     bgp::{
@@ -92,9 +93,9 @@ impl Paths {
         self.paths.iter_mut().filter(move |path| path.peer == peer)
     }
 
-    /// Paths changed.
-    pub(super) fn decide(&mut self) {
-        let best = decision::best(&self.paths);
+    /// Paths changed, or what is known of their next hops.
+    pub(super) fn decide(&mut self, next_hops: &NextHops) {
+        let best = decision::best(&self.paths, next_hops.of(&self.paths));
         self.best = best.and_then(|index| u32::try_from(index).ok());
     }
 
@@ -107,7 +108,12 @@ impl Paths {
     }
 
     pub(super) fn best(&self) -> Option<Best> {
-        let (_, path) = self.best_path()?;
+        self.best_at(self.best_index()?)
+    }
+
+    /// As [`Paths::best`], of the path with this index.
+    pub(super) fn best_at(&self, index: usize) -> Option<Best> {
+        let path = self.paths.get(index)?;
         Some(Best {
             peer: path.peer,
             session: Arc::clone(&path.session),
@@ -117,21 +123,24 @@ impl Paths {
         })
     }
 
-    pub(super) fn not_best(&self, index: usize, path: &Path) -> Option<NotBest> {
+    pub(super) fn not_best(
+        &self,
+        index: usize,
+        path: &Path,
+        next_hops: &NextHops,
+    ) -> Option<NotBest> {
         if let Some(rejected) = path.rejected {
             return Some(NotBest::Rejected(rejected));
         }
-        match self.best_path() {
-            Some((best, better)) if best != index => {
-                Some(NotBest::Lost(decision::lost(&self.paths, better, path)))
-            }
-            _ => None,
-        }
+        let best = self.best_index().filter(|best| *best != index)?;
+        let better = self.paths.get(best)?;
+        let interior = next_hops.of(&self.paths);
+        let step = decision::lost(&self.paths, better, path, interior);
+        Some(NotBest::Lost(step))
     }
 
-    fn best_path(&self) -> Option<(usize, &Path)> {
-        let index = self.best? as usize;
-        Some((index, self.paths.get(index)?))
+    pub(super) fn best_index(&self) -> Option<usize> {
+        self.best.map(|index| index as usize)
     }
 }
 

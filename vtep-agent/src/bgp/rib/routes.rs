@@ -114,6 +114,9 @@ impl Routes {
 }
 
 impl RouteId {
+    /// No number is lower.
+    pub(super) const FIRST: Self = Self(0);
+
     /// Block, and place within it.
     fn split(self) -> (usize, usize) {
         let number = self.0 as usize;

@@ -108,7 +108,7 @@ impl AdjRibIn {
             .collect()
     }
 
-    /// Routes whose time is over go.
+    /// Routes whose time is over go, and those are decided again that wait for it.
     pub fn expire(&mut self, now: Instant) -> Vec<Change> {
         let over = |(id, peer): (&PeerId, &super::adj_in::Peer)| {
             peer.stale
@@ -116,7 +116,7 @@ impl AdjRibIn {
                 .then_some((*id, peer.is_up()))
         };
         let over: Vec<_> = self.peers.iter().filter_map(over).collect();
-        let mut changes = Vec::new();
+        let mut changes = self.reconsider();
         for (peer, up) in over {
             changes.extend(match up {
                 true => self.sweep(peer),
@@ -129,7 +129,8 @@ impl AdjRibIn {
     /// When [`AdjRibIn::expire`] is due.
     pub fn deadline(&self) -> Option<Instant> {
         let stale = self.peers.values().filter_map(|peer| peer.stale);
-        stale.map(|stale| stale.until).min()
+        let until = stale.map(|stale| stale.until);
+        until.chain(self.waiting_since()).min()
     }
 
     /// Why a peer's stale routes are kept.

@@ -46,7 +46,7 @@ impl Tables {
         let (nexthops, intent) = (&mut self.nexthops, &mut self.intent);
         nexthops.release(BD.bd, vtep(number), CHECK, intent);
         nexthops.release_group(key(number));
-        nexthops.collect(intent, &mut self.outputs, self.now);
+        nexthops.collect(intent, self.now);
     }
 }
 

@@ -123,10 +123,10 @@ fn ar_002_the_replicator_goes() {
     let mut fixture = leaf(|_| {});
     fixture.announce(replicator(AR_IP, 0));
     fixture.advance(ACTIVATION);
-    fixture.handle(Input::Paths(AR_IP.into(), Vec::new()));
+    fixture.handle(Input::Paths(AR_IP.into(), Vec::new(), 0));
     assert_by_ingress_replication(&fixture);
     assert_eq!(states(&fixture)[0].1, "unreachable");
-    fixture.handle(Input::Paths(AR_IP.into(), vec![path()]));
+    fixture.handle(Input::Paths(AR_IP.into(), vec![path()], 0));
     assert_eq!(receivers(&fixture, FloodClasses::ASSISTED), [AR_IP]);
     fixture.withdraw(&replicator(AR_IP, 0).0);
     assert_by_ingress_replication(&fixture);

@@ -105,20 +105,20 @@ fn mac_012_a_claim_without_a_path_loses() {
             };
             fixture.handle(Input::Peer(RR, PeerEvent::Up(back)));
         }
-        fixture.handle(Input::Paths(IpAddr::V4(V1), Vec::new()));
+        fixture.handle(Input::Paths(IpAddr::V4(V1), Vec::new(), 0));
         assert_eq!(fixture.vtep_of(mac(9)), Some(V1), "nobody else has it");
         fixture.announce(rt2(V2, mac(9), None, 4));
         assert_eq!(fixture.vtep_of(mac(9)), Some(V2));
         let reason = fixture.reason(&rt2(V1, mac(9), None, 5).0);
         assert_eq!(reason, "next hop unreachable");
-        fixture.handle(Input::Paths(IpAddr::V4(V1), vec![path()]));
+        fixture.handle(Input::Paths(IpAddr::V4(V1), vec![path()], 0));
         assert_eq!(fixture.vtep_of(mac(9)), Some(V1));
         // Lost again, and known to be when the route is repeated.
-        fixture.handle(Input::Paths(IpAddr::V4(V1), Vec::new()));
+        fixture.handle(Input::Paths(IpAddr::V4(V1), Vec::new(), 0));
         assert_eq!(fixture.vtep_of(mac(9)), Some(V2));
         fixture.announce(rt2(V1, mac(9), None, 6));
         assert_eq!(fixture.vtep_of(mac(9)), Some(V2));
-        fixture.handle(Input::Paths(IpAddr::V4(V2), Vec::new()));
+        fixture.handle(Input::Paths(IpAddr::V4(V2), Vec::new(), 0));
         assert_eq!(fixture.vtep_of(mac(9)), Some(V1), "the higher sequence");
     }
 }
@@ -129,7 +129,7 @@ fn mac_012_next_hop_unreachable() {
     let mut fixture = Fixture::new();
     fixture.announce(rt3(V1));
     fixture.announce(rt2(V1, mac(9), None, 0));
-    fixture.handle(Input::Paths(IpAddr::V4(V1), Vec::new()));
+    fixture.handle(Input::Paths(IpAddr::V4(V1), Vec::new(), 0));
     assert!(fixture.flood().1.is_empty());
     assert_eq!(
         fixture.vtep_of(mac(9)),
@@ -138,7 +138,7 @@ fn mac_012_next_hop_unreachable() {
     );
     assert!(fixture.reason(&rt3(V1).0).contains("unreachable"));
     assert!(!fixture.core.vteps(None).unwrap()[0].reachable);
-    fixture.handle(Input::Paths(IpAddr::V4(V1), vec![path()]));
+    fixture.handle(Input::Paths(IpAddr::V4(V1), vec![path()], 0));
     assert_eq!(fixture.flood().1, [V1]);
     assert!(fixture.route(&rt3(V1).0).installed);
 }

@@ -14,6 +14,7 @@ mod field_reports;
 mod flooding;
 mod graceful;
 mod guard;
+mod igp_cost;
 mod learning;
 mod local_as;
 mod long_lived;
@@ -136,7 +137,7 @@ impl Fixture {
             if let Output::Track(address) = &output {
                 let address = *address;
                 self.outputs.push(output);
-                self.handle(Input::Paths(address, vec![path()]));
+                self.handle(Input::Paths(address, vec![path()], 0));
             } else {
                 self.outputs.push(output);
             }

@@ -228,7 +228,7 @@ fn underlay_vlan() {
     fixture.up(RR);
     fixture.announce(rt3(V1));
     let tagged = Adjacency { vlan: 40, ..path() };
-    fixture.handle(Input::Paths(IpAddr::V4(V1), vec![tagged]));
+    fixture.handle(Input::Paths(IpAddr::V4(V1), vec![tagged], 0));
     let settings = fixture.core.intent.settings.get(0).unwrap();
     assert_eq!(settings.uplink_vlans[0], 40);
 }

@@ -245,6 +245,7 @@ fn views_of_routes() {
             bds: vec!["blue".to_owned()],
             macs: 1,
             reachable: true,
+            metric: Some(0),
         }]
     );
 }

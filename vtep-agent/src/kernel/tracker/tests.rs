@@ -69,6 +69,7 @@ impl Rig {
         });
         let route = Route {
             mtu: None,
+            metric: 0,
             next_hops: next_hops.collect(),
         };
         self.kernel.routes.insert(addr(vtep), route);
@@ -99,11 +100,11 @@ impl Rig {
         };
         reported
             .into_iter()
-            .map(|(vtep, paths)| (vtep.to_string(), short(paths)))
+            .map(|(vtep, paths, _)| (vtep.to_string(), short(paths)))
             .collect()
     }
 
-    fn run_in_full(&mut self) -> Vec<(IpAddr, Vec<Adjacency>)> {
+    fn run_in_full(&mut self) -> Vec<(IpAddr, Vec<Adjacency>, u32)> {
         let mut reported = Vec::new();
         while self.tracker.is_pending() {
             let inputs = self
@@ -112,7 +113,7 @@ impl Rig {
                 .unwrap();
             for input in inputs {
                 match input {
-                    Input::Paths(vtep, paths) => reported.push((vtep, paths)),
+                    Input::Paths(vtep, paths, metric) => reported.push((vtep, paths, metric)),
                     other => panic!("{other:?}"),
                 }
             }
@@ -278,7 +279,7 @@ fn mtu_source_and_tag_of_a_path() {
         resolved: 1,
         reserved: 0,
     };
-    assert_eq!(rig.run_in_full(), [(addr("192.0.2.1"), vec![expected])]);
+    assert_eq!(rig.run_in_full(), [(addr("192.0.2.1"), vec![expected], 0)]);
 
     rig.kernel.routes.get_mut(&addr("192.0.2.1")).unwrap().mtu = Some(1400);
     rig.tracker.route_changed("192.0.2.0/24".parse().unwrap());
@@ -289,6 +290,44 @@ fn mtu_source_and_tag_of_a_path() {
         ..vlan
     });
     assert_eq!(rig.run_in_full()[0].1[0].mtu, 65_535);
+}
+
+/// RFC 4271 §9.1.2.2 e: what the decision compares.
+#[test]
+fn a_metric_is_reported_with_the_paths() {
+    let mut rig = Rig::new();
+    let vtep = addr("192.0.2.1");
+    rig.route("192.0.2.1", &[(1, None)]);
+    rig.tracker.track(vtep);
+    let mut reported = |metric: Option<u32>| {
+        match metric {
+            Some(metric) => rig.kernel.routes.get_mut(&vtep).unwrap().metric = metric,
+            None => drop(rig.kernel.routes.remove(&vtep)),
+        }
+        rig.tracker.route_changed("192.0.2.0/24".parse().unwrap());
+        let found = rig.run_in_full().into_iter();
+        found
+            .map(|(_, paths, metric)| (paths.len(), metric))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(reported(Some(20)), [(1, 20)]);
+    assert_eq!(reported(Some(20)), []);
+    assert_eq!(reported(Some(30)), [(1, 30)]);
+    assert_eq!(reported(None), [(0, 0)]);
+    assert_eq!(reported(None), []);
+}
+
+/// Whoever begins to need a VTEP that another one needs already hears of it, too.
+#[test]
+fn tracked_again_is_reported_again() {
+    let mut rig = Rig::new();
+    rig.route("192.0.2.1", &[(1, None)]);
+    let expected = [("192.0.2.1".to_owned(), vec![(1, 0)])];
+    for _ in 0..2 {
+        rig.tracker.track(addr("192.0.2.1"));
+        assert_eq!(rig.run(), expected);
+    }
+    assert_eq!(rig.kernel.lookups, 1);
 }
 
 #[test]

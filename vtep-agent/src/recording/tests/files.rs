@@ -115,7 +115,7 @@ fn other_files_are_refused() {
     assert!(open(b"[vtep]\naddress = 1\n").ends_with("is no recording of vtep-agent"));
     let error = open(b"vtepREC\x09 and more");
     assert!(
-        error.contains("format 9, this agent reads format 1"),
+        error.contains("format 9, this agent reads format 2"),
         "{error}"
     );
     assert!(open(&MAGIC).ends_with("it has no header"));

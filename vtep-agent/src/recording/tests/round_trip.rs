@@ -111,8 +111,8 @@ pub(super) fn every_kind() -> Vec<Turn> {
         Duration::from_millis(1500),
     )];
     let inputs = [
-        Input::Paths(ADDRESS, vec![adjacency]),
-        Input::Paths(ADDRESS, Vec::new()),
+        Input::Paths(ADDRESS, vec![adjacency], 20),
+        Input::Paths(ADDRESS, Vec::new(), 0),
         Input::Event(event),
         Input::Dhcp(Box::new(dhcp)),
         Input::Idle(idle),

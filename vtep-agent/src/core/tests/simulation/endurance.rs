@@ -270,7 +270,9 @@ impl World {
         };
         if node != other {
             let address = address(other).into();
-            self.fabric.input(node, Input::Paths(address, paths));
+            let metric = self.below(3) as u32;
+            self.fabric
+                .input(node, Input::Paths(address, paths, metric));
         }
     }
 
@@ -384,7 +386,8 @@ impl World {
         for node in 0..PLAN.vteps {
             for other in (0..PLAN.vteps).filter(|other| *other != node) {
                 let address = address(other).into();
-                self.fabric.input(node, Input::Paths(address, vec![path()]));
+                self.fabric
+                    .input(node, Input::Paths(address, vec![path()], 0));
             }
             self.datapaths[node].1.failing = 0;
             self.reload_with(node, PLAN.config(node));
