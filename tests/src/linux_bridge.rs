@@ -18,21 +18,33 @@ impl LinuxBd {
     ///
     /// When `ip` or `bridge` fails.
     pub fn create(host: &Host, vni: u32) -> Result<Self> {
-        host.ns().ip(&format!(
-            "link add br{vni} type bridge mcast_snooping 0\n\
-             link set br{vni} addrgenmode none\n\
-             link add vx{vni} type vxlan id {vni} local {local} dstport 4789 nolearning\n\
-             link set vx{vni} master br{vni} addrgenmode none\n\
-             link set br{vni} up\nlink set vx{vni} up\n",
-            local = host.address(),
-        ))?;
-        host.ns().run(&format!(
-            "bridge link set dev vx{vni} learning off neigh_suppress on"
-        ))?;
+        Self::create_all(host, &[vni])?;
         Ok(Self {
             host: host.clone(),
             vni,
         })
+    }
+
+    /// Those of many bridge domains at once.
+    ///
+    /// # Errors
+    ///
+    /// When `ip` or `bridge` fails.
+    pub fn create_all(host: &Host, vnis: &[u32]) -> Result<()> {
+        let local = host.address();
+        let devices = |vni: &u32| {
+            format!(
+                "link add br{vni} type bridge mcast_snooping 0\n\
+                 link set br{vni} addrgenmode none\n\
+                 link add vx{vni} type vxlan id {vni} local {local} dstport 4789 nolearning\n\
+                 link set vx{vni} master br{vni} addrgenmode none\n\
+                 link set br{vni} up\nlink set vx{vni} up\n"
+            )
+        };
+        let ports =
+            |vni: &u32| format!("link set dev vx{vni} learning off neigh_suppress on\n");
+        host.ns().ip(&vnis.iter().map(devices).collect::<String>())?;
+        host.ns().bridge(&vnis.iter().map(ports).collect::<String>())
     }
 
     /// Puts a VM's port into the bridge.

@@ -20,6 +20,9 @@ use crate::{
     undo::{Made, Undo},
 };
 
+/// Bytes of commands that an error shows.
+const SHOWN: usize = 2000;
+
 /// A network namespace. Clones are the same namespace; it goes with its lab.
 ///
 /// Commands enter it by `setns` and keep the mount namespace of the test, unlike those of
@@ -87,27 +90,43 @@ impl Namespace {
     ///
     /// When one of them fails; the later ones are not run.
     pub fn ip(&self, batch: &str) -> Result<()> {
+        self.batch("ip", batch)
+    }
+
+    /// Runs `bridge` commands, one on each line.
+    ///
+    /// # Errors
+    ///
+    /// When one of them fails; the later ones are not run.
+    pub fn bridge(&self, batch: &str) -> Result<()> {
+        self.batch("bridge", batch)
+    }
+
+    fn batch(&self, program: &str, batch: &str) -> Result<()> {
         let mut child = self
-            .command(programs::find("ip")?)
+            .command(programs::find(program)?)
             .args(["-batch", "-"])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
-            .context("cannot run ip")?;
-        child
+            .with_context(|| format!("cannot run {program}"))?;
+        let mut input = child
             .stdin
             .take()
-            .context("ip has no standard input")?
-            .write_all(batch.as_bytes())?;
+            .with_context(|| format!("{program} has no standard input"))?;
+        // One that fails does not read the rest; its status says so.
+        let written = input.write_all(batch.as_bytes());
+        drop(input);
         let output = child.wait_with_output()?;
         ensure!(
             output.status.success(),
-            "ip failed in namespace {}: {}\n{batch}",
+            "{program} failed in namespace {}: {}\n{}",
             self.name,
-            String::from_utf8_lossy(&output.stderr).trim_end()
+            String::from_utf8_lossy(&output.stderr).trim_end(),
+            batch.get(..SHOWN).unwrap_or(batch)
         );
-        Ok(())
+        written.with_context(|| format!("{program} does not read its commands"))
     }
 
     /// Calls a function on a thread that is in the namespace. Sockets made there stay there.

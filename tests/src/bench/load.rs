@@ -40,7 +40,7 @@ pub(crate) struct Template {
     pub(crate) random: Vec<Random>,
 }
 
-/// Two bytes of a frame, in network byte order: from 1 to `most`, a power of two.
+/// Two bytes of a frame, in network byte order: from 1 to `most`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Random {
     pub(crate) offset: usize,
@@ -256,9 +256,9 @@ fn sender(template: &Template, ifindex: u32, idle: i32) -> Result<Vec<u64>> {
             instruction(0xbf, R8, R2, 0, 0), // r8 = r2
             CALL_RANDOM,
             instruction(0xbf, R2, R8, 0, 0), // r2 = r8
-            instruction(0x57, R0, 0, 0, i32::from(random.most) - 1), // r0 &= most - 1
-            instruction(0x07, R0, 0, 0, 1),  // r0 += 1
-            instruction(0xdc, R0, 0, 0, 16), // to big-endian
+            instruction(0x97, R0, 0, 0, i32::from(random.most)), // r0 %= most
+            instruction(0x07, R0, 0, 0, 1),                      // r0 += 1
+            instruction(0xdc, R0, 0, 0, 16),                     // to big-endian
             // *(u16 *)(r2 + offset) = r0
             instruction(0x6b, R2, R0, i16::try_from(random.offset)?, 0),
         ]);

@@ -1,11 +1,11 @@
 //! The kernel's own VTEP, with everything in its tables that FRR would put there.
 
-use std::{fs, net::Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use anyhow::Result;
 use vtep_tests::{Host, LinuxBd, Vm, mac_text};
 
-use super::{FAR, FAR6, Flooder, Table, VNI};
+use super::{Domains, FAR, FAR6, Flooder, Table, VNI};
 
 /// A bridge for a VM, and the way to a remote one.
 pub(super) fn bridge(host: &Host, vm: &Vm, remote: &Vm, remote_host: &Host) -> Result<LinuxBd> {
@@ -51,7 +51,7 @@ pub(super) fn flood(host: &Host, flooder: &Flooder) -> Result<()> {
             bd.vxlan()
         )
     };
-    batch(host, &bd, flooder.vteps().map(append))
+    host.ns().bridge(&flooder.vteps().map(append).collect::<String>())
 }
 
 /// A bridge with all MACs of a table.
@@ -65,13 +65,20 @@ pub(super) fn table(host: &Host, table: &Table) -> Result<()> {
             "fdb add {mac} dev {vxlan} dst {vtep} self\nfdb add {mac} dev {vxlan} master static\n"
         )
     };
-    batch(host, &bd, table.macs().map(add))
+    host.ns().bridge(&table.macs().map(add).collect::<String>())
 }
 
-/// Runs lines of `bridge`.
-fn batch(host: &Host, bd: &LinuxBd, lines: impl Iterator<Item = String>) -> Result<()> {
-    let file = host.lab().directory().join(bd.vxlan());
-    fs::write(&file, lines.collect::<String>())?;
-    let line = format!("bridge -batch {}", file.display());
-    host.ns().run(&line).map(drop)
+/// A bridge and a vxlan device for each of the domains.
+pub(super) fn domains(host: &Host, domains: Domains) -> Result<()> {
+    LinuxBd::create_all(host, &domains.vnis().collect::<Vec<_>>())?;
+    let (mut links, mut entries) = (String::new(), String::new());
+    for domain in domains.all() {
+        let (vni, port, mac) = (domain.vni(), domain.port(), mac_text(domain.mac()));
+        links += &format!(
+            "link set {port} master br{vni}\nlink set br{vni} type bridge ageing_time 0\n"
+        );
+        entries += &format!("fdb replace {mac} dev {port} master static\n");
+    }
+    host.ns().ip(&links)?;
+    host.ns().bridge(&entries)
 }

@@ -1,5 +1,6 @@
 //! What is measured: one VTEP under test, with its VMs, beside a far VTEP that is always the same.
 
+mod domains;
 mod flood;
 mod kernel;
 mod tables;
@@ -18,7 +19,11 @@ use vtep_tests::{
     Vxlan, mac_text, parse_mac,
 };
 
-pub(crate) use self::{flood::Flooder, tables::Table};
+pub(crate) use self::{
+    domains::{Domains, SIZES as DOMAIN_SIZES, Size as DomainSize},
+    flood::Flooder,
+    tables::Table,
+};
 use crate::{
     device::{self, Receiver},
     load::Template,
@@ -80,10 +85,18 @@ pub(crate) enum Setup {
     Tap,
     /// As the first, with tables of many sizes.
     Tables,
+    /// As the first, with many bridge domains.
+    Domains,
 }
 
 impl Setup {
-    pub(crate) const ALL: [Self; 4] = [Self::Veth, Self::VethTso, Self::Tap, Self::Tables];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Veth,
+        Self::VethTso,
+        Self::Tap,
+        Self::Tables,
+        Self::Domains,
+    ];
 
     /// Its name in tables.
     pub(crate) fn name(self) -> &'static str {
@@ -92,6 +105,7 @@ impl Setup {
             Self::VethTso => "veth tso",
             Self::Tap => "tap",
             Self::Tables => "tables",
+            Self::Domains => "domains",
         }
     }
 }
@@ -111,6 +125,8 @@ pub(crate) struct Rig {
     pub(crate) flooders: Vec<Flooder>,
     /// VMs with many MACs to talk to, in [`Setup::Tables`].
     pub(crate) tables: Vec<Table>,
+    /// In [`Setup::Domains`].
+    domains: Option<Domains>,
     pub(crate) far: Vm,
     pub(crate) host: Host,
     pub(crate) far_host: Host,
@@ -153,7 +169,9 @@ impl Rig {
         ))?;
         let near = match setup {
             Setup::Tap => host.tap_vm("vm1", &VmSpec::new(1).offload())?,
-            Setup::Veth | Setup::VethTso | Setup::Tables => host.vm("vm1", &VmSpec::new(1))?,
+            Setup::Veth | Setup::VethTso | Setup::Tables | Setup::Domains => {
+                host.vm("vm1", &VmSpec::new(1))?
+            }
         };
         let mut spec = VmSpec::new(2);
         spec.addresses.push(format!("{UNTOLD}/24"));
@@ -173,6 +191,10 @@ impl Rig {
             Setup::Tables => tables::all(&host)?,
             _ => Vec::new(),
         };
+        let domains = match setup {
+            Setup::Domains => Some(Domains::create(&host)?),
+            _ => None,
+        };
 
         let (mut agent, mut speaker, mut peer) = (None, None, None);
         match variant {
@@ -188,6 +210,9 @@ impl Rig {
                 for table in &tables {
                     kernel::table(&host, table)?;
                 }
+                if let Some(domains) = domains {
+                    kernel::domains(&host, domains)?;
+                }
             }
             Variant::Xdp | Variant::Tc if setup == Setup::Tables => {
                 let (told, by) = vtep::with_tables(&host, &far_host, &tables, variant.xdp())?;
@@ -198,7 +223,7 @@ impl Rig {
                     vtep::announce(&far_host, &host, &far, &flooders)?,
                     variant.xdp(),
                 );
-                agent = Some(vtep::start(&host, &far_host, &far, &flooders, xdp)?);
+                agent = Some(vtep::start(&host, &far_host, &far, &flooders, domains, xdp)?);
                 speaker = Some(routes);
             }
         }
@@ -216,6 +241,7 @@ impl Rig {
             neighbor,
             flooders,
             tables,
+            domains,
             far,
             host,
             far_host,
@@ -232,18 +258,7 @@ impl Rig {
             parse_mac(self.near.mac())?,
             [FAR, NEAR],
         );
-        let mut bytes = Vxlan::frame(&self.far_host, &self.host, VNI, &inner)?;
-        // No outer UDP checksum, as usual; its source port tells the flows apart, too.
-        bytes.get_mut(40..42).context("a short frame")?.fill(0);
-        bytes
-            .get_mut(34..36)
-            .context("a short frame")?
-            .copy_from_slice(&[0xc0, 0]);
-        Ok(Template {
-            bytes,
-            flow: vec![35, 50 + 35],
-            random: Vec::new(),
-        })
+        encapsulated(Vxlan::frame(&self.far_host, &self.host, VNI, &inner)?)
     }
 
     /// Small UDP packets of the VM for the far one.
@@ -272,6 +287,12 @@ impl Rig {
     /// The other VM on the host under test.
     pub(crate) fn neighbor(&self) -> Result<&Vm> {
         self.neighbor.as_ref().context("no other VM")
+    }
+
+    /// Small UDP packets for many bridge domains, as the far VTEP encapsulates them.
+    pub(crate) fn domain_datagrams(&self, size: DomainSize) -> Result<Template> {
+        let domains = self.domains.context("no domains")?;
+        domains.datagrams(size, &self.far_host, &self.host)
     }
 
     /// One of the agent's maps.
@@ -324,6 +345,21 @@ impl Rig {
             .filter(|line| line.starts_with("vtep_drops_total") && !line.ends_with(" 0"));
         Ok(told.map(str::to_owned).collect())
     }
+}
+
+/// Frames like this one, of several flows.
+fn encapsulated(mut bytes: Vec<u8>) -> Result<Template> {
+    // No outer UDP checksum, as usual; its source port tells the flows apart, too.
+    bytes.get_mut(40..42).context("a short frame")?.fill(0);
+    bytes
+        .get_mut(34..36)
+        .context("a short frame")?
+        .copy_from_slice(&[0xc0, 0]);
+    Ok(Template {
+        bytes,
+        flow: vec![35, 50 + 35],
+        random: Vec::new(),
+    })
 }
 
 /// A UDP packet of 60 bytes without a checksum.

@@ -18,9 +18,8 @@ const FIRST_VM: u8 = 40;
 /// How many MACs there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Size {
-    /// A power of two.
     vteps: u16,
-    /// Of each VTEP, a power of two.
+    /// Of each VTEP.
     macs: u16,
     /// Its name in tables.
     pub(crate) name: &'static str,

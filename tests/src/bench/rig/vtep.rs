@@ -8,9 +8,11 @@ use vtep_tests::{
     Agent, AgentConfig, BgpMessage, Host, RouteReflector, ScriptedPeer, Vm, eventually, wait_flood,
 };
 
-use super::{FAR, FAR6, Flooder, Table, VNI, tables};
+use super::{Domains, FAR, FAR6, Flooder, Table, VNI, tables};
 
 const ASN: u32 = 65000;
+/// How long large tables may take.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The agent with all it has to know.
 pub(super) fn start(
@@ -18,6 +20,7 @@ pub(super) fn start(
     far_host: &Host,
     far: &Vm,
     flooders: &[Flooder],
+    domains: Option<Domains>,
     xdp: &str,
 ) -> Result<Agent> {
     let ports = "ports = [\"vnet-vm*\", \"tap-vm*\"]\nageing = 0";
@@ -29,12 +32,22 @@ pub(super) fn start(
         let lines = format!("ports = [{:?}]\nageing = 0", flooder.vm.port());
         config = config.bd_with(&flooder.bd(), flooder.vni, &lines);
     }
+    for domain in domains.into_iter().flat_map(Domains::all) {
+        let lines = format!("ports = [{:?}]\nageing = 0", domain.port());
+        config = config.bd_with(&domain.name(), domain.vni(), &lines);
+    }
     let agent = Agent::start(host, &config)?;
     agent.wait_established()?;
     agent.wait_row("macs", &[("mac", json!(far.mac()))])?;
     wait_flood(&agent, "blue", 1)?;
     for flooder in flooders {
         wait_flood(&agent, &flooder.bd(), usize::from(flooder.size.vteps))?;
+    }
+    if let Some(domains) = domains {
+        eventually(PATIENCE, || {
+            domains.speak(host)?;
+            has_macs(&agent, domains.all().count())
+        })?;
     }
     Ok(agent)
 }
@@ -60,13 +73,17 @@ pub(super) fn with_tables(
     peer.establish(&BgpMessage::open(ASN, 0, far_host.address()))?;
     peer.send_raw(&tables::announcements(tables))?;
     let wanted: usize = tables.iter().map(Table::len).sum();
-    eventually(Duration::from_secs(120), || {
-        let metrics = agent.metrics()?;
-        let entries = metrics.value("vtep_map_entries", &["map=\"fdb\""])? as usize;
-        ensure!(entries >= wanted, "{entries} of {wanted} MACs");
-        Ok(())
-    })?;
+    eventually(PATIENCE, || has_macs(&agent, wanted))?;
     Ok((agent, peer))
+}
+
+/// Whether so many MACs are in the map that forwards.
+fn has_macs(agent: &Agent, wanted: usize) -> Result<()> {
+    let entries = agent
+        .metrics()?
+        .value("vtep_map_entries", &["map=\"fdb\""])? as usize;
+    ensure!(entries >= wanted, "{entries} of {wanted} MACs");
+    Ok(())
 }
 
 /// A BGP speaker on the far host, which announces its VM, and all VTEPs that take floods.

@@ -24,10 +24,12 @@ pub(crate) enum Row {
     Transactions = 8,
     Cost = 9,
     Tables = 10,
+    // 11 is the control plane's.
+    Domains = 12,
 }
 
 impl Row {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::FromWire,
         Self::FromVm,
         Self::Tcp,
@@ -37,6 +39,7 @@ impl Row {
         Self::Transactions,
         Self::Cost,
         Self::Tables,
+        Self::Domains,
     ];
 
     /// Its number.
@@ -48,8 +51,9 @@ impl Row {
     pub(crate) fn runs_in(self, setup: Setup) -> bool {
         match self {
             Self::FromWire => matches!(setup, Setup::Veth | Setup::Tap),
-            Self::Tcp => setup != Setup::Tables,
+            Self::Tcp => matches!(setup, Setup::Veth | Setup::VethTso | Setup::Tap),
             Self::Tables => setup == Setup::Tables,
+            Self::Domains => setup == Setup::Domains,
             _ => setup == Setup::Veth,
         }
     }
@@ -66,6 +70,7 @@ impl Row {
             Self::Transactions => tcp::transactions(rig, effort),
             Self::Cost => cost::measure(rig, effort),
             Self::Tables => packets::tables(rig, effort),
+            Self::Domains => packets::domains(rig, effort),
         }
     }
 }

@@ -12,7 +12,7 @@ use super::{Effort, Value};
 use crate::{
     device::Receiver,
     load::{Generator, Pace, Sink, Template},
-    rig::{LOADER, Rig, Variant},
+    rig::{DOMAIN_SIZES, Domains, LOADER, Rig, Variant},
     sys::Hook,
 };
 
@@ -120,6 +120,25 @@ pub(super) fn tables(rig: &Rig, effort: &Effort) -> Result<Vec<Value>> {
             let [passed, _] = path.measure(effort)?;
             let frames = passed.per_core / 1e6;
             Ok(Value::more(table.size.name, "Mpps/core", frames))
+        })
+        .collect()
+}
+
+/// From the wire to the VMs of more and more bridge domains.
+pub(super) fn domains(rig: &Rig, effort: &Effort) -> Result<Vec<Value>> {
+    DOMAIN_SIZES
+        .into_iter()
+        .map(|size| {
+            let path = Path {
+                load: (rig.far_host.ns(), Host::UPLINK),
+                template: rig.domain_datagrams(size)?,
+                bursts: false,
+                receiver: &rig.uplink,
+                sink: (rig.host.ns(), Domains::BELOW, Hook::Egress),
+            };
+            let [passed, _] = path.measure(effort)?;
+            let frames = passed.per_core / 1e6;
+            Ok(Value::more(size.name, "Mpps/core", frames))
         })
         .collect()
 }
