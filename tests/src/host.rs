@@ -347,6 +347,18 @@ impl Vm {
         &self.port
     }
 
+    /// The thread that carries the frames of a VM on a tap, by its number in the kernel: what a
+    /// hypervisor's is for a virtio NIC. `None` on a veth, or unplugged.
+    pub fn carrier(&self) -> Option<i32> {
+        match &self.link {
+            Link::Veth => None,
+            Link::Tap(wire) => {
+                let wire = wire.lock().unwrap_or_else(PoisonError::into_inner);
+                wire.as_ref().map(TapWire::thread)
+            }
+        }
+    }
+
     /// Its MAC address.
     pub fn mac(&self) -> &str {
         &self.spec.mac

@@ -7,6 +7,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
+        mpsc,
     },
     thread::{self, JoinHandle},
 };
@@ -29,6 +30,7 @@ const TICK: i32 = 50;
 pub(crate) struct TapWire {
     stop: Arc<AtomicBool>,
     pump: Option<JoinHandle<()>>,
+    thread: i32,
 }
 
 impl TapWire {
@@ -42,7 +44,10 @@ impl TapWire {
         let taps = [a?, b?];
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
+        let (tell, told) = mpsc::channel();
         let pump = thread::spawn(move || {
+            // SAFETY: gettid(2) takes nothing and cannot fail.
+            let _ = tell.send(unsafe { libc::gettid() });
             let mut frame = vec![0; MAX_FRAME];
             while !stopped.load(Ordering::Relaxed) {
                 carry(&taps, &mut frame);
@@ -51,7 +56,13 @@ impl TapWire {
         Ok(Self {
             stop,
             pump: Some(pump),
+            thread: told.recv()?,
         })
+    }
+
+    /// The thread, by its number in the kernel.
+    pub(crate) fn thread(&self) -> i32 {
+        self.thread
     }
 }
 

@@ -1,9 +1,9 @@
-//! Devices: their numbers, their counters, and the thread that receives on one.
+//! Devices: their numbers, and the thread that receives on one.
 
 use std::{collections::BTreeSet, fs, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use vtep_tests::{Namespace, eventually};
+use vtep_tests::{Namespace, Vm, eventually};
 
 use crate::sys;
 
@@ -52,6 +52,33 @@ impl Receiver {
         let text = fs::read_to_string(format!("/proc/{}/schedstat", self.thread))?;
         let time = text.split_whitespace().next();
         Ok(time.context("an empty schedstat")?.parse()?)
+    }
+}
+
+/// A thread of the lab that does all work for what a VM on a tap sends, on one processor and ahead of all
+/// else there until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Carrier(Receiver);
+
+impl Carrier {
+    pub(crate) fn of(vm: &Vm, cpu: usize) -> Result<Self> {
+        let thread = vm.carrier().context("no tap")?;
+        let carrier = Self(Receiver { thread });
+        sys::pin(thread, cpu)?;
+        sys::real_time(thread)?;
+        Ok(carrier)
+    }
+
+    pub(crate) fn receiver(&self) -> &Receiver {
+        &self.0
+    }
+}
+
+impl Drop for Carrier {
+    fn drop(&mut self) {
+        if let Err(error) = sys::ordinary(self.0.thread) {
+            eprintln!("{error:#}");
+        }
     }
 }
 

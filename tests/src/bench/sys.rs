@@ -294,33 +294,45 @@ pub(crate) fn route_socket() -> Result<File> {
 
 /// Binds a thread to one processor; 0 is the calling one.
 pub(crate) fn pin(thread: i32, cpu: usize) -> Result<()> {
-    // SAFETY: all-zero is an empty cpu_set_t.
-    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: the set is ours; CPU_SET ignores numbers beyond its size.
-    unsafe { libc::CPU_SET(cpu, &mut set) };
-    // SAFETY: the set outlives the call, and its size is given.
-    let status = unsafe { libc::sched_setaffinity(thread, size_of_val(&set), &raw const set) };
-    ensure!(
-        status == 0,
-        "processor {cpu}: {}",
-        io::Error::last_os_error()
-    );
-    Ok(())
+    run_on(thread, [cpu]).with_context(|| format!("processor {cpu}"))
 }
 
 /// Puts a thread before all ordinary ones; 0 is the calling one. A nice value would not do: it counts
 /// within a session only (sched(7), autogroup).
 pub(crate) fn real_time(thread: i32) -> Result<()> {
-    let parameters = libc::sched_param { sched_priority: 1 };
+    schedule(thread, libc::SCHED_FIFO, 1).context("real-time priority")
+}
+
+/// Undoes [`pin`] and [`real_time`].
+pub(crate) fn ordinary(thread: i32) -> Result<()> {
+    schedule(thread, libc::SCHED_OTHER, 0)?;
+    Ok(run_on(thread, 0..libc::CPU_SETSIZE as usize)?)
+}
+
+fn run_on(thread: i32, cpus: impl IntoIterator<Item = usize>) -> io::Result<()> {
+    // SAFETY: all-zero is an empty cpu_set_t.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    for cpu in cpus {
+        // SAFETY: the set is ours; CPU_SET ignores numbers beyond its size.
+        unsafe { libc::CPU_SET(cpu, &mut set) };
+    }
+    // SAFETY: the set outlives the call, and its size is given.
+    done(unsafe { libc::sched_setaffinity(thread, size_of_val(&set), &raw const set) })
+}
+
+fn schedule(thread: i32, policy: i32, priority: i32) -> io::Result<()> {
+    let parameters = libc::sched_param {
+        sched_priority: priority,
+    };
     // SAFETY: the parameters outlive the call, which only reads them.
-    let status =
-        unsafe { libc::sched_setscheduler(thread, libc::SCHED_FIFO, &raw const parameters) };
-    ensure!(
-        status == 0,
-        "real-time priority: {}",
-        io::Error::last_os_error()
-    );
-    Ok(())
+    done(unsafe { libc::sched_setscheduler(thread, policy, &raw const parameters) })
+}
+
+fn done(status: i32) -> io::Result<()> {
+    match status {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// # Safety

@@ -10,9 +10,9 @@ use vtep_tests::{Host, Namespace, Vm, eventually};
 
 use super::{Effort, Value};
 use crate::{
-    device::Receiver,
+    device::{Carrier, Receiver},
     load::{Generator, Pace, Sink, Template},
-    rig::{DOMAIN_SIZES, Domains, LOADER, Rig, Variant},
+    rig::{DOMAIN_SIZES, Domains, LOADER, Rig, TESTED, Variant},
     sys::Hook,
 };
 
@@ -55,19 +55,32 @@ pub(super) fn from_wire(rig: &Rig, effort: &Effort) -> Result<Vec<Value>> {
 }
 
 pub(super) fn from_vm(rig: &Rig, effort: &Effort) -> Result<Vec<Value>> {
-    let path = Path {
+    let carrier = match rig.port {
+        Some(_) => None,
+        None => Some(Carrier::of(&rig.near, TESTED)?),
+    };
+    let carrier = carrier.as_ref().map(Carrier::receiver);
+    let mut path = Path {
         load: (rig.near.ns(), Vm::NIC),
         template: rig.vm_datagrams()?,
         bursts: false,
-        receiver: rig.port.as_ref().context("no veth")?,
+        receiver: rig.port.as_ref().or(carrier).context("nobody receives")?,
         sink: (rig.host.ns(), Host::UPLINK, Hook::Egress),
     };
     let [passed, overload] = path.measure(effort)?;
-    Ok(vec![
+    let mut values = vec![
         Value::more("UDP 60 B, VM to wire", "Mpps/core", passed.per_core / 1e6),
         Value::more("  delivered", "Mpps", passed.per_second / 1e6),
         Value::more("  under all load", "Mpps", overload.per_second / 1e6),
-    ])
+    ];
+    if rig.variant == Variant::Kernel {
+        // What remains when nobody forwards: who brings the frame, and its buffer.
+        path.sink = (rig.host.ns(), rig.near.port(), Hook::Ingress);
+        let [dropped, _] = path.measure(effort)?;
+        let floor = dropped.per_core / 1e6;
+        values.push(Value::more("  dropped on the port", "Mpps/core", floor));
+    }
+    Ok(values)
 }
 
 /// Between two VMs of one host: what a bridge does.
