@@ -118,6 +118,7 @@ pub(crate) struct Rig {
     _speaker: Option<RouteReflector>,
     _peer: Option<ScriptedPeer>,
     pub(crate) variant: Variant,
+    pub(crate) setup: Setup,
     pub(crate) near: Vm,
     /// Another VM on the host under test, in [`Setup::Veth`].
     neighbor: Option<Vm>,
@@ -237,6 +238,7 @@ impl Rig {
             _speaker: speaker,
             _peer: peer,
             variant,
+            setup,
             near,
             neighbor,
             flooders,

@@ -8,40 +8,77 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
-use vtep_tests::Iperf;
+use vtep_tests::{Iperf, IperfResult, Vm};
 
 use super::{Effort, MICROSECOND, Times, Value};
 use crate::{
-    rig::{FAR, LOADER, NEAR, Rig, TESTED},
+    rig::{FAR, LOADER, NEAR, Rig, Setup, TESTED},
     sys,
 };
 
+/// Lines of the table.
+const NAMES: [&str; 2] = ["TCP 1 flow, wire to VM", "TCP 1 flow, VM to wire"];
+const NAMES_OF_EIGHT: [&str; 2] = ["TCP 8 flows, wire to VM", "TCP 8 flows, VM to wire"];
+const NAMES_PLAIN: [&str; 2] = ["  offloads off, wire to VM", "  offloads off, VM to wire"];
 /// Bytes of a request, and of its answer.
 const MESSAGE: usize = 64;
 /// Requests before those that count.
 const WARM_UP: usize = 500;
 
-/// iperf3 each way, with one flow and with eight.
+/// iperf3 each way, with one flow and with eight, and with one for a VM without offloads.
 pub(super) fn bulk(rig: &Rig, effort: &Effort) -> Result<Vec<Value>> {
-    let (near, far) = (rig.near.ns(), rig.far.ns());
-    let mut values = Vec::new();
-    for (flows, names) in [
-        (1, ["TCP 1 flow, wire to VM", "TCP 1 flow, VM to wire"]),
-        (8, ["TCP 8 flows, wire to VM", "TCP 8 flows, VM to wire"]),
-    ] {
-        let iperf = Iperf::tcp(effort.tcp)
-            .flows(flows)
-            .processors(LOADER, TESTED);
-        let received = iperf.run(&rig.lab, far, near, &NEAR.to_string())?;
-        let sent = iperf.run(&rig.lab, near, far, &FAR.to_string())?;
-        values.extend(
-            names
-                .into_iter()
-                .zip([received, sent])
-                .map(|(name, result)| Value::more(name, "Gbit/s", result.bits_per_second / 1e9)),
-        );
+    let mut values = both_ways(rig, effort, 1, NAMES)?;
+    values.extend(both_ways(rig, effort, 8, NAMES_OF_EIGHT)?);
+    if rig.setup != Setup::VethTso {
+        let _plain = Plain::make(rig)?;
+        values.extend(both_ways(rig, effort, 1, NAMES_PLAIN)?);
     }
     Ok(values)
+}
+
+fn both_ways(
+    rig: &Rig,
+    effort: &Effort,
+    flows: u32,
+    names: [&'static str; 2],
+) -> Result<[Value; 2]> {
+    let (near, far) = (rig.near.ns(), rig.far.ns());
+    let iperf = Iperf::tcp(effort.tcp)
+        .flows(flows)
+        .processors(LOADER, TESTED);
+    let received = iperf.run(&rig.lab, far, near, &NEAR.to_string())?;
+    let sent = iperf.run(&rig.lab, near, far, &FAR.to_string())?;
+    let [to_vm, to_wire] = names;
+    let value = |name, result: IperfResult| Value::more(name, "Gbit/s", result.bits_per_second / 1e9);
+    Ok([value(to_vm, received), value(to_wire, sent)])
+}
+
+/// The VM under test has neither checksum nor segmentation offload, and gets none of its host, until this
+/// is dropped.
+struct Plain<'a>(&'a Rig);
+
+impl<'a> Plain<'a> {
+    fn make(rig: &'a Rig) -> Result<Self> {
+        let plain = Self(rig);
+        plain.set("off")?;
+        Ok(plain)
+    }
+
+    fn set(&self, to: &str) -> Result<()> {
+        let (vm, host) = (&self.0.near, &self.0.host);
+        for (ns, device) in [(vm.ns(), Vm::NIC), (host.ns(), vm.port())] {
+            ns.run(&format!("ethtool -K {device} tx {to} tso {to}"))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Plain<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.set("on") {
+            eprintln!("{error:#}");
+        }
+    }
 }
 
 /// One request at a time from the far VM, of which the next follows the answer.
