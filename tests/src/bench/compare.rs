@@ -7,7 +7,7 @@ use crate::rig::Variant;
 /// Prints the ratios to the kernel of both, and how they changed. Ratios, not figures: machines and
 /// days differ, and the kernel was measured on both.
 pub(crate) fn print(before: &Value, now: &Value) {
-    let [_, xdp, tc] = Variant::ALL.map(Variant::name);
+    let [_, xdp, tc, _] = Variant::ALL.map(Variant::name);
     println!(
         "\n{:<4}{:<27}{:<10}{:>24}{:>24}",
         "row", "earlier → now", "setup", xdp, tc

@@ -13,7 +13,7 @@ mod rig;
 mod rows;
 mod sys;
 
-use std::{env, fs, path::PathBuf, process::ExitCode, thread};
+use std::{env, fs, path::PathBuf, process::ExitCode, thread, time::Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -103,18 +103,16 @@ fn run(options: &Options) -> Result<()> {
     let mut report = Report::default();
     let mut failures = Vec::new();
     for setup in Setup::ALL {
-        let mut rows = options
-            .rows
-            .iter()
-            .filter(|row| row.runs_in(setup))
-            .peekable();
-        if rows.peek().is_none() {
+        let rows = options.rows.iter().filter(|row| row.runs_in(setup));
+        let rows: Vec<_> = rows.collect();
+        let wanted = |variant: &Variant| rows.iter().any(|row| row.measures(*variant));
+        let variants: Vec<_> = Variant::ALL.into_iter().filter(wanted).collect();
+        if variants.is_empty() {
             continue;
         }
-        eprintln!("{}: setting up {} VTEPs", setup.name(), Variant::ALL.len());
-        let rigs = Variant::ALL
+        let rigs = variants
             .into_iter()
-            .map(|variant| Rig::new(variant, setup))
+            .map(|variant| set_up(variant, setup))
             .collect::<Result<Vec<_>>>()?;
         for row in rows {
             // The others are worth having all the same.
@@ -156,6 +154,14 @@ fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+fn set_up(variant: Variant, setup: Setup) -> Result<Rig> {
+    let (start, names) = (Instant::now(), (setup.name(), variant.name()));
+    let rig = Rig::new(variant, setup).with_context(|| format!("{}, {}", names.0, names.1))?;
+    let seconds = start.elapsed().as_secs_f64();
+    eprintln!("{}, {}: set up in {seconds:.1} s", names.0, names.1);
+    Ok(rig)
+}
+
 /// Measures all variants in turn, so that what slows the machine down meets them alike.
 fn alternate(
     row: Row,
@@ -167,7 +173,7 @@ fn alternate(
     for round in 1..=effort.rounds {
         let (number, setup) = (row.number(), setup.name());
         eprintln!("{setup}, row {number}: {round} of {}", effort.rounds);
-        for rig in rigs {
+        for rig in rigs.iter().filter(|rig| row.measures(rig.variant)) {
             let values = row
                 .measure(rig, effort)
                 .with_context(|| format!("row {number}, {setup}, {}", rig.variant.name()))?;

@@ -19,7 +19,7 @@ pub(crate) struct Line {
     unit: &'static str,
     better: Better,
     /// One list for each of [`Variant::ALL`].
-    samples: [Vec<f64>; 3],
+    samples: [Vec<f64>; 4],
 }
 
 /// All lines so far.
@@ -65,19 +65,19 @@ impl Report {
 
     /// Prints the table: medians with their spread, and ratios to the kernel.
     pub(crate) fn print(&self) {
-        let [kernel, xdp, tc] = Variant::ALL.map(Variant::name);
+        let [kernel, xdp, tc, raw] = Variant::ALL.map(Variant::name);
         println!(
-            "\n{:<4}{:<27}{:<10}{:<10}{kernel:>17}{xdp:>17}{tc:>17}{:>9}{:>9}",
+            "\n{:<4}{:<27}{:<10}{:<10}{kernel:>17}{xdp:>17}{tc:>17}{raw:>17}{:>9}{:>9}",
             "row", "what", "setup", "unit", "xdp/k", "tc/k"
         );
         for line in &self.lines {
-            let [kernel, xdp, tc] = line.samples.each_ref().map(|samples| cell(samples));
+            let [kernel, xdp, tc, raw] = line.samples.each_ref().map(|samples| cell(samples));
             let ratio = |variant| {
                 line.ratio(variant)
                     .map_or_else(String::new, |ratio| format!("{ratio:.2}x"))
             };
             println!(
-                "{:<4}{:<27}{:<10}{:<10}{kernel:>17}{xdp:>17}{tc:>17}{:>9}{:>9}",
+                "{:<4}{:<27}{:<10}{:<10}{kernel:>17}{xdp:>17}{tc:>17}{raw:>17}{:>9}{:>9}",
                 line.row,
                 line.what,
                 line.setup,

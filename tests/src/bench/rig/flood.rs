@@ -70,10 +70,7 @@ impl Flooder {
     /// Small UDP packets for everybody.
     pub(crate) fn broadcasts(&self) -> Result<Template> {
         let (from, to) = (Ipv4Addr::new(10, 0, 0, 9), Ipv4Addr::new(10, 0, 0, 255));
-        Ok(Template {
-            bytes: datagram(parse_mac(self.vm.mac())?, [0xff; 6], [from, to]),
-            flow: vec![35],
-            random: Vec::new(),
-        })
+        let source = parse_mac(self.vm.mac())?;
+        Ok(super::flows(datagram(source, [0xff; 6], [from, to])))
     }
 }

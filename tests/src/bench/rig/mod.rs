@@ -3,6 +3,7 @@
 mod domains;
 mod flood;
 mod kernel;
+mod raw;
 mod tables;
 mod vtep;
 
@@ -51,10 +52,12 @@ pub(crate) enum Variant {
     Xdp,
     /// vtep with `xdp = "off"`.
     Tc,
+    /// Nobody: frames cross the wire as they are, between two bridges. What others are measured by.
+    Raw,
 }
 
 impl Variant {
-    pub(crate) const ALL: [Self; 3] = [Self::Kernel, Self::Xdp, Self::Tc];
+    pub(crate) const ALL: [Self; 4] = [Self::Kernel, Self::Xdp, Self::Tc, Self::Raw];
 
     /// Its name in tables.
     pub(crate) fn name(self) -> &'static str {
@@ -62,6 +65,7 @@ impl Variant {
             Self::Kernel => "kernel",
             Self::Xdp => "vtep xdp",
             Self::Tc => "vtep tc",
+            Self::Raw => "no overlay",
         }
     }
 
@@ -69,7 +73,7 @@ impl Variant {
     fn xdp(self) -> &'static str {
         match self {
             Self::Xdp => "native",
-            Self::Kernel | Self::Tc => "off",
+            Self::Kernel | Self::Tc | Self::Raw => "off",
         }
     }
 }
@@ -177,7 +181,10 @@ impl Rig {
         let mut spec = VmSpec::new(2);
         spec.addresses.push(format!("{UNTOLD}/24"));
         let far = far_host.vm("vm2", &spec)?;
-        kernel::bridge(&far_host, &far, &near, &host)?;
+        match variant {
+            Variant::Raw => raw::bridge(&far_host, &far, &near)?,
+            _ => drop(kernel::bridge(&far_host, &far, &near, &host)?),
+        }
         let uplink = Receiver::on(host.ns(), Host::UPLINK, TESTED)?;
         let port = match setup {
             Setup::Tap => None,
@@ -199,6 +206,7 @@ impl Rig {
 
         let (mut agent, mut speaker, mut peer) = (None, None, None);
         match variant {
+            Variant::Raw => raw::bridge(&host, &near, &far)?,
             Variant::Kernel => {
                 let bd = kernel::bridge(&host, &near, &far, &far_host)?;
                 kernel::tell(&host, &bd, &far)?;
@@ -260,30 +268,23 @@ impl Rig {
             parse_mac(self.near.mac())?,
             [FAR, NEAR],
         );
+        if self.variant == Variant::Raw {
+            return Ok(flows(inner));
+        }
         encapsulated(Vxlan::frame(&self.far_host, &self.host, VNI, &inner)?)
     }
 
     /// Small UDP packets of the VM for the far one.
     pub(crate) fn vm_datagrams(&self) -> Result<Template> {
-        Ok(Template {
-            bytes: datagram(
-                parse_mac(self.near.mac())?,
-                parse_mac(self.far.mac())?,
-                [NEAR, FAR],
-            ),
-            flow: vec![35],
-            random: Vec::new(),
-        })
+        let (near, far) = (parse_mac(self.near.mac())?, parse_mac(self.far.mac())?);
+        Ok(flows(datagram(near, far, [NEAR, FAR])))
     }
 
     /// Small UDP packets of the VM for the one beside it.
     pub(crate) fn neighbor_datagrams(&self) -> Result<Template> {
         let neighbor = parse_mac(self.neighbor()?.mac())?;
-        Ok(Template {
-            bytes: datagram(parse_mac(self.near.mac())?, neighbor, [NEAR, FAR]),
-            flow: vec![35],
-            random: Vec::new(),
-        })
+        let near = parse_mac(self.near.mac())?;
+        Ok(flows(datagram(near, neighbor, [NEAR, FAR])))
     }
 
     /// The other VM on the host under test.
@@ -349,7 +350,16 @@ impl Rig {
     }
 }
 
-/// Frames like this one, of several flows.
+/// UDP packets like this one, of several flows.
+fn flows(bytes: Vec<u8>) -> Template {
+    Template {
+        bytes,
+        flow: vec![35],
+        random: Vec::new(),
+    }
+}
+
+/// The same, encapsulated.
 fn encapsulated(mut bytes: Vec<u8>) -> Result<Template> {
     // No outer UDP checksum, as usual; its source port tells the flows apart, too.
     bytes.get_mut(40..42).context("a short frame")?.fill(0);

@@ -27,7 +27,7 @@ pub(super) fn measure(rig: &Rig, effort: &Effort) -> Result<Vec<Value>> {
     let mut values = Vec::new();
     let (kind, program) = match rig.variant {
         Variant::Xdp => (PROGRAM_XDP, rig.program("xdp_native")?),
-        Variant::Kernel | Variant::Tc => (PROGRAM_TC, rig.program("underlay_tcx")?),
+        _ => (PROGRAM_TC, rig.program("underlay_tcx")?),
     };
     let empty = sys::load(kind, &load::empty())?;
     let lookup = sys::load(kind, &load::lookup(&map))?;

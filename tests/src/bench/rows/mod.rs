@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::rig::{Rig, Setup};
+use crate::rig::{Rig, Setup, Variant};
 
 /// A row of the benchmark, by its number on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,15 @@ impl Row {
             Self::Domains => setup == Setup::Domains,
             _ => setup == Setup::Veth,
         }
+    }
+
+    /// Whether there is something to measure of a variant.
+    pub(crate) fn measures(self, variant: Variant) -> bool {
+        let without_overlay = matches!(
+            self,
+            Self::FromWire | Self::FromVm | Self::Tcp | Self::Transactions
+        );
+        variant != Variant::Raw || without_overlay
     }
 
     /// One measurement: a value for each of the row's lines.
