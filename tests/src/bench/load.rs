@@ -127,23 +127,34 @@ impl Drop for Generator {
     }
 }
 
-/// Counts what passes a device and takes it away: what arrives, before the stack sees it, or what
-/// leaves, before the queue.
+/// Counts what passes a device and takes it away: what arrives, in the driver or before the stack sees
+/// it, or what leaves, before the queue.
 #[derive(Debug)]
 pub(crate) struct Sink {
     counter: OwnedFd,
-    _link: OwnedFd,
+    _links: Vec<OwnedFd>,
 }
 
 impl Sink {
     pub(crate) fn on(ns: &Namespace, device: &str, hook: Hook) -> Result<Self> {
         let ifindex = device::index(ns, device)?;
         let counter = sys::counter()?;
-        let program = sys::load(PROGRAM_TC, &swallower(&counter))?;
-        let link = ns.enter(|| sys::attach_tcx(&program, ifindex, hook))?;
+        let places: &[_] = match hook {
+            // Not all that arrives passes the driver: TC may hand over what is in the stack already.
+            Hook::Driver => &[
+                (Hook::Driver, PROGRAM_XDP, XDP_DROP),
+                (Hook::Ingress, PROGRAM_TC, TCX_DROP),
+            ],
+            Hook::Ingress | Hook::Egress => &[(hook, PROGRAM_TC, TCX_DROP)],
+        };
+        let attach = |&(hook, kind, verdict): &(Hook, u32, i32)| {
+            let program = sys::load(kind, &swallower(&counter, verdict))?;
+            ns.enter(|| sys::attach(&program, ifindex, hook))
+        };
+        let links = places.iter().map(attach).collect::<Result<_>>()?;
         Ok(Self {
             counter,
-            _link: link,
+            _links: links,
         })
     }
 
@@ -153,8 +164,8 @@ impl Sink {
     }
 }
 
-/// `TCX_DROP`.
-const DROP: i32 = 2;
+const TCX_DROP: i32 = 2;
+const XDP_DROP: i32 = 1;
 const XDP_ABORTED: i32 = 0;
 /// `XDP_PASS`, which TC takes for `TC_ACT_SHOT`: nobody sees the frame of a dry run.
 const PASS: i32 = 2;
@@ -190,7 +201,7 @@ fn idle_turns(template: &Template, ifindex: u32, rate: f64) -> Result<i32> {
 }
 
 /// A program that counts a frame and takes it.
-fn swallower(counter: &OwnedFd) -> [u64; 6] {
+fn swallower(counter: &OwnedFd, verdict: i32) -> [u64; 6] {
     /// `BPF_PSEUDO_MAP_VALUE`: the instruction loads the address of the map's value.
     const MAP_VALUE: u8 = 2;
     [
@@ -198,7 +209,7 @@ fn swallower(counter: &OwnedFd) -> [u64; 6] {
         instruction(0, 0, 0, 0, 0),
         mov(R2, 1),
         instruction(0xdb, R1, R2, 0, 0), // lock *(u64 *)r1 += r2
-        mov(R0, DROP),
+        mov(R0, verdict),
         EXIT,
     ]
 }

@@ -29,10 +29,15 @@ const BPF_MAP_TYPE_ARRAY: u32 = 2;
 /// Test runs whose frames are real ones: since Linux 5.18.
 const BPF_F_TEST_XDP_LIVE_FRAMES: u32 = 1 << 1;
 
-/// Where a TC program is attached: `BPF_TCX_INGRESS` and `BPF_TCX_EGRESS`, since Linux 6.6.
+/// `XDP_FLAGS_DRV_MODE` of `linux/if_link.h`.
+const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
+
+/// Where a program is attached: `BPF_XDP`, in the driver, or for TC programs `BPF_TCX_INGRESS` and
+/// `BPF_TCX_EGRESS`, since Linux 6.6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum Hook {
+    Driver = 37,
     Ingress = 46,
     Egress = 47,
 }
@@ -93,7 +98,7 @@ struct TestRun {
     padding: u32,
 }
 
-/// `union bpf_attr` for `BPF_LINK_CREATE` with tcx.
+/// `union bpf_attr` for `BPF_LINK_CREATE` with XDP or tcx.
 #[repr(C)]
 #[derive(Default)]
 struct LinkCreate {
@@ -188,17 +193,20 @@ pub(crate) fn count(map: &OwnedFd) -> Result<u64> {
     Ok(value)
 }
 
-/// Attaches a TC program to a device of the calling thread's namespace, until the descriptor is
-/// closed.
-pub(crate) fn attach_tcx(program: &OwnedFd, ifindex: u32, hook: Hook) -> Result<OwnedFd> {
+/// Attaches a program to a device of the calling thread's namespace, until the descriptor is closed.
+pub(crate) fn attach(program: &OwnedFd, ifindex: u32, hook: Hook) -> Result<OwnedFd> {
     let mut attributes = LinkCreate {
         program: number(program.as_raw_fd())?,
         ifindex,
         attach_type: hook as u32,
+        flags: match hook {
+            Hook::Driver => XDP_FLAGS_DRV_MODE,
+            Hook::Ingress | Hook::Egress => 0,
+        },
         ..LinkCreate::default()
     };
     // SAFETY: there are no pointers in it.
-    unsafe { bpf_fd(BPF_LINK_CREATE, &mut attributes) }.context("cannot attach with tcx")
+    unsafe { bpf_fd(BPF_LINK_CREATE, &mut attributes) }.context("cannot attach a BPF program")
 }
 
 /// Runs an XDP program on `repeat` live frames, which begin as `frame`.

@@ -85,6 +85,9 @@ pub(crate) enum Setup {
     Veth,
     /// The same with an uplink that carries super-packets, as veth does by default.
     VethTso,
+    /// As the first, with NAPI on the VM's NIC and an XDP program there that takes what arrives: a VM
+    /// that is itself XDP.
+    VmXdp,
     /// The VM on a tap with the offloads of virtio-net; an uplink without.
     Tap,
     /// As the first, with tables of many sizes.
@@ -94,9 +97,10 @@ pub(crate) enum Setup {
 }
 
 impl Setup {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Veth,
         Self::VethTso,
+        Self::VmXdp,
         Self::Tap,
         Self::Tables,
         Self::Domains,
@@ -107,6 +111,7 @@ impl Setup {
         match self {
             Self::Veth => "veth",
             Self::VethTso => "veth tso",
+            Self::VmXdp => "vm xdp",
             Self::Tap => "tap",
             Self::Tables => "tables",
             Self::Domains => "domains",
@@ -114,7 +119,7 @@ impl Setup {
     }
 }
 
-/// A variant at work, and the two threads in which it receives.
+/// A variant at work, and the threads in which it receives.
 #[derive(Debug)]
 pub(crate) struct Rig {
     // Dropped in this order: who uses the devices before the lab.
@@ -139,6 +144,8 @@ pub(crate) struct Rig {
     pub(crate) uplink: Receiver,
     /// Receives from the VM, if that is on a veth.
     pub(crate) port: Option<Receiver>,
+    /// Receives in the VM, in [`Setup::VmXdp`].
+    pub(crate) nic: Option<Receiver>,
     pub(crate) lab: Lab,
 }
 
@@ -174,9 +181,7 @@ impl Rig {
         ))?;
         let near = match setup {
             Setup::Tap => host.tap_vm("vm1", &VmSpec::new(1).offload())?,
-            Setup::Veth | Setup::VethTso | Setup::Tables | Setup::Domains => {
-                host.vm("vm1", &VmSpec::new(1))?
-            }
+            _ => host.vm("vm1", &VmSpec::new(1))?,
         };
         let mut spec = VmSpec::new(2);
         spec.addresses.push(format!("{UNTOLD}/24"));
@@ -189,6 +194,10 @@ impl Rig {
         let port = match setup {
             Setup::Tap => None,
             _ => Some(Receiver::on(host.ns(), near.port(), TESTED)?),
+        };
+        let nic = match setup {
+            Setup::VmXdp => Some(Receiver::on(near.ns(), Vm::NIC, TESTED)?),
+            _ => None,
         };
         Receiver::on(far_host.ns(), Host::UPLINK, LOADER)?;
         let (neighbor, flooders) = match setup {
@@ -257,6 +266,7 @@ impl Rig {
             far_host,
             uplink,
             port,
+            nic,
             lab,
         })
     }

@@ -50,7 +50,8 @@ impl Row {
     /// Whether it is measured in a setup.
     pub(crate) fn runs_in(self, setup: Setup) -> bool {
         match self {
-            Self::FromWire | Self::FromVm => matches!(setup, Setup::Veth | Setup::Tap),
+            Self::FromWire => matches!(setup, Setup::Veth | Setup::VmXdp | Setup::Tap),
+            Self::FromVm => matches!(setup, Setup::Veth | Setup::Tap),
             Self::Tcp => matches!(setup, Setup::Veth | Setup::VethTso | Setup::Tap),
             Self::Tables => setup == Setup::Tables,
             Self::Domains => setup == Setup::Domains,

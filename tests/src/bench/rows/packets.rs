@@ -12,7 +12,7 @@ use super::{Effort, Value};
 use crate::{
     device::{Carrier, Receiver},
     load::{Generator, Pace, Sink, Template},
-    rig::{DOMAIN_SIZES, Domains, LOADER, Rig, TESTED, Variant},
+    rig::{DOMAIN_SIZES, Domains, LOADER, Rig, Setup, TESTED, Variant},
     sys::Hook,
 };
 
@@ -26,16 +26,18 @@ const PROBE: Duration = Duration::from_millis(200);
 const FLOOD_BURST: u32 = 64;
 
 pub(super) fn from_wire(rig: &Rig, effort: &Effort) -> Result<Vec<Value>> {
-    let sink = match rig.port {
-        Some(_) => (rig.near.ns(), Vm::NIC, Hook::Ingress),
+    let sink = match rig.setup {
+        Setup::VmXdp => (rig.near.ns(), Vm::NIC, Hook::Driver),
         // Behind a tap there is a program, which is not what is measured.
-        None => (rig.host.ns(), rig.near.port(), Hook::Egress),
+        Setup::Tap => (rig.host.ns(), rig.near.port(), Hook::Egress),
+        _ => (rig.near.ns(), Vm::NIC, Hook::Ingress),
     };
+    let receivers = [&rig.uplink].into_iter().chain(&rig.nic);
     let mut path = Path {
         load: (rig.far_host.ns(), Host::UPLINK),
         template: rig.wire_datagrams()?,
         bursts: false,
-        receiver: &rig.uplink,
+        receivers: receivers.collect(),
         sink,
     };
     let [passed, overload] = path.measure(effort)?;
@@ -44,7 +46,7 @@ pub(super) fn from_wire(rig: &Rig, effort: &Effort) -> Result<Vec<Value>> {
         Value::more("  delivered", "Mpps", passed.per_second / 1e6),
         Value::more("  under all load", "Mpps", overload.per_second / 1e6),
     ];
-    if rig.variant == Variant::Kernel && rig.port.is_some() {
+    if rig.variant == Variant::Kernel && rig.setup == Setup::Veth {
         // What remains when nobody forwards: the driver, the frame's buffer, and GRO.
         path.sink = (rig.host.ns(), Host::UPLINK, Hook::Ingress);
         let [dropped, _] = path.measure(effort)?;
@@ -64,7 +66,7 @@ pub(super) fn from_vm(rig: &Rig, effort: &Effort) -> Result<Vec<Value>> {
         load: (rig.near.ns(), Vm::NIC),
         template: rig.vm_datagrams()?,
         bursts: false,
-        receiver: rig.port.as_ref().or(carrier).context("nobody receives")?,
+        receivers: rig.port.iter().chain(carrier).collect(),
         sink: (rig.host.ns(), Host::UPLINK, Hook::Egress),
     };
     let [passed, overload] = path.measure(effort)?;
@@ -89,7 +91,7 @@ pub(super) fn between_vms(rig: &Rig, effort: &Effort) -> Result<Vec<Value>> {
         load: (rig.near.ns(), Vm::NIC),
         template: rig.neighbor_datagrams()?,
         bursts: false,
-        receiver: rig.port.as_ref().context("no veth")?,
+        receivers: rig.port.iter().collect(),
         sink: (rig.neighbor()?.ns(), Vm::NIC, Hook::Ingress),
     };
     let [passed, _] = path.measure(effort)?;
@@ -108,7 +110,7 @@ pub(super) fn flood(rig: &Rig, effort: &Effort) -> Result<Vec<Value>> {
                 load: (flooder.vm.ns(), Vm::NIC),
                 template: flooder.broadcasts()?,
                 bursts: true,
-                receiver: &flooder.port,
+                receivers: vec![&flooder.port],
                 sink: (rig.host.ns(), Host::UPLINK, Hook::Egress),
             };
             let [passed, _] = path.measure(effort)?;
@@ -127,7 +129,7 @@ pub(super) fn tables(rig: &Rig, effort: &Effort) -> Result<Vec<Value>> {
                 load: (table.vm.ns(), Vm::NIC),
                 template: table.datagrams()?,
                 bursts: false,
-                receiver: &table.port,
+                receivers: vec![&table.port],
                 sink: (rig.host.ns(), Host::UPLINK, Hook::Egress),
             };
             let [passed, _] = path.measure(effort)?;
@@ -146,7 +148,7 @@ pub(super) fn domains(rig: &Rig, effort: &Effort) -> Result<Vec<Value>> {
                 load: (rig.far_host.ns(), Host::UPLINK),
                 template: rig.domain_datagrams(size)?,
                 bursts: false,
-                receiver: &rig.uplink,
+                receivers: vec![&rig.uplink],
                 sink: (rig.host.ns(), Domains::BELOW, Hook::Egress),
             };
             let [passed, _] = path.measure(effort)?;
@@ -166,7 +168,7 @@ pub(super) fn answers(rig: &Rig, effort: &Effort, request: &[u8]) -> Result<f64>
             random: Vec::new(),
         },
         bursts: false,
-        receiver: rig.port.as_ref().context("no veth")?,
+        receivers: rig.port.iter().collect(),
         sink: (rig.near.ns(), Vm::NIC, Hook::Ingress),
     };
     let [passed, _] = path.measure(effort)?;
@@ -179,7 +181,8 @@ struct Path<'a> {
     template: Template,
     /// Whether to send bursts, instead of more than what can be forwarded.
     bursts: bool,
-    receiver: &'a Receiver,
+    /// Who forwards.
+    receivers: Vec<&'a Receiver>,
     sink: (&'a Namespace, &'a str, Hook),
 }
 
@@ -229,9 +232,10 @@ impl Path<'_> {
     }
 
     fn sample(&self, sink: &Sink) -> Result<Sample> {
+        let times = self.receivers.iter().map(|receiver| receiver.cpu_time());
         Ok(Sample {
             frames: sink.count()?,
-            cpu_time: self.receiver.cpu_time()?,
+            cpu_time: times.sum::<Result<_>>()?,
             time: Instant::now(),
         })
     }
