@@ -41,10 +41,11 @@ impl LinuxBd {
                  link set br{vni} up\nlink set vx{vni} up\n"
             )
         };
-        let ports =
-            |vni: &u32| format!("link set dev vx{vni} learning off neigh_suppress on\n");
-        host.ns().ip(&vnis.iter().map(devices).collect::<String>())?;
-        host.ns().bridge(&vnis.iter().map(ports).collect::<String>())
+        let ports = |vni: &u32| format!("link set dev vx{vni} learning off neigh_suppress on\n");
+        host.ns()
+            .ip(&vnis.iter().map(devices).collect::<String>())?;
+        host.ns()
+            .bridge(&vnis.iter().map(ports).collect::<String>())
     }
 
     /// Puts a VM's port into the bridge.

@@ -19,9 +19,11 @@ use crate::{
     sys::{self, Hook, PROGRAM_TC, PROGRAM_XDP},
 };
 
-/// Frames of one system call. Each waits for RCU grace periods, tens of milliseconds in all: a call
-/// must be long beside that, or the receiver is idle meanwhile.
+/// Most frames of one system call.
 const REPEAT: u32 = 1 << 20;
+/// How long a call takes, seconds. Each waits for RCU grace periods, tens of milliseconds in all: a call
+/// must be long beside that, or the receiver is idle meanwhile.
+const CALL: f64 = 0.5;
 /// Time between two bursts, or more.
 const PAUSE: Duration = Duration::from_millis(8);
 /// Frames between two flushes, as many as a driver takes at a time.
@@ -75,9 +77,13 @@ impl Generator {
         cpu: usize,
     ) -> Result<Self> {
         let ifindex = device::index(ns, device)?;
-        let idle = match pace {
-            Pace::Rate(rate) => idle_turns(template, ifindex, rate)?,
-            Pace::Full | Pace::Bursts(_) => 0,
+        let (idle, repeat) = match pace {
+            Pace::Rate(rate) => {
+                let repeat = ((rate * CALL) as u32).clamp(BATCH, REPEAT);
+                (idle_turns(template, ifindex, rate)?, repeat)
+            }
+            Pace::Full => (0, REPEAT),
+            Pace::Bursts(frames) => (0, frames),
         };
         let program = sys::load(PROGRAM_XDP, &sender(template, ifindex, idle)?)?;
         let stop = Arc::new(AtomicBool::new(false));
@@ -87,11 +93,9 @@ impl Generator {
                 sys::pin(0, cpu)?;
                 sys::real_time(0)?;
                 while !stopped.load(Ordering::Relaxed) {
-                    if let Pace::Bursts(frames) = pace {
-                        sys::run_live(&program, &frame, frames, BATCH)?;
+                    sys::run_live(&program, &frame, repeat, BATCH)?;
+                    if let Pace::Bursts(_) = pace {
                         thread::sleep(PAUSE);
-                    } else {
-                        sys::run_live(&program, &frame, REPEAT, BATCH)?;
                     }
                 }
                 Ok(())
@@ -268,8 +272,8 @@ fn sender(template: &Template, ifindex: u32, idle: i32) -> Result<Vec<u64>> {
             CALL_RANDOM,
             instruction(0xbf, R2, R8, 0, 0), // r2 = r8
             instruction(0x97, R0, 0, 0, i32::from(random.most)), // r0 %= most
-            instruction(0x07, R0, 0, 0, 1),                      // r0 += 1
-            instruction(0xdc, R0, 0, 0, 16),                     // to big-endian
+            instruction(0x07, R0, 0, 0, 1),  // r0 += 1
+            instruction(0xdc, R0, 0, 0, 16), // to big-endian
             // *(u16 *)(r2 + offset) = r0
             instruction(0x6b, R2, R0, i16::try_from(random.offset)?, 0),
         ]);

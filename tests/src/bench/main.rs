@@ -6,6 +6,7 @@
 mod compare;
 mod control;
 mod device;
+mod expedited;
 mod load;
 mod picture;
 mod report;
@@ -18,6 +19,7 @@ use std::{env, fs, path::PathBuf, process::ExitCode, thread, time::Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
+    expedited::Expedited,
     report::Report,
     rig::{Rig, Setup, Variant},
     rows::{Effort, Row},
@@ -110,10 +112,12 @@ fn run(options: &Options) -> Result<()> {
         if variants.is_empty() {
             continue;
         }
+        let expedited = Expedited::begin()?;
         let rigs = variants
             .into_iter()
             .map(|variant| set_up(variant, setup))
             .collect::<Result<Vec<_>>>()?;
+        drop(expedited);
         for row in rows {
             // The others are worth having all the same.
             if let Err(error) = alternate(*row, &rigs, setup, &options.effort, &mut report) {
@@ -130,6 +134,8 @@ fn run(options: &Options) -> Result<()> {
                 Err(error) => eprintln!("{}: no metrics: {error:#}", rig.variant.name()),
             }
         }
+        let _expedited = Expedited::begin()?;
+        drop(rigs);
     }
     if !options.rows.is_empty() {
         report.print();

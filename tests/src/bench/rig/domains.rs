@@ -35,8 +35,10 @@ const OUTSIDE: &str = "vms";
 
 /// Bridge domains of one host, each with a port that is a macvlan: one device for each, where a veth
 /// would be two.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Domains;
+#[derive(Debug)]
+pub(crate) struct Domains {
+    host: Host,
+}
 
 /// One of them.
 #[derive(Clone, Copy, Debug)]
@@ -51,45 +53,51 @@ impl Domains {
         let below = Self::BELOW;
         let mut batch = format!(
             "link add {below} type veth peer name {OUTSIDE}\n\
-             link set {below} addrgenmode none up\nlink set {OUTSIDE} addrgenmode none up\n"
+             link set {below} up\nlink set {OUTSIDE} up\n"
         );
-        for domain in Self.all() {
+        for domain in Self::all() {
             let (port, address) = (domain.port(), mac_text(domain.address()));
             batch += &format!(
-                "link add link {below} {port} address {address} type macvlan mode private\n\
-                 link set {port} addrgenmode none up\n"
+                "link add link {below} up {port} address {address} type macvlan mode private\n"
             );
         }
-        host.ns().ip(&batch)?;
-        Ok(Self)
+        without_ipv6(host, || host.ns().ip(&batch))?;
+        Ok(Self { host: host.clone() })
     }
 
-    pub(super) fn all(self) -> impl Iterator<Item = Domain> {
+    pub(super) fn all() -> impl Iterator<Item = Domain> {
         (1..=ALL).map(Domain)
     }
 
-    pub(super) fn vnis(self) -> impl Iterator<Item = u32> {
-        self.all().map(Domain::vni)
-    }
-
     /// Has the VM of each domain send a frame, from which its MAC is learned.
-    pub(super) fn speak(self, host: &Host) -> Result<()> {
+    pub(super) fn speak(&self) -> Result<()> {
         let frame = |domain: Domain| datagram(domain.mac(), domain.address(), [NEAR, FAR]);
-        let frames: Vec<_> = self.all().map(frame).collect();
-        PacketSocket::open(host.ns(), OUTSIDE)?.send_all(&frames)
+        let frames: Vec<_> = Self::all().map(frame).collect();
+        PacketSocket::open(self.host.ns(), OUTSIDE)?.send_all(&frames)
     }
 
     /// Small UDP packets for the VMs of so many domains, as a far VTEP encapsulates them: each for
     /// another one, in no order.
-    pub(crate) fn datagrams(self, size: Size, from: &Host, to: &Host) -> Result<Template> {
+    pub(crate) fn datagrams(&self, size: Size, from: &Host) -> Result<Template> {
         let first = Domain(1);
         let inner = datagram(first.address(), first.mac(), [FAR, NEAR]);
-        let mut template = super::encapsulated(Vxlan::frame(from, to, first.vni(), &inner)?)?;
+        let mut template =
+            super::encapsulated(Vxlan::frame(from, &self.host, first.vni(), &inner)?)?;
         template.random.push(Random {
             offset: VNI_OFFSET,
             most: size.domains,
         });
         Ok(template)
+    }
+}
+
+impl Drop for Domains {
+    /// All ports go with the device below them, at once and before the namespace, whose end nobody can
+    /// wait for.
+    fn drop(&mut self) {
+        if let Err(error) = self.host.ns().ip(&format!("link del {}\n", Self::BELOW)) {
+            eprintln!("{error:#}");
+        }
     }
 }
 
@@ -119,4 +127,12 @@ impl Domain {
         let [high, low] = self.0.to_be_bytes();
         [0x02, 0, 0, 2, high, low]
     }
+}
+
+/// Thousands of devices are made sooner without.
+pub(super) fn without_ipv6(host: &Host, make: impl FnOnce() -> Result<()>) -> Result<()> {
+    let key = "net/ipv6/conf/default/disable_ipv6";
+    host.ns().sysctl(key, "1")?;
+    make()?;
+    host.ns().sysctl(key, "0")
 }

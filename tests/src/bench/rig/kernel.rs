@@ -5,7 +5,10 @@ use std::net::Ipv4Addr;
 use anyhow::Result;
 use vtep_tests::{Host, LinuxBd, Vm, mac_text};
 
-use super::{Domains, FAR, FAR6, Flooder, Table, VNI};
+use super::{
+    Domains, FAR, FAR6, Flooder, Table, VNI,
+    domains::{Domain, without_ipv6},
+};
 
 /// A bridge for a VM, and the way to a remote one.
 pub(super) fn bridge(host: &Host, vm: &Vm, remote: &Vm, remote_host: &Host) -> Result<LinuxBd> {
@@ -51,7 +54,8 @@ pub(super) fn flood(host: &Host, flooder: &Flooder) -> Result<()> {
             bd.vxlan()
         )
     };
-    host.ns().bridge(&flooder.vteps().map(append).collect::<String>())
+    host.ns()
+        .bridge(&flooder.vteps().map(append).collect::<String>())
 }
 
 /// A bridge with all MACs of a table.
@@ -69,10 +73,11 @@ pub(super) fn table(host: &Host, table: &Table) -> Result<()> {
 }
 
 /// A bridge and a vxlan device for each of the domains.
-pub(super) fn domains(host: &Host, domains: Domains) -> Result<()> {
-    LinuxBd::create_all(host, &domains.vnis().collect::<Vec<_>>())?;
+pub(super) fn domains(host: &Host) -> Result<()> {
+    let vnis: Vec<_> = Domains::all().map(Domain::vni).collect();
+    without_ipv6(host, || LinuxBd::create_all(host, &vnis))?;
     let (mut links, mut entries) = (String::new(), String::new());
-    for domain in domains.all() {
+    for domain in Domains::all() {
         let (vni, port, mac) = (domain.vni(), domain.port(), mac_text(domain.mac()));
         links += &format!(
             "link set {port} master br{vni}\nlink set br{vni} type bridge ageing_time 0\n"

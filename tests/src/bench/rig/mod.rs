@@ -228,8 +228,8 @@ impl Rig {
                 for table in &tables {
                     kernel::table(&host, table)?;
                 }
-                if let Some(domains) = domains {
-                    kernel::domains(&host, domains)?;
+                if domains.is_some() {
+                    kernel::domains(&host)?;
                 }
             }
             Variant::Xdp | Variant::Tc if setup == Setup::Tables => {
@@ -241,7 +241,14 @@ impl Rig {
                     vtep::announce(&far_host, &host, &far, &flooders)?,
                     variant.xdp(),
                 );
-                agent = Some(vtep::start(&host, &far_host, &far, &flooders, domains, xdp)?);
+                agent = Some(vtep::start(
+                    &host,
+                    &far_host,
+                    &far,
+                    &flooders,
+                    domains.as_ref(),
+                    xdp,
+                )?);
                 speaker = Some(routes);
             }
         }
@@ -304,8 +311,8 @@ impl Rig {
 
     /// Small UDP packets for many bridge domains, as the far VTEP encapsulates them.
     pub(crate) fn domain_datagrams(&self, size: DomainSize) -> Result<Template> {
-        let domains = self.domains.context("no domains")?;
-        domains.datagrams(size, &self.far_host, &self.host)
+        let domains = self.domains.as_ref().context("no domains")?;
+        domains.datagrams(size, &self.far_host)
     }
 
     /// One of the agent's maps.

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use vtep_tests::{Host, Namespace, Vm, eventually};
 
 use super::{Effort, Value};

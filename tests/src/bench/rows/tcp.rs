@@ -27,7 +27,7 @@ const WARM_UP: usize = 500;
 
 /// iperf3 each way, with one flow and with eight, and with one for a VM without offloads.
 pub(super) fn bulk(rig: &Rig, effort: &Effort) -> Result<Vec<Value>> {
-    let mut values = both_ways(rig, effort, 1, NAMES)?;
+    let mut values = Vec::from(both_ways(rig, effort, 1, NAMES)?);
     values.extend(both_ways(rig, effort, 8, NAMES_OF_EIGHT)?);
     if rig.setup != Setup::VethTso {
         let _plain = Plain::make(rig)?;
@@ -49,7 +49,8 @@ fn both_ways(
     let received = iperf.run(&rig.lab, far, near, &NEAR.to_string())?;
     let sent = iperf.run(&rig.lab, near, far, &FAR.to_string())?;
     let [to_vm, to_wire] = names;
-    let value = |name, result: IperfResult| Value::more(name, "Gbit/s", result.bits_per_second / 1e9);
+    let value =
+        |name, result: IperfResult| Value::more(name, "Gbit/s", result.bits_per_second / 1e9);
     Ok([value(to_vm, received), value(to_wire, sent)])
 }
 
