@@ -80,13 +80,13 @@ drop_reasons! {
     NoPath = 26 => "no_path",
     /// A map entry belongs to another bridge domain or generation: it was recycled under the reader.
     StaleEntry = 27 => "stale_entry",
-    /// A helper of the kernel refused to grow, shrink, clone or write the frame.
+    /// A helper of the kernel refused to grow, shrink or write the frame.
     Helper = 28 => "helper",
     /// A frame passed up by the XDP half carries metadata that the TC half does not know.
     Metadata = 29 => "metadata",
     /// The port is administratively known but not ready to forward.
     PortDown = 30 => "port_down",
-    /// The kernel could not transmit after a redirect was returned (device statistics).
+    /// The device or its queue did not take a copy of a flooded frame.
     Transmit = 31 => "transmit",
     /// The inner frame is malformed in a way that forbids forwarding it.
     InnerHeader = 32 => "inner_header",

@@ -355,11 +355,13 @@ impl Skb {
         unsafe { ptr::write_volatile(&raw mut (*self.0).queue_mapping, 0) }
     }
 
-    /// Transmits a copy.
+    /// Transmits a copy. Other than with [`redirect`], what becomes of it is known at once: a queue that is
+    /// full, a program at egress or a device that is down or gone may refuse it.
     #[inline(always)]
     pub fn send_copy(self, ifindex: u32) -> Result<(), DropReason> {
         // SAFETY: the kernel's context.
         done(unsafe { helpers::bpf_clone_redirect(self.0, ifindex, 0) })
+            .map_err(|_| DropReason::Transmit)
     }
 }
 

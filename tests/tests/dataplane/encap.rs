@@ -1,6 +1,6 @@
 //! To the overlay: `access_tc`, known unicast and flooding.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use vtep_common::{
     DropReason, Mac,
@@ -264,6 +264,17 @@ fn flooding_to_a_thousand() {
     assert!(run.drops.is_empty(), "{:?}", run.drops);
     assert_eq!(rig.path(Path::TxFlood).packets, 1000);
     assert_eq!(rig.bd_counters(BLUE.bd).2, 1000);
+}
+
+/// What one receiver's device does not take is counted, and the others get theirs.
+#[test]
+fn a_copy_that_nobody_transmits() {
+    const NO_DEVICE: u32 = 0x7fff_0000;
+    let mut rig = Rig::new();
+    rig.port(SLOT2, NO_DEVICE, BLUE, PortFlags::ACTIVE);
+    let run = rig.access(&udp4(VM1, Mac::BROADCAST, 10));
+    assert_eq!(run.drops, BTreeMap::from([("transmit", 1)]));
+    assert_eq!(rig.path(Path::TxFlood).packets, 2);
 }
 
 #[test]
