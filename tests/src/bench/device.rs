@@ -43,8 +43,15 @@ impl Receiver {
             }
         })?;
         sys::pin(thread, cpu)?;
-        sys::real_time(thread)?;
+        sys::real_time(thread, 1)?;
         Ok(Self { thread })
+    }
+
+    /// Has it run before the other receivers, whose work it completes: these do not stop by themselves as
+    /// long as there is more to do.
+    pub(crate) fn ahead(self) -> Result<Self> {
+        sys::real_time(self.thread, 2)?;
+        Ok(self)
     }
 
     /// Time that it has spent on its processor, nanoseconds.
@@ -65,7 +72,7 @@ impl Carrier {
         let thread = vm.carrier().context("no tap")?;
         let carrier = Self(Receiver { thread });
         sys::pin(thread, cpu)?;
-        sys::real_time(thread)?;
+        sys::real_time(thread, 1)?;
         Ok(carrier)
     }
 

@@ -91,7 +91,7 @@ impl Generator {
         let thread = thread::spawn(move || {
             ns.enter(|| {
                 sys::pin(0, cpu)?;
-                sys::real_time(0)?;
+                sys::real_time(0, 1)?;
                 while !stopped.load(Ordering::Relaxed) {
                     sys::run_live(&program, &frame, repeat, BATCH)?;
                     if let Pace::Bursts(_) = pace {

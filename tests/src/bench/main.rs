@@ -116,8 +116,16 @@ fn run(options: &Options) -> Result<()> {
         let rigs = variants
             .into_iter()
             .map(|variant| set_up(variant, setup))
-            .collect::<Result<Vec<_>>>()?;
+            .collect::<Result<Vec<_>>>();
         drop(expedited);
+        let rigs = match rigs {
+            Ok(rigs) => rigs,
+            Err(error) => {
+                eprintln!("{error:#}");
+                failures.push(setup.name().to_owned());
+                continue;
+            }
+        };
         for row in rows {
             // The others are worth having all the same.
             if let Err(error) = alternate(*row, &rigs, setup, &options.effort, &mut report) {

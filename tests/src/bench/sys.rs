@@ -305,10 +305,10 @@ pub(crate) fn pin(thread: i32, cpu: usize) -> Result<()> {
     run_on(thread, [cpu]).with_context(|| format!("processor {cpu}"))
 }
 
-/// Puts a thread before all ordinary ones; 0 is the calling one. A nice value would not do: it counts
-/// within a session only (sched(7), autogroup).
-pub(crate) fn real_time(thread: i32) -> Result<()> {
-    schedule(thread, libc::SCHED_FIFO, 1).context("real-time priority")
+/// Puts a thread before all ordinary ones, and those of lower priority; 0 is the calling one. A nice value
+/// would not do: it counts within a session only (sched(7), autogroup).
+pub(crate) fn real_time(thread: i32, priority: i32) -> Result<()> {
+    schedule(thread, libc::SCHED_FIFO, priority).context("real-time priority")
 }
 
 /// Undoes [`pin`] and [`real_time`].

@@ -101,7 +101,7 @@ fn receive(host: &Host, vtep: Ipv4Addr, stop: &Arc<AtomicBool>) -> Result<JoinHa
     let stop = Arc::clone(stop);
     Ok(thread::spawn(move || {
         // So that none is lost here, however busy the processors are.
-        sys::real_time(0)?;
+        sys::real_time(0, 1)?;
         let mut buffer = [0; 256];
         let mut seen = Vec::new();
         loop {

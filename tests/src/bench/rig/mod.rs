@@ -196,7 +196,7 @@ impl Rig {
             _ => Some(Receiver::on(host.ns(), near.port(), TESTED)?),
         };
         let nic = match setup {
-            Setup::VmXdp => Some(Receiver::on(near.ns(), Vm::NIC, TESTED)?),
+            Setup::VmXdp => Some(Receiver::on(near.ns(), Vm::NIC, TESTED)?.ahead()?),
             _ => None,
         };
         Receiver::on(far_host.ns(), Host::UPLINK, LOADER)?;
