@@ -314,7 +314,8 @@ fn commands_are_idempotent() -> Result<()> {
 fn objects_survive_a_restart() -> Result<()> {
     let lab = Lab::new("survive")?;
     let (host, mut agent) = alone(&lab)?;
-    agent.cli("bd add red --vni 200")?.done()?;
+    let red = "bd add red --vni 200 --set flood=none --set duplicate={action=\"freeze\"}";
+    agent.cli(red)?.done()?;
     agent
         .cli("port add vnet-r --bd red --mac 02:00:00:00:00:09 --ip 10.0.0.9")?
         .done()?;
@@ -326,7 +327,10 @@ fn objects_survive_a_restart() -> Result<()> {
         "ports",
         &[("name", json!("vnet-r")), ("state", json!("waiting"))],
     )?;
-    Ok(())
+    // With everything that was set.
+    agent.cli(red)?.done()?;
+    let error = agent.cli("bd add red --vni 200")?.failed(1)?;
+    names(&error, &["red", "other settings"])
 }
 
 /// `reload` applies the difference: what stays keeps forwarding, and what the command line made is

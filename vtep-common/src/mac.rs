@@ -127,7 +127,27 @@ impl serde::Serialize for Mac {
 #[cfg(feature = "user")]
 impl<'de> serde::Deserialize<'de> for Mac {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        serde::Deserialize::deserialize(deserializer).map(Self)
+        match deserializer.is_human_readable() {
+            true => deserializer.deserialize_str(Text),
+            false => serde::Deserialize::deserialize(deserializer).map(Self),
+        }
+    }
+}
+
+/// Reads what [`fmt::Display`] writes.
+#[cfg(feature = "user")]
+struct Text;
+
+#[cfg(feature = "user")]
+impl serde::de::Visitor<'_> for Text {
+    type Value = Mac;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a MAC address")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Mac, E> {
+        text.parse().map_err(E::custom)
     }
 }
 

@@ -1,9 +1,10 @@
 use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Parser, Subcommand};
+use serde_json::Value;
 
 use crate::{
-    config::{DEFAULT_CONFIG, MAX_DRAIN_TIME, XdpMode},
+    config::{DEFAULT_CONFIG, MAX_DRAIN_TIME, XdpMode, setting},
     control::{Clearable, MAX_TRACE_RATE, RouteFamily, Table},
     observe::LogFormat,
     recording::MIN_LIMIT,
@@ -203,6 +204,10 @@ pub(super) enum BdCommand {
         /// Its VNI, 1 to 16777215
         #[arg(long, value_name = "N")]
         vni: Vni,
+        /// Another key of [[bd]] as in the configuration file, e.g. learning=false or
+        /// rt_import='["65000:100"]'; may be given several times
+        #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+        settings: Vec<(String, Value)>,
     },
     /// Remove a bridge domain
     Del {

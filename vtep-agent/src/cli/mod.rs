@@ -105,9 +105,14 @@ fn run(Args { command, socket }: Args) -> Outcome {
             xdp,
         },
         Command::Detach { nic } => Message::Detach { nic: nic.into() },
-        Command::Bd(BdCommand::Add { name, vni }) => Message::BdAdd {
+        Command::Bd(BdCommand::Add {
+            name,
+            vni,
+            settings,
+        }) => Message::BdAdd {
             name: name.into(),
             vni: vni.get(),
+            settings: settings.into_iter().collect(),
         },
         Command::Bd(BdCommand::Del { name }) => Message::BdDel { name: name.into() },
         Command::Port(PortCommand::Add {

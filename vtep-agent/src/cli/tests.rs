@@ -29,6 +29,7 @@ fn commands() {
         "attach eth0 --xdp native --socket /run/x.sock",
         "--socket /run/x.sock detach eth0",
         "bd add blue --vni 100",
+        "bd add blue --vni 100 --set downstream_vni=true --set flood=none",
         "bd del blue",
         "port add tap1 --bd blue",
         "port add tap1 --bd blue --vlan 10 --mac 02:00:00:00:00:01 --ip 10.0.0.1 --ip 2001:db8::1 --sticky",
@@ -84,6 +85,11 @@ fn usage_errors_are_one_line() {
             "bd add blue --vni 0",
             "invalid value '0' for '--vni <N>': \
                                  not a usable VNI (expected 1 to 16777215)",
+        ),
+        (
+            "bd add blue --vni 100 --set learning",
+            "invalid value 'learning' for '--set <KEY=VALUE>': \
+                                 expected KEY=VALUE, such as learning=false",
         ),
         (
             "port add tap1 --bd blue --vlan 4095",

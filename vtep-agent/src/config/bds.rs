@@ -57,7 +57,8 @@ pub(super) fn bds(
     Ok(bds)
 }
 
-fn bd(raw: &raw::Bd) -> Result<BdConfig> {
+/// One bridge domain by itself.
+pub(super) fn bd(raw: &raw::Bd) -> Result<BdConfig> {
     let name = name(&raw.name)?;
     let vni = number(&raw.vni, "vni", 1..=Vni::MAX)?;
     let vni = Vni::new(vni)

@@ -17,6 +17,7 @@ mod peer_config;
 mod peers;
 mod raw;
 mod secret;
+mod settings;
 mod underlay;
 mod vtep;
 
@@ -31,6 +32,7 @@ pub use dynamic::DynamicPeers;
 pub use explain::Explanation;
 pub use peer_config::{MaxPrefixes, PeerAsn, PeerConfig, UpdateChecks};
 pub use secret::Secret;
+pub use settings::{BdSettings, setting};
 pub use underlay::{PrefixRule, UnderlayConfig};
 pub use vtep::MAX_DRAIN_TIME;
 

@@ -2,7 +2,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::XdpMode;
+use crate::config::{BdSettings, XdpMode};
 
 /// A request as it is on the wire, beside `"version"`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +38,9 @@ pub enum Message {
         name: String,
         /// Its VNI.
         vni: u32,
+        /// Other keys of `[[bd]]` but `ports`, as in the configuration file.
+        #[serde(default, skip_serializing_if = "BdSettings::is_empty")]
+        settings: BdSettings,
     },
     /// Removes a bridge domain.
     BdDel {

@@ -144,10 +144,15 @@ impl TryFrom<Message> for Request {
             }
             Message::Attach { nic, xdp } => Command::Attach(value(&nic)?, xdp),
             Message::Detach { nic } => Command::Detach(value(&nic)?),
-            Message::BdAdd { name, vni } => {
+            Message::BdAdd {
+                name,
+                vni,
+                settings,
+            } => {
                 let vni = Vni::try_from(vni)
                     .map_err(|error| InvalidRequest::Value(format!("vni {vni}: {error}")))?;
-                Command::AddBd(Box::new(BdConfig::new(value(&name)?, vni)))
+                let bd = BdConfig::with_settings(value(&name)?, vni, &settings);
+                Command::AddBd(Box::new(bd.map_err(InvalidRequest::Value)?))
             }
             Message::BdDel { name } => Command::DeleteBd(value(&name)?),
             Message::PortAdd {

@@ -119,6 +119,11 @@ fn requests() {
     assert!(matches!(detach, Command::Detach(nic) if nic.as_str() == "eth0"));
     let add = change(r#"{"version":1,"command":"bd-add","name":"blue","vni":100}"#);
     assert!(matches!(add, Command::AddBd(bd) if bd.vni.get() == 100 && bd.suppress));
+    let add = change(
+        r#"{"version":1,"command":"bd-add","name":"blue","vni":100,
+            "settings":{"suppress":false,"anycast":["10.0.0.1"]}}"#,
+    );
+    assert!(matches!(add, Command::AddBd(bd) if !bd.suppress && bd.anycast.len() == 1));
     let del = change(r#"{"version":1,"command":"bd-del","name":"blue"}"#);
     assert!(matches!(del, Command::DeleteBd(name) if name.as_str() == "blue"));
     let Command::AddPort { bd, port, endpoint } = change(

@@ -15,17 +15,21 @@ use crate::{
 };
 
 impl Core {
-    /// Bridge domains that are wanted: the file's, then those made by command whose name and VNI the
+    /// Bridge domains that are wanted: the file's, then those made by command whose name, VNI and RD the
     /// file leaves free.
     pub(super) fn wanted_bds(&self) -> Vec<BdConfig> {
         let mut wanted = self.config.bds.clone();
         let mut vnis: BTreeSet<_> = wanted.iter().map(|bd| bd.vni).collect();
+        let mut rds: BTreeSet<_> = wanted.iter().filter_map(|bd| bd.rd).collect();
         let of_file: BTreeSet<_> = self.config.bds.iter().map(|bd| &bd.name).collect();
         for (name, saved) in &self.state.bds {
             if of_file.contains(name) {
                 continue;
             }
-            wanted.extend(saved.config(name).filter(|config| vnis.insert(config.vni)));
+            let config = saved.config(name).filter(|config| {
+                vnis.insert(config.vni) && config.rd.is_none_or(|rd| rds.insert(rd))
+            });
+            wanted.extend(config);
         }
         wanted
     }
@@ -37,7 +41,7 @@ impl Core {
             match saved.config(bd) {
                 Some(config) => tracing::warn!(
                     %bd, vni = %config.vni,
-                    "the configuration file gives this VNI to another bridge domain, left out"
+                    "the configuration file gives this VNI, or the RD, to another bridge domain, left out"
                 ),
                 None => tracing::error!(%bd, "saved bridge domain is damaged, left out"),
             }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     config::{BdConfig, Config, PortPattern, XdpMode},
-    evpn::is_host_address,
+    evpn::{BridgeDomain, is_host_address},
     types::{BdName, IfName, Mac},
 };
 
@@ -143,15 +143,33 @@ impl Core {
                     false => CommandError::OtherVni { name, have, want },
                 });
             }
-            // The command line gives name and VNI only: of the file's, that is all there is to compare.
-            if of_file || existing.config == *config {
-                return Ok(());
-            }
-            return Err(CommandError::OtherSettings(name));
+            let same = |config: &BdConfig| existing.config == *config;
+            // Of the file's, name and VNI are enough; its ports are never given here.
+            let same = match of_file {
+                true if *config == BdConfig::new(name.clone(), want) => true,
+                true => same(&BdConfig {
+                    ports: existing.config.ports.clone(),
+                    ..config.clone()
+                }),
+                false => same(config),
+            };
+            return match (same, of_file) {
+                (true, _) => Ok(()),
+                (false, true) => Err(CommandError::OtherSettingsInFile(name)),
+                (false, false) => Err(CommandError::OtherSettings(name)),
+            };
         }
         if let Some(owner) = self.bds.values().find(|bd| bd.config.vni == config.vni) {
             return Err(CommandError::VniTaken {
                 vni: config.vni,
+                owner: owner.config.name.clone(),
+                name: name.clone(),
+            });
+        }
+        let has_rd = |bd: &&BridgeDomain| config.rd == Some(bd.originator().rd());
+        if let Some(owner) = self.bds.values().find(has_rd) {
+            return Err(CommandError::RdTaken {
+                rd: owner.originator().rd(),
                 owner: owner.config.name.clone(),
                 name: name.clone(),
             });

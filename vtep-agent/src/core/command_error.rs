@@ -6,7 +6,7 @@ use vtep_common::abi::{MAX_BDS, MAX_PORTS, MAX_UPLINKS};
 
 use crate::{
     config::XdpMode,
-    types::{BdName, IfName, InvalidName, Mac, Vni},
+    types::{BdName, IfName, InvalidName, Mac, RouteDistinguisher, Vni},
 };
 
 /// Why a command was refused; nothing has changed then.
@@ -52,6 +52,22 @@ pub enum CommandError {
         /// Who wants it.
         name: BdName,
     },
+    /// The RD is another one's.
+    #[error("RD {rd} belongs to bridge domain {owner}; choose another RD for {name}")]
+    RdTaken {
+        /// The RD.
+        rd: RouteDistinguisher,
+        /// Who has it.
+        owner: BdName,
+        /// Who wants it.
+        name: BdName,
+    },
+    /// Same name and VNI as in the file, other settings.
+    #[error(
+        "bridge domain {0} has other settings in the configuration file; change it there, then run \
+         vtep-agent reload"
+    )]
+    OtherSettingsInFile(BdName),
     /// Same name and VNI, other settings.
     #[error("bridge domain {0} exists with other settings; remove it first: vtep-agent bd del {0}")]
     OtherSettings(BdName),

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::{
     config::{BdConfig, FloodPolicy, PortPattern, UnknownNeighbors, XdpMode},
@@ -51,6 +52,9 @@ pub struct SavedBd {
     source_filter: bool,
     #[serde(default)]
     limits: Option<SavedLimits>,
+    /// Everything else of [`BdConfig`] that is not as by default, in its own form.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    settings: Map<String, Value>,
 }
 
 /// Added to [`SavedBd`] later; absent in older files.
@@ -86,7 +90,6 @@ pub struct SavedEndpoint {
     /// The bridge domain.
     pub bd: BdName,
     /// The MAC.
-    #[serde(with = "text")]
     pub mac: Mac,
     /// Its addresses.
     pub ips: Vec<IpAddr>,
@@ -102,7 +105,7 @@ impl SavedBd {
             FloodPolicy::NoUnknown => "no-unknown",
             FloodPolicy::None => "none",
         };
-        Self {
+        let mut saved = Self {
             vni: config.vni.get(),
             ports: config
                 .ports
@@ -123,13 +126,22 @@ impl SavedBd {
                 learn_rate: config.learn_rate,
                 unknown_neighbors: config.unknown_neighbors,
             }),
-        }
+            settings: Map::new(),
+        };
+        let without = saved.config(&config.name);
+        let without = without.and_then(|config| fields(&config));
+        let without = without.unwrap_or_default();
+        let all = fields(config).unwrap_or_default().into_iter();
+        saved.settings = all
+            .filter(|(key, value)| without.get(key) != Some(value))
+            .collect();
+        saved
     }
 
     /// As configuration; `None` when the file was damaged.
     pub fn config(&self, name: &BdName) -> Option<BdConfig> {
         let vni = Vni::new(self.vni)?;
-        let default = BdConfig::new(name.clone(), vni);
+        let default = with_settings(BdConfig::new(name.clone(), vni), &self.settings)?;
         let limits = self.limits.unwrap_or(SavedLimits {
             bum_rate: default.bum_rate,
             learn_rate: default.learn_rate,
@@ -163,10 +175,25 @@ impl SavedBd {
             learn_rate: limits.learn_rate,
             unknown_neighbors: limits.unknown_neighbors,
             source_filter: self.source_filter,
-            // The rest is the file's alone.
             ..default
         })
     }
+}
+
+fn fields(config: &BdConfig) -> Option<Map<String, Value>> {
+    match serde_json::to_value(config) {
+        Ok(Value::Object(fields)) => Some(fields),
+        _ => None,
+    }
+}
+
+fn with_settings(default: BdConfig, settings: &Map<String, Value>) -> Option<BdConfig> {
+    if settings.is_empty() {
+        return Some(default);
+    }
+    let mut fields = fields(&default)?;
+    fields.extend(settings.clone());
+    serde_json::from_value(Value::Object(fields)).ok()
 }
 
 fn texts<T: ToString>(values: Option<&[T]>) -> Option<Vec<String>> {
@@ -184,20 +211,4 @@ fn parsed_list<T: std::str::FromStr>(texts: Option<&[String]>) -> Option<Option<
     };
     let values: Option<Vec<T>> = texts.iter().map(|text| text.parse().ok()).collect();
     values.map(Some)
-}
-
-mod text {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    use crate::types::Mac;
-
-    pub(super) fn serialize<S: Serializer>(mac: &Mac, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(mac)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Mac, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(D::Error::custom)
-    }
 }

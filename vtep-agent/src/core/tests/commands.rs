@@ -1,6 +1,7 @@
 //! Commands and reload: idempotent, complete or refused, and what the file owns stays the file's.
 
 use super::{super::DeclaredEndpoint, *};
+use crate::config::setting;
 
 fn add_bd(text: &str, number: u32) -> Command {
     Command::AddBd(Box::new(BdConfig::new(name(text), vni(number))))
@@ -49,6 +50,66 @@ fn refused(fixture: &mut Fixture, command: Command, words: &[&str]) {
     assert!(!error.contains('\n'));
     assert_eq!(fixture.core.state, before);
     assert!(fixture.outputs.is_empty());
+}
+
+/// What is set besides name and VNI is kept, also from one run to the next, compared, and checked
+/// against the other bridge domains.
+#[test]
+fn settings_of_bridge_domains() {
+    let set = |text: &str, number, settings: &[&str]| {
+        let settings: Result<_, _> = settings.iter().map(|text| setting(text)).collect();
+        let bd = BdConfig::with_settings(name(text), vni(number), &settings.unwrap());
+        Command::AddBd(Box::new(bd.unwrap()))
+    };
+    let config_of = |fixture: &Fixture, bd: &str| {
+        let id = fixture.core.names[&name(bd)];
+        fixture.core.bds[&id].config.clone()
+    };
+    let mut fixture = Fixture::new();
+    let settings = [
+        "downstream_vni=true",
+        "any_ethernet_tag=true",
+        "flood=none",
+        "rd=198.18.0.10:77",
+        "duplicate={ action = \"freeze\" }",
+        "duplicate_ip={ as_mac = \"02:00:00:00:0f:01\" }",
+        "anycast=[\"10.0.0.1\"]",
+    ];
+    fixture.command(set("red", 200, &settings)).unwrap();
+    let made = config_of(&fixture, "red");
+    assert!(made.downstream_vni && made.any_ethernet_tag);
+    let state = serde_json::to_string(&saved(&mut fixture).unwrap()).unwrap();
+    let next = Fixture::start(config(), serde_json::from_str(&state).unwrap());
+    assert_eq!(config_of(&next, "red"), made);
+
+    fixture.command(set("red", 200, &settings)).unwrap();
+    assert_eq!(saved(&mut fixture), None, "nothing new");
+    let fewer = set("red", 200, &settings[1..]);
+    refused(
+        &mut fixture,
+        fewer,
+        &["red", "other settings", "bd del red"],
+    );
+    let taken = set("green", 300, &["rd=198.18.0.10:77"]);
+    refused(&mut fixture, taken, &["RD 198.18.0.10:77", "red", "green"]);
+    let automatic = fixture.core.bds(Some(&name("blue"))).unwrap()[0].rd.clone();
+    let taken = set("green", 300, &[&format!("rd={automatic}")]);
+    refused(&mut fixture, taken, &[&automatic, "blue"]);
+    // The file's, whose ports nobody has to repeat.
+    fixture
+        .command(set("blue", VNI, &["learning=true"]))
+        .unwrap();
+    let other = set("blue", VNI, &["learning=false"]);
+    refused(&mut fixture, other, &["blue", "configuration file"]);
+    // The file takes the RD.
+    let mut file = config();
+    file.bds[0].rd = made.rd;
+    fixture.command(Command::Reload(Box::new(file))).unwrap();
+    assert_eq!(fixture.core.bds(None).unwrap().len(), 1);
+    fixture
+        .command(Command::Reload(Box::new(config())))
+        .unwrap();
+    assert_eq!(config_of(&fixture, "red"), made);
 }
 
 #[test]
