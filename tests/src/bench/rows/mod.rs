@@ -100,9 +100,9 @@ pub(crate) struct Effort {
 
 impl Effort {
     pub(crate) const FULL: Self = Self {
-        rounds: 5,
+        rounds: 4,
         packets: Duration::from_secs(1),
-        tcp: 2,
+        tcp: 1,
         requests: 3000,
     };
     pub(crate) const QUICK: Self = Self {
