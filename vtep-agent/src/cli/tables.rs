@@ -307,14 +307,14 @@ fn neighbors(neighbors: Vec<Neighbor>) -> String {
         let state = match neighbor.duplicate_action {
             Some(action) => format!("duplicate ({action})"),
             None if neighbor.anycast => "anycast".to_owned(),
-            None => String::new(),
+            None => dash(),
         };
         [
             neighbor.bd,
             neighbor.ip.to_string(),
             neighbor.mac,
             neighbor.origin,
-            neighbor.source.unwrap_or_default(),
+            or_dash(neighbor.source),
             router.to_owned(),
             state,
         ]
