@@ -87,6 +87,9 @@ impl Core {
         mode: Option<XdpMode>,
         now: Instant,
     ) -> Result<(), CommandError> {
+        if name.as_str() == LOOPBACK {
+            return Err(CommandError::LoopbackUplink);
+        }
         let Some(ifindex) = self.ports.link_named(&name).map(|link| link.ifindex) else {
             return Err(CommandError::NoDevice(name));
         };

@@ -177,6 +177,9 @@ pub enum CommandError {
     /// No VM is behind it.
     #[error("lo cannot be a port; give the host's end of a VM's interface")]
     Loopback,
+    /// Nothing comes from outside there.
+    #[error("lo cannot be an uplink; give the NIC towards the other VTEPs")]
+    LoopbackUplink,
     /// `drain` twice.
     #[error("the agent is draining already, for {0} more seconds; see: vtep-agent show status")]
     Draining(u64),

@@ -52,6 +52,14 @@ fn refused(fixture: &mut Fixture, command: Command, words: &[&str]) {
     assert!(fixture.outputs.is_empty());
 }
 
+#[test]
+fn lo_is_no_uplink() {
+    let mut fixture = Fixture::new();
+    fixture.link(1, "lo");
+    let attach = Command::Attach(device("lo"), None);
+    refused(&mut fixture, attach, &["lo", "NIC"]);
+}
+
 /// What is set besides name and VNI is kept, also from one run to the next, compared, and checked
 /// against the other bridge domains.
 #[test]
