@@ -358,6 +358,8 @@ impl Daemon {
         self.reconcile();
         for output in std::mem::take(&mut self.outputs) {
             self.carry_out(output);
+            // The kernel takes some 12 ms to attach a port.
+            self.service.gets_on();
         }
         let needed = self.devices.without_xdp();
         self.tunnel.settle(&mut self.dataplane, needed);

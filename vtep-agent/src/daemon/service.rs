@@ -3,7 +3,11 @@
 //! Only the daemon's loop pings the watchdog: an agent whose other threads go on while its loop stands
 //! still is killed and started again, and forwarding goes on meanwhile.
 
-use std::{io::Write as _, panic, process, time::Duration};
+use std::{
+    io::Write as _,
+    panic, process,
+    time::{Duration, Instant},
+};
 
 use sd_notify::NotifyState;
 use tokio::time::Interval;
@@ -15,6 +19,7 @@ use crate::recording;
 pub(super) struct Service {
     /// Between two pings: half of what the service manager waits for.
     pings: Option<Interval>,
+    pinged: Instant,
     /// The last status line.
     status: String,
 }
@@ -25,6 +30,7 @@ impl Service {
         let limit = sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero());
         Self {
             pings: limit.map(|limit| ticks((limit / 2).max(Duration::from_millis(1)))),
+            pinged: Instant::now(),
             status: String::new(),
         }
     }
@@ -37,8 +43,17 @@ impl Service {
         }
     }
 
-    pub(super) fn ping(&self) {
+    pub(super) fn ping(&mut self) {
         tell(&NotifyState::Watchdog);
+        self.pinged = Instant::now();
+    }
+
+    /// Between two parts of a turn that may take long: one that gets on is no loop that stands still.
+    pub(super) fn gets_on(&mut self) {
+        let due = |pings: &Interval| self.pinged.elapsed() >= pings.period();
+        if self.pings.as_ref().is_some_and(due) {
+            self.ping();
+        }
     }
 
     pub(super) fn ready(&self) {
