@@ -203,7 +203,7 @@ fn agent_answers() {
     let path = socket.to_str().expect("UTF-8");
     serve(&socket, |request| match request {
         Request::Show(..) => Ok(json!([{"address": "198.18.0.2", "bds": ["blue"], "macs": 1,
-            "reachable": true, "added_later": 1}])),
+            "metric": 20, "reachable": true, "added_later": 1}])),
         Request::ShowRoutes(_) => Ok(json!([{"prefix": "198.18.0.2/32", "next_hop": "192.0.2.1",
             "peer": "192.0.2.1", "best": false, "installed": true, "stale": false, "reason": null,
             "attributes": {"as_path": "65101 65002", "local_pref": null, "med": null,
@@ -222,7 +222,7 @@ fn agent_answers() {
     assert_eq!(status, 0);
     assert_eq!(
         stdout,
-        "VTEP        REACHABLE  MACS  BDS\n198.18.0.2  yes           1  blue\n"
+        "VTEP        REACHABLE  METRIC  MACS  BDS\n198.18.0.2  yes            20     1  blue\n"
     );
     let (status, stdout, _) = run(&["show", "vteps", "--json", "--socket", path]);
     let json: Value = serde_json::from_str(&stdout).expect("JSON");
