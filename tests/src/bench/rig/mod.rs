@@ -218,10 +218,11 @@ impl Rig {
             Variant::Raw => raw::bridge(&host, &near, &far)?,
             Variant::Kernel => {
                 let bd = kernel::bridge(&host, &near, &far, &far_host)?;
-                kernel::tell(&host, &bd, &far)?;
                 if let Some(neighbor) = &neighbor {
                     kernel::plug(&host, &bd, neighbor)?;
                 }
+                // Last: a bridge takes the lowest address of its ports, and with another one forgets.
+                kernel::tell(&host, &bd, &far)?;
                 for flooder in &flooders {
                     kernel::flood(&host, flooder)?;
                 }
