@@ -146,21 +146,20 @@ impl Core {
                     false => CommandError::OtherVni { name, have, want },
                 });
             }
-            let same = |config: &BdConfig| existing.config == *config;
-            // Of the file's, name and VNI are enough; its ports are never given here.
-            let same = match of_file {
-                true if *config == BdConfig::new(name.clone(), want) => true,
-                true => same(&BdConfig {
-                    ports: existing.config.ports.clone(),
-                    ..config.clone()
-                }),
-                false => same(config),
-            };
-            return match (same, of_file) {
-                (true, _) => Ok(()),
-                (false, true) => Err(CommandError::OtherSettingsInFile(name)),
-                (false, false) => Err(CommandError::OtherSettings(name)),
-            };
+            let mut given = config.clone();
+            let mut same = false;
+            if of_file {
+                // Name and VNI are enough; its ports are never given here.
+                same = given == BdConfig::new(name.clone(), want);
+                given.ports.clone_from(&existing.config.ports);
+            }
+            if same || existing.config == given {
+                return Ok(());
+            }
+            return Err(match of_file {
+                true => CommandError::OtherSettingsInFile(name),
+                false => CommandError::OtherSettings(name),
+            });
         }
         if let Some(owner) = self.bds.values().find(|bd| bd.config.vni == config.vni) {
             return Err(CommandError::VniTaken {

@@ -297,8 +297,7 @@ impl AdjRibIn {
             }
             None => entry.paths.push(path),
         }
-        let chosen_from = interior::choice(&entry.paths);
-        self.next_hops.choose(id, &choice, &chosen_from);
+        self.next_hops.choose(id, &choice, &entry.paths);
         entry.decide(&self.next_hops);
         Change::between(key, before, entry.best(), self.reflecting)
     }
@@ -333,8 +332,7 @@ impl AdjRibIn {
         {
             peer.routes.remove(&id);
         }
-        let chosen_from = interior::choice(&entry.paths);
-        self.next_hops.choose(id, &choice, &chosen_from);
+        self.next_hops.choose(id, &choice, &entry.paths);
         entry.decide(&self.next_hops);
         let after = entry.best();
         if entry.paths.is_empty() {

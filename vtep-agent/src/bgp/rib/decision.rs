@@ -78,29 +78,33 @@ pub(super) fn best(paths: &[Path], interior: Interior<'_>) -> Option<usize> {
     if let [only] = paths {
         return only.rejected.is_none().then_some(0);
     }
-    let eligible = || {
+    let candidates = || {
         paths
             .iter()
             .enumerate()
             .filter(|(_, path)| path.rejected.is_none())
     };
     let champion = |&(_, path): &(usize, &Path)| {
-        !eligible().any(|(_, other)| {
+        !candidates().any(|(_, other)| {
             same_neighbour(other, path) && compare(other, path, interior).0.is_lt()
         })
     };
-    eligible()
+    candidates()
         .filter(champion)
         .min_by(|(_, a), (_, b)| compare(a, b, interior).0)
         .map(|(index, _)| index)
 }
 
+/// The paths that take part in the decision.
+pub(super) fn eligible(paths: &[Path]) -> impl Iterator<Item = &Path> {
+    paths.iter().filter(|path| path.rejected.is_none())
+}
+
 /// Why `path` lost; `best` won.
 pub(super) fn lost(paths: &[Path], best: &Path, path: &Path, interior: Interior<'_>) -> Step {
     // Where it is even with the best one, another path of its own neighbouring AS may have a lower MED.
-    let eligible = paths.iter().filter(|other| other.rejected.is_none());
     std::iter::once(best)
-        .chain(eligible)
+        .chain(eligible(paths))
         .find_map(|other| beaten(path, other, interior))
         .unwrap_or_else(|| compare(best, path, interior).1)
 }
@@ -119,10 +123,10 @@ pub(super) fn multipath(paths: &[Path], limit: usize, relax: bool) -> Vec<&Path>
         return Vec::new();
     };
     let same_path = |path: &Path| relax || path.attributes.as_path == best.attributes.as_path;
-    let eligible = || paths.iter().filter(|path| path.rejected.is_none());
     // By MED, another path of its own neighbouring AS may be better.
-    let is_beaten = |path: &Path| eligible().any(|other| beaten(path, other, interior).is_some());
-    let mut others: Vec<_> = eligible()
+    let is_beaten =
+        |path: &Path| eligible(paths).any(|other| beaten(path, other, interior).is_some());
+    let mut others: Vec<_> = eligible(paths)
         .filter(|path| path.peer != best.peer && !is_beaten(path))
         .filter(|path| preference(best, path, interior).is_none() && same_path(path))
         .collect();

@@ -12,7 +12,7 @@ use std::{
 
 use smallvec::SmallVec;
 
-use super::{AdjRibIn, Change, Path, routes::RouteId};
+use super::{AdjRibIn, Change, Path, decision::eligible, routes::RouteId};
 use crate::bgp::wire::Family;
 
 /// NLRIs that are decided again in one turn: some 10 ms of work.
@@ -71,11 +71,12 @@ impl NextHops {
         }
     }
 
-    /// The choice of an NLRI is another one.
-    pub(super) fn choose(&mut self, id: RouteId, before: &[IpAddr], after: &[IpAddr]) {
+    /// The paths to an NLRI are others, which had this choice `before`.
+    pub(super) fn choose(&mut self, id: RouteId, before: &Choice, paths: &[Path]) {
         if !self.asked {
             return;
         }
+        let after = choice(paths);
         for next_hop in before.iter().filter(|hop| !after.contains(hop)) {
             if let Some(ids) = self.choosing.get_mut(next_hop) {
                 ids.remove(&id);
@@ -101,16 +102,16 @@ impl NextHops {
         if !self.asked || paths.len() < 2 {
             return Interior::default();
         }
-        let mut next_hops = eligible(paths);
-        let Some(first) = next_hops.next() else {
+        let mut others = next_hops(paths);
+        let Some(first) = others.next() else {
             return Interior::default();
         };
-        if next_hops.all(|other| other == first) {
+        if others.all(|other| other == first) {
             return Interior::default();
         }
         Interior {
             known: Some(&self.known),
-            comparable: eligible(paths).all(|next_hop| self.known.contains_key(&next_hop)),
+            comparable: next_hops(paths).all(|next_hop| self.known.contains_key(&next_hop)),
         }
     }
 
@@ -204,12 +205,9 @@ fn next_hop(path: &Path) -> IpAddr {
     path.attributes.next_hop.to_canonical()
 }
 
-/// Next hops of the paths that take part in the decision.
-fn eligible(paths: &[Path]) -> impl Iterator<Item = IpAddr> {
-    paths
-        .iter()
-        .filter(|path| path.rejected.is_none())
-        .map(next_hop)
+/// Where the paths lead to that take part in the decision.
+fn next_hops(paths: &[Path]) -> impl Iterator<Item = IpAddr> {
+    eligible(paths).map(next_hop)
 }
 
 /// What these paths have to choose from.
@@ -217,7 +215,7 @@ pub(super) fn choice(paths: &[Path]) -> Choice {
     if paths.len() < 2 {
         return Choice::new();
     }
-    let mut choice: Choice = eligible(paths).collect();
+    let mut choice: Choice = next_hops(paths).collect();
     choice.sort_unstable();
     choice.dedup();
     if choice.len() < 2 {
